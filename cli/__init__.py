@@ -1,0 +1,1 @@
+"""The `barque` command, one file a command group."""

@@ -1,0 +1,167 @@
+"""Every error Barque raises, in one tree.
+
+    BarqueError
+    ├── ConfigurationError          a setting, a task or an argument of ours is wrong
+    │   └── DuplicateTask           two functions claim one task name
+    ├── RedisUnavailable            the server cannot be reached, or refuses us
+    ├── NoServerBinary              no Valkey or Redis is installed to embed
+    ├── PayloadError                bytes or values that cannot travel
+    │   ├── NotSerializable         a value has no form on the wire; names the part
+    │   ├── PayloadTooLarge         a job's payload is over the limit
+    │   ├── Undecodable             the stored bytes are not a job or a result
+    │   ├── PickleRefused           the bytes are a pickle, and pickles are not accepted
+    │   └── ArgumentMismatch        an argument is not what the task's annotation says
+    ├── JobError                    about one job; carries its id
+    │   ├── JobNotFound             no such job, or its result is no longer kept
+    │   ├── ResultTimeout           no result within the time the caller gave (a TimeoutError)
+    │   ├── TaskFailed              the task raised; carries the remote type, message, traceback
+    │   │   └── TaskTimedOut        the attempt ran past its timeout
+    │   └── JobCancelled            the job was aborted
+    └── Retry                       raised *by a task*: try again after a time
+
+This module knows no Redis, no asyncio and no wire format. Whoever catches `BarqueError` catches all
+that Barque raises on its own account.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+__all__ = [
+    "ArgumentMismatch",
+    "BarqueError",
+    "ConfigurationError",
+    "DuplicateTask",
+    "JobCancelled",
+    "JobError",
+    "JobNotFound",
+    "NoServerBinary",
+    "NotSerializable",
+    "PayloadError",
+    "PayloadTooLarge",
+    "PickleRefused",
+    "RedisUnavailable",
+    "ResultTimeout",
+    "Retry",
+    "TaskFailed",
+    "TaskTimedOut",
+    "Undecodable",
+]
+
+
+class BarqueError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(BarqueError):
+    """A setting, a task definition or an option is wrong; the message says what to change."""
+
+
+class DuplicateTask(ConfigurationError):
+    """Two functions were registered under one task name; the message names both places."""
+
+
+class RedisUnavailable(BarqueError):
+    """The server cannot be reached, or refuses us; the message says where and why."""
+
+
+class NoServerBinary(BarqueError):
+    """No Valkey or Redis server is installed here; the message says what to install."""
+
+
+class PayloadError(BarqueError):
+    """Bytes or values that cannot travel between a producer and a worker."""
+
+
+class NotSerializable(PayloadError):
+    """A value has no form on the wire; the message names the part that has none."""
+
+
+class PayloadTooLarge(PayloadError):
+    """A job's payload is over `BARQUE_MAX_PAYLOAD_BYTES`."""
+
+
+class Undecodable(PayloadError):
+    """The stored bytes are neither a job nor a result."""
+
+
+class PickleRefused(Undecodable):
+    """The bytes are a pickle, and decoding a pickle runs code."""
+
+
+class ArgumentMismatch(PayloadError):
+    """An argument is not what the task's annotation says; the message has the path to the field."""
+
+
+class JobError(BarqueError):
+    """Something about one job."""
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobNotFound(JobError):
+    """No such job: it never was, or it ended and its result is no longer kept."""
+
+
+class ResultTimeout(JobError, TimeoutError):
+    """No result within the time the caller gave. The job itself goes on."""
+
+
+class TaskFailed(JobError):
+    """The task raised, on another machine.
+
+    Attributes:
+        remote_type: the exception's class as `module.Name`, such as `builtins.ValueError`.
+        remote_message: `str()` of the exception.
+        remote_traceback: the formatted traceback from the worker, or "" if none was kept.
+        attempts: how many attempts the job had.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        remote_type: str,
+        remote_message: str,
+        remote_traceback: str = "",
+        attempts: int = 1,
+    ) -> None:
+        name = remote_type.removeprefix("builtins.")
+        super().__init__(f"{name}: {remote_message}" if remote_message else name, job_id=job_id)
+        self.remote_type = remote_type
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+        self.attempts = attempts
+        if remote_traceback:
+            # Shown under the message in any traceback of the caller's own (PEP 678).
+            self.add_note(f"\nIn the worker (job {job_id}):\n{remote_traceback.rstrip()}")
+
+
+class TaskTimedOut(TaskFailed, TimeoutError):
+    """The job's last attempt ran past its timeout."""
+
+
+class JobCancelled(JobError):
+    """The job was aborted before it had a result."""
+
+
+class Retry(BarqueError):
+    """Raise inside a task to have this job tried again.
+
+    The attempt counts. When it was the last one the job fails with this error's `__cause__` if it
+    has one (`raise Retry(after=5) from error`), else with this error.
+
+    Args:
+        after: seconds (or a timedelta) to wait; None follows the task's own backoff.
+        reason: shown in the log line.
+    """
+
+    def __init__(self, after: float | timedelta | None = None, reason: str = "the task asked for a retry"):
+        super().__init__(reason)
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and not 0 <= seconds < float("inf"):
+            raise ConfigurationError(f"Retry(after={after!r}): give a number of seconds, zero or more")
+        self.after = seconds
+        self.reason = reason

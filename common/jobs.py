@@ -1,0 +1,122 @@
+"""What a job, an attempt and an outcome are: data, without I/O."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["JobInfo", "JobState", "OutcomeKind", "RemoteError", "new_job_id", "new_worker_id"]
+
+
+class JobState(StrEnum):
+    """Where a job stands; see docs/job_lifecycle.md."""
+
+    SCHEDULED = "scheduled"
+    """Due in the future: enqueued with a delay, or waiting for its next attempt."""
+    QUEUED = "queued"
+    """Due, and waiting for a worker."""
+    RUNNING = "running"
+    """A worker holds its lease."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Failed for good: no attempt is left, or its error is not retried."""
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """No trace of it: never enqueued, or ended and its result is no longer kept."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has its final outcome."""
+        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+
+
+class OutcomeKind(StrEnum):
+    """How an attempt ended. The log event of an attempt is `job_` and this word."""
+
+    SUCCEEDED = "succeeded"
+    RETRIED = "retried"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteError:
+    """An exception, as it travels: no object, only words.
+
+    Attributes:
+        type: `module.Name` of the class.
+        message: `str()` of the exception.
+        traceback: formatted, or "".
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """All that is stored on one job, read without waiting.
+
+    Attributes:
+        arguments: positional arguments as plain data (not converted to the task's types).
+        due_at: when it is or was due; while it runs, when its lease ends.
+        attempt: attempts begun so far.
+        result: the value as plain data when `state` is succeeded.
+        metadata: what the producer attached.
+    """
+
+    job_id: str
+    state: JobState
+    task: str | None = None
+    queue: str | None = None
+    arguments: tuple[Any, ...] = ()
+    keyword_arguments: Mapping[str, Any] = field(default_factory=dict)
+    enqueued_at: datetime | None = None
+    due_at: datetime | None = None
+    attempt: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    worker: str | None = None
+    result: Any = None
+    error: RemoteError | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _JobIds:
+    """Make ids that sort by time, so that jobs enqueued in one millisecond keep their order.
+
+    A sorted set breaks ties of equal scores by member. 12 hex digits of Unix milliseconds, 8 of a
+    per-process counter, 12 random per process: 48 random bits and a counter leave no collision.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._process = os.urandom(6).hex()
+        self._count = itertools.count()
+
+    def __call__(self) -> str:
+        number = next(self._count) & 0xFFFF_FFFF
+        return f"{time.time_ns() // 1_000_000:012x}{number:08x}{self._process}"
+
+
+new_job_id = _JobIds()
+"""Return a fresh job id: 32 hex digits that sort by time of creation."""
+
+
+def new_worker_id() -> str:
+    """Return `host-pid-random`: readable in a log, and never given twice."""
+    host = os.uname().nodename.split(".")[0][:40] or "worker"
+    return f"{host}-{os.getpid()}-{os.urandom(3).hex()}"

@@ -1,0 +1,235 @@
+"""What `@task` makes of a coroutine function: a `Task`; and what calling a Task makes: a `Call`.
+
+Owns the registry of tasks by name. Knows nothing of Redis or of how a job is run. As calling an
+`async def` gives a coroutine that runs only once scheduled, calling a Task gives a Call that runs only
+once enqueued.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from common.arguments import ArgumentReader, return_reader
+from common.context import Context
+from common.errors import ConfigurationError, DuplicateTask
+from common.retry import RetryPolicy
+from common.values import ValueReader
+
+__all__ = ["Call", "Task", "TaskOptions", "import_tasks", "registered_tasks", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What a task says of itself; None takes the worker's setting.
+
+    Attributes:
+        queue: the queue its jobs go to.
+        timeout: seconds one attempt may take.
+        retry: which failures are tried again, and when.
+        keep_result: seconds its results are kept; 0 keeps none.
+    """
+
+    queue: str | None = None
+    timeout: float | None = None
+    retry: RetryPolicy = RetryPolicy()
+    keep_result: float | None = None
+
+
+class Call(Generic[R_co]):
+    """A task with its arguments bound; not yet anywhere. Hand it to a Producer.
+
+    `fetch_url("https://…")` makes a typed one; `Call("fetch_url", "https://…")` makes one by name,
+    where the code of the task is not importable.
+    """
+
+    __slots__ = ("args", "kwargs", "name", "task")
+
+    def __init__(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.task: Task[..., R_co] | None = None
+
+    def __repr__(self) -> str:
+        # Arguments may be secrets; a Call shows how many it has.
+        return f"<Call {self.name} with {len(self.args) + len(self.kwargs)} argument(s)>"
+
+
+class Task(Generic[P, R]):
+    """A coroutine function registered under a name, with its options.
+
+    Attributes:
+        name: what travels in the job; the function's qualified name unless `@task(name=…)`.
+        function: the coroutine function itself, to await it directly: `await fetch.function(ctx, url)`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        name: str,
+        options: TaskOptions,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.options = options
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Bind the arguments; nothing runs until a Producer enqueues the Call."""
+        call: Call[R] = Call(self.name, *args, **kwargs)
+        call.task = self
+        return call
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    @property
+    def place(self) -> str:
+        """Where the function stands, as `file:line`."""
+        code = inspect.unwrap(self.function).__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    @functools.cached_property
+    def arguments(self) -> ArgumentReader:
+        """What decodes and checks its arguments; built on first use, once."""
+        return ArgumentReader(self.function, self.name)
+
+    @functools.cached_property
+    def result(self) -> ValueReader:
+        """What decodes its results to the return annotation; built on first use, once."""
+        return return_reader(self.function, self.name)
+
+
+_registry: dict[str, Task[Any, Any]] = {}
+
+
+@overload
+def task(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    timeout: float | timedelta | None = None,
+    retry: RetryPolicy | None = None,
+    keep_result: float | timedelta | None = None,
+) -> Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Task[P, R]]: ...
+
+
+def task(
+    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    timeout: float | timedelta | None = None,
+    retry: RetryPolicy | None = None,
+    keep_result: float | timedelta | None = None,
+) -> Any:
+    """Register a coroutine function as a task.
+
+    Its first parameter receives the `Context`; the others are what a producer passes, checked
+    against their annotations when the job runs.
+
+    Args:
+        name: what travels in the job; the function's qualified name by default.
+        queue: the queue its jobs go to, unless an enqueue says otherwise.
+        timeout: seconds one attempt may take; the worker's `BARQUE_JOB_TIMEOUT` by default.
+        retry: which failures are tried again, and when; exponential backoff by default.
+        keep_result: seconds its results are kept; 0 keeps none.
+
+    Raises:
+        DuplicateTask: another function has that name.
+        ConfigurationError: the function is no coroutine function, or an option makes no sense.
+    """
+    options = TaskOptions(
+        queue=queue,
+        timeout=_positive_seconds("timeout", timeout),
+        retry=retry if retry is not None else RetryPolicy(),
+        keep_result=_seconds(keep_result),
+    )
+    if options.keep_result is not None and options.keep_result < 0:
+        raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, zero or more")
+
+    def register(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:
+        if not inspect.iscoroutinefunction(inspect.unwrap(function)):
+            raise ConfigurationError(
+                f"@task on {getattr(function, '__qualname__', function)!r}: a task is a coroutine function; "
+                "write `async def`"
+            )
+        # As arq names functions, but a task made inside a function loses the "<locals>" prefix.
+        title = name or function.__qualname__.rpartition("<locals>.")[2]
+        made: Task[..., Any] = Task(function, title, options)
+        other = _registry.get(title)
+        if other is not None and not _same_place(other.function, function):
+            raise DuplicateTask(
+                f"two tasks are called {title!r}: {other.place} and {made.place}. "
+                "Rename one, or give it a name: @task(name=…)"
+            )
+        _registry[title] = made
+        return made
+
+    return register if function is None else register(function)
+
+
+def registered_tasks() -> dict[str, Task[Any, Any]]:
+    """Return every task registered in this process, by name."""
+    return dict(_registry)
+
+
+def import_tasks(modules: Iterable[str]) -> dict[str, Task[Any, Any]]:
+    """Import the modules, so that their tasks register, and return every registered task by name.
+
+    Raises:
+        ConfigurationError: a module cannot be found, or fails while it is imported.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except DuplicateTask:
+            raise
+        except ModuleNotFoundError as error:
+            missing = error.name or module
+            hint = (
+                f"no module named {missing!r}"
+                if module == missing or module.startswith(f"{missing}.")
+                else f"it imports {missing!r}, which is not installed"
+            )
+            raise ConfigurationError(
+                f"BARQUE_TASKS: cannot import {module!r}: {hint}. Modules are looked up on sys.path, "
+                "the current folder included."
+            ) from error
+        except Exception as error:
+            raise ConfigurationError(
+                f"BARQUE_TASKS: importing {module!r} failed: {type(error).__name__}: {error}"
+            ) from error
+    return registered_tasks()
+
+
+def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether both are one function, imported again (a reload, a test run under another name)."""
+    first, second = inspect.unwrap(one).__code__, inspect.unwrap(other).__code__
+    return (first.co_filename, first.co_qualname) == (second.co_filename, second.co_qualname)
+
+
+def _seconds(value: float | timedelta | None) -> float | None:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _positive_seconds(name: str, value: float | timedelta | None) -> float | None:
+    seconds = _seconds(value)
+    if seconds is not None and not 0 < seconds <= 365 * 24 * 3600:
+        raise ConfigurationError(f"@task({name}={value!r}): give a number of seconds above zero")
+    return seconds

@@ -1,0 +1,161 @@
+"""How Python values become bytes, and typed values again.
+
+Owns the encoder, the hooks for types msgspec does not know, and `ValueReader`, which decodes bytes to
+what an annotation says. Knows no payload layout (that is codec.py) and no task (tasks.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from common.errors import ArgumentMismatch, NotSerializable
+
+__all__ = ["ValueReader", "encode", "encoder", "to_plain", "unserializable_part"]
+
+
+def _encode_hook(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="python")
+    if isinstance(value, PurePath):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__module__}.{type(value).__qualname__}")
+
+
+def _decode_hook(kind: type, value: Any) -> Any:
+    if isinstance(kind, type):
+        if isinstance(value, kind):
+            return value
+        if issubclass(kind, BaseModel):
+            try:
+                return kind.model_validate(value)
+            except ValidationError as error:
+                raise ValueError(_describe(error)) from None
+        if issubclass(kind, PurePath) and isinstance(value, str):
+            return kind(value)
+    name = getattr(kind, "__qualname__", repr(kind))
+    raise TypeError(f"Expected `{name}`, got `{type(value).__name__}`, which Barque cannot convert")
+
+
+encoder = msgspec.msgpack.Encoder(enc_hook=_encode_hook)
+_plain = msgspec.msgpack.Decoder()
+
+
+def encode(value: Any, *, what: str = "value") -> bytes:
+    """Return the value as msgpack.
+
+    Args:
+        value: any mix of plain data, dataclasses, msgspec structs, pydantic models, datetime, UUID,
+            Decimal, Enum, bytes, sets and paths.
+        what: names the value in the error.
+
+    Raises:
+        NotSerializable: a part has no form on the wire; the message has the path to it.
+    """
+    try:
+        return encoder.encode(value)
+    except Exception as error:  # a user's own type may raise anything while it is walked
+        part = unserializable_part(value, what) or f"{what}: {type(error).__name__}: {error}"
+        raise NotSerializable(f"cannot be sent: {part}") from error
+
+
+def to_plain(raw: bytes | msgspec.Raw) -> Any:
+    """Return msgpack as plain data: numbers, text, bytes, lists, dicts, datetimes."""
+    return _plain.decode(raw)
+
+
+def unserializable_part(value: Any, path: str) -> str | None:
+    """Return the path and type of the first part that has no form on the wire, or None."""
+    try:
+        encoder.encode(value)
+    except Exception as error:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                found = unserializable_part(item, f"{path}[{key!r}]")
+                if found:
+                    return found
+        elif isinstance(value, Sequence | AbstractSet) and not isinstance(value, str | bytes):
+            for index, item in enumerate(value):
+                found = unserializable_part(item, f"{path}[{index}]")
+                if found:
+                    return found
+        elif isinstance(value, int):
+            return f"{path} is an integer past 64 bits"
+        else:
+            fields: Any = getattr(value, "__dataclass_fields__", None) or getattr(
+                value, "__struct_fields__", ()
+            )
+            for name in fields:
+                found = unserializable_part(getattr(value, name, None), f"{path}.{name}")
+                if found:
+                    return found
+        kind = type(value)
+        why = "" if isinstance(error, NotImplementedError) else f" ({error})"
+        return f"{path} is of type {kind.__module__}.{kind.__qualname__}{why}"
+    return None
+
+
+class ValueReader:
+    """Decode msgpack to what one annotation says.
+
+    msgspec does it where it can (fast, and strict: "1" is no int); pydantic where msgspec cannot,
+    such as a union of two models.
+    """
+
+    __slots__ = ("_adapter", "_decoder", "annotation")
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self._adapter: TypeAdapter[Any] | None = None
+        try:
+            self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_decode_hook)
+        except TypeError:
+            self._decoder = msgspec.msgpack.Decoder(Any)
+            try:
+                self._adapter = TypeAdapter(annotation)
+            except Exception:  # noqa: BLE001 - pydantic has several errors for "not a type I know"
+                self._adapter = None  # a Protocol, a TypeVar, …: nothing to check against
+
+    @property
+    def native(self) -> bool:
+        """Whether msgspec alone reads it, so that it may be a field of a larger decoder."""
+        return self._adapter is None and self._decoder.type is self.annotation
+
+    def read(self, raw: bytes | msgspec.Raw, name: str) -> Any:
+        """Return the value.
+
+        Raises:
+            ArgumentMismatch: it is not what the annotation says; the message starts with `name`
+                and the path to the field.
+        """
+        try:
+            value = self._decoder.decode(raw)
+            return value if self._adapter is None else self._adapter.validate_python(value)
+        except ValidationError as error:
+            raise ArgumentMismatch(f"{name}: {_describe(error)}") from None
+        except msgspec.MsgspecError as error:
+            raise ArgumentMismatch(_with_path(str(error), name)) from None
+
+
+def decode_hook(kind: type, value: Any) -> Any:
+    """Convert for types msgspec does not know; for decoders built elsewhere in `common`."""
+    return _decode_hook(kind, value)
+
+
+def _describe(error: ValidationError) -> str:
+    # Without inputs: an argument may be a secret, and this text reaches logs.
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['msg']}" for p in problems)
+
+
+def _with_path(message: str, name: str) -> str:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.a[0]`" into "name.a[0]: Expected …"."""
+    text, _, path = message.partition(" - at `$")
+    tail = re.sub(r"`$", "", path)
+    return f"{name}{tail}: {text}"

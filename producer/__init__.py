@@ -1,0 +1,1 @@
+"""Enqueue jobs and wait for their results."""
