@@ -66,7 +66,7 @@ class ArgumentReader:
             try:
                 return msgspec.structs.astuple(self._fast.decode(positional)), {}
             except msgspec.MsgspecError as error:
-                self._explain(error, positional)
+                self._explain(error)
         return self._read_each(positional, keyword)
 
     def _fast_decoder(self) -> msgspec.msgpack.Decoder[Any] | None:
@@ -82,7 +82,7 @@ class ArgumentReader:
             if parameter.default is _Kind.empty:
                 fields.append((parameter.name, annotation))
             else:
-                # A factory, since msgspec refuses mutable defaults; the function's own default is what Python uses.
+                # msgspec refuses mutable defaults; like Python, share the function's own.
                 factory = msgspec.field(default_factory=functools.partial(_same, parameter.default))
                 fields.append((parameter.name, annotation, factory))
         try:
@@ -91,7 +91,7 @@ class ArgumentReader:
         except (TypeError, ValueError):
             return None  # a parameter named like something msgspec reserves: the slow way serves
 
-    def _explain(self, error: msgspec.MsgspecError, positional: bytes | msgspec.Raw) -> None:
+    def _explain(self, error: msgspec.MsgspecError) -> None:
         """Raise for the argument that was wrong, by name; return if only the count was."""
         text, _, path = str(error).partition(" - at `$")
         found = re.match(r"\[(\d+)\](.*)`$", path)

@@ -276,7 +276,7 @@ def _load(raw: bytes, reading: Reading) -> tuple[dict[str, Any], Form]:
             "trusted programs can write to this Redis, set BARQUE_ACCEPT_PICKLE=true"
         )
     try:
-        data = pickle.loads(raw) if reading.deserializer is None else reading.deserializer(raw)  # noqa: S301
+        data = pickle.loads(raw) if reading.deserializer is None else reading.deserializer(raw)
     except Exception as error:
         raise Undecodable(f"the payload cannot be decoded: {type(error).__name__}: {error}") from None
     if not isinstance(data, dict):
@@ -379,7 +379,7 @@ def _encode_result_objects(result: Result, reading: Reading) -> bytes:
     data["r"] = "unable to serialize result"  # arq's own words (jobs.serialize_result)
     try:
         return serializer(data)
-    except Exception:  # noqa: BLE001 - the arguments themselves cannot go back: leave them out
+    except Exception:
         data.update(a=(), k={})
         return serializer(data)
 

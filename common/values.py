@@ -7,7 +7,7 @@ what an annotation says. Knows no payload layout (that is codec.py) and no task 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import PurePath
 from typing import Any
@@ -101,6 +101,15 @@ def unserializable_part(value: Any, path: str) -> str | None:
     return None
 
 
+def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f"[{key!r}]", item) for key, item in value.items()]
+    if isinstance(value, Sequence | AbstractSet) and not isinstance(value, str | bytes):
+        return [(f"[{index}]", item) for index, item in enumerate(value)]
+    fields: Any = getattr(value, "__dataclass_fields__", None) or getattr(value, "__struct_fields__", ())
+    return [(f".{name}", getattr(value, name, None)) for name in fields]
+
+
 class ValueReader:
     """Decode msgpack to what one annotation says.
 
@@ -119,7 +128,7 @@ class ValueReader:
             self._decoder = msgspec.msgpack.Decoder(Any)
             try:
                 self._adapter = TypeAdapter(annotation)
-            except Exception:  # noqa: BLE001 - pydantic has several errors for "not a type I know"
+            except Exception:
                 self._adapter = None  # a Protocol, a TypeVar, …: nothing to check against
 
     @property
