@@ -1,0 +1,51 @@
+# The worker's image. Build: docker build -t barque:local .
+#
+# Packages come from wherever pip looks; behind a mirror, pass what the mirror needs and nothing of it
+# stays in the final image:
+#   docker build --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST .
+# (each takes its value from the builder's environment; HTTP_PROXY and the like are known to Docker).
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+# Two environments: one holds pip and the build backend, the other goes into the final image without.
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/barque
+# Apart from the code, so that a change of code does not install the dependencies again.
+# --only-binary: no compiler here or there; a platform without wheels fails at once and says so.
+COPY constraints/build.txt constraints/runtime.txt constraints/
+RUN /opt/build/bin/pip install --require-hashes --only-binary :all: -r constraints/build.txt \
+ && /opt/build/bin/pip --python /opt/barque/bin/python install \
+      --require-hashes --only-binary :all: -r constraints/runtime.txt
+COPY . .
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/build/bin/pip --python /opt/barque/bin/python install --no-deps --no-index /dist/*.whl \
+ && /opt/build/bin/pip --python /opt/barque/bin/python check
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="Barque worker" \
+      org.opencontainers.image.description="A distributed async task-worker system on Redis that speaks arq's wire." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.authors="The Barque authors"
+# 10001: above the ids a host gives its people, and a number, so that runAsNonRoot can check it.
+RUN groupadd --gid 10001 barque \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin barque \
+ && install -d -o 10001 -g 10001 -m 0750 /data && install -d /app
+COPY --from=build /opt/barque /opt/barque
+ENV PATH=/opt/barque/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    BARQUE_LOG_FORMAT=json \
+    BARQUE_DATA_ROOT=/data \
+    BARQUE_DATABASE_URL=sqlite+aiosqlite:////data/barque.sqlite3
+USER 10001:10001
+# Your own task modules go to /app (COPY or a volume) and into BARQUE_TASKS; files tasks write, to /data.
+WORKDIR /app
+# In exec form: the worker is process 1 and gets SIGTERM itself, which starts its graceful shutdown.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 \
+  CMD ["arq", "--check", "workers.WorkerSettings"]
+CMD ["arq", "workers.WorkerSettings"]
