@@ -1,0 +1,111 @@
+"""What every test may ask for: a server, its URL, a client; and an environment with nothing in it.
+
+    server      session  the server of this pytest process
+    redis_url   test     its URL. The keyspace is empty before the test, and must be after it
+    redis       test     an asyncio client to it, closed after the test
+
+A test that uses `redis_url` or `redis` fails when it leaves a key behind, for a key nobody deletes is
+a leak in production. One that means to says which, and asserts on them itself:
+
+    @pytest.mark.leaves_keys("arq:result:*")     these patterns (of fnmatch) may stay
+    @pytest.mark.leaves_keys                     any may
+
+The server is an embedded one that keeps nothing, unless `BARQUE_TEST_REDIS_URL` names another: then
+its database is **flushed** by each test (with pytest-xdist, worker n takes the database n higher).
+"""
+
+import fnmatch
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import redis as redis_py
+import redis.asyncio as redis_asyncio
+
+from common.embedded import EmbeddedServer
+from common.redis.connection import connect
+from common.settings import Settings, settings_for_process
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@dataclass(frozen=True)
+class GivenServer:
+    """The server `BARQUE_TEST_REDIS_URL` names; unlike an `EmbeddedServer` it has only a URL."""
+
+    url: str
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch):
+    """Hide the developer's own settings: no BARQUE_ variable, no .env file, no settings kept from before."""
+    for name in [name for name in os.environ if name.startswith("BARQUE_") and name != "BARQUE_TEST_REDIS_URL"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    settings_for_process.cache_clear()
+    yield
+    settings_for_process.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer | GivenServer]:
+    given = os.environ.get("BARQUE_TEST_REDIS_URL")
+    if given:
+        yield GivenServer(_with_own_database(given))
+        return
+    with EmbeddedServer() as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def no_keys_left(server, request) -> Iterator[None]:
+    """Empty the keyspace before the test and hold the test to leave it so; see the top of this file."""
+    with redis_py.Redis.from_url(server.url) as keyspace:
+        _empty(server, keyspace)
+        yield
+        mark = request.node.get_closest_marker("leaves_keys")
+        allowed = (mark.args or ("*",)) if mark is not None else ()
+        left = sorted(key.decode(errors="backslashreplace") for key in keyspace.scan_iter(count=1000))
+        _empty(server, keyspace)
+    undeclared = [key for key in left if not any(fnmatch.fnmatchcase(key, pattern) for pattern in allowed)]
+    # After a failure leftovers are its consequence, and would only hide it.
+    if undeclared and not request.node.stash.get(_FAILED, True):
+        pytest.fail(f"{len(undeclared)} keys left behind: {', '.join(undeclared[:20])}", pytrace=False)
+
+
+@pytest.fixture
+def redis_url(server, no_keys_left) -> str:
+    return server.url
+
+
+@pytest.fixture
+async def redis(redis_url) -> AsyncIterator[redis_asyncio.Redis]:
+    client = connect(Settings(redis_url=redis_url), name="test")
+    yield client
+    await client.aclose()
+
+
+def _empty(server: EmbeddedServer | GivenServer, keyspace: redis_py.Redis) -> None:
+    if isinstance(server, EmbeddedServer):
+        keyspace.flushall()
+    else:
+        keyspace.flushdb()
+
+
+def _with_own_database(url: str) -> str:
+    number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    parts = urlsplit(url)
+    if parts.scheme == "unix" or number == "0":
+        return url
+    database = int(parts.path.strip("/") or 0) + int(number)
+    return urlunsplit(parts._replace(path=f"/{database}"))
