@@ -42,9 +42,7 @@ class ArgumentReader:
             raise ConfigurationError(f"task {task!r}: its first parameter must be the context (ctx: Context)")
         parameters = parameters[1:]
         self._readers = {p.name: ValueReader(hints.get(p.name, Any)) for p in parameters}
-        self._positional = [
-            p for p in parameters if p.kind in {_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD}
-        ]
+        self._positional = [p for p in parameters if p.kind in {_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD}]
         self._keyword_only = [p for p in parameters if p.kind is _Kind.KEYWORD_ONLY]
         self._rest = next((p for p in parameters if p.kind is _Kind.VAR_POSITIONAL), None)
         self._rest_keyword = next((p for p in parameters if p.kind is _Kind.VAR_KEYWORD), None)
@@ -70,11 +68,7 @@ class ArgumentReader:
         return self._read_each(positional, keyword)
 
     def _fast_decoder(self) -> msgspec.msgpack.Decoder[Any] | None:
-        if (
-            self._rest
-            or self._keyword_only
-            or not all(self._readers[p.name].native for p in self._positional)
-        ):
+        if self._rest or self._keyword_only or not all(self._readers[p.name].native for p in self._positional):
             return None
         fields: list[Any] = []
         for parameter in self._positional:
@@ -124,8 +118,7 @@ class ArgumentReader:
         if extra and self._rest is not None:
             reader = self._readers[self._rest.name]
             args.extend(
-                reader.read(raw, f"{self.task}: argument {self._rest.name}[{i}]")
-                for i, raw in enumerate(extra)
+                reader.read(raw, f"{self.task}: argument {self._rest.name}[{i}]") for i, raw in enumerate(extra)
             )
         return tuple(args), self._read_named(named)
 
@@ -133,9 +126,7 @@ class ArgumentReader:
         kwargs = {p.name: self._one(p, named.pop(p.name, _ABSENT)) for p in self._keyword_only}
         if named and self._rest_keyword is None:
             known = ", ".join(self._readers) or "none"
-            raise ArgumentMismatch(
-                f"{self.task}: no argument is called {next(iter(named))!r}; it takes: {known}"
-            )
+            raise ArgumentMismatch(f"{self.task}: no argument is called {next(iter(named))!r}; it takes: {known}")
         if self._rest_keyword is not None:
             reader = self._readers[self._rest_keyword.name]
             kwargs.update({k: reader.read(raw, f"{self.task}: argument {k}") for k, raw in named.items()})

@@ -7,7 +7,7 @@ this file:
     job     t job_try   f function   a args   k kwargs   et enqueue time (Unix ms)
             b extras of Barque's: {timeout: seconds, meta: {…}}
     result  t f a k et  s success   r result   st start ms   ft finish ms   q queue   id job id
-            o outcome word   w worker id   e {type, message, traceback}
+            o outcome word   w worker id   e {type, message, traceback}   m metadata
 
 A pickle starts 0x80 and its protocol number; a msgpack map of these keys starts 0x85..0x8f or 0xde/0xdf.
 """
@@ -93,6 +93,7 @@ class _ResultMap(msgspec.Struct, gc=False, omit_defaults=True):
     o: str = ""
     w: str = ""
     e: _ErrorMap | None = None
+    m: dict[str, Any] | None = None
 
 
 class _ResultIn(msgspec.Struct, gc=False):
@@ -110,6 +111,7 @@ class _ResultIn(msgspec.Struct, gc=False):
     o: str = ""
     w: str = ""
     e: _ErrorMap | None = None
+    m: dict[str, Any] | None = None
 
 
 _job_in = msgspec.msgpack.Decoder(_JobIn)
@@ -186,11 +188,7 @@ class Payload:
             kwargs = msgspec.msgpack.decode(self.kwargs)
         except msgspec.MsgspecError as error:
             raise Undecodable(f"the arguments are not valid msgpack: {error}") from None
-        if (
-            not isinstance(args, list)
-            or not isinstance(kwargs, dict)
-            or not all(isinstance(k, str) for k in kwargs)
-        ):
+        if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
             raise Undecodable("the arguments are not a list and a map with text keys")
         return tuple(args), kwargs
 
@@ -261,9 +259,7 @@ def decode_job(raw: bytes, reading: Reading = MSGPACK_ONLY) -> Payload:
     data, form = _load(raw, reading)
     try:
         extras = msgspec.convert(data["b"], Extras) if data.get("b") else None
-        return Payload(
-            str(data["f"]), tuple(data["a"]), dict(data["k"]), int(data["et"]), data.get("t"), extras, form
-        )
+        return Payload(str(data["f"]), tuple(data["a"]), dict(data["k"]), int(data["et"]), data.get("t"), extras, form)
     except Exception as error:  # any shape at all may come out of a pickle
         raise Undecodable(f"the payload is no job: {type(error).__name__}: {error}") from None
 
@@ -311,6 +307,7 @@ class Result:
     error: RemoteError | None = None
     exception: BaseException | None = None
     form: Form = "msgpack"
+    metadata: dict[str, Any] | None = None
 
 
 _EMPTY_LIST = msgspec.Raw(b"\x90")
@@ -342,6 +339,7 @@ def encode_result(result: Result, reading: Reading = MSGPACK_ONLY) -> bytes:
                     result.outcome,
                     result.worker,
                     None if error is None else _ErrorMap(error.type, error.message, error.traceback),
+                    result.metadata,
                 )
             )
         except Exception as failure:
@@ -436,20 +434,21 @@ def _decode_msgpack_result(raw: bytes) -> Result:
     except msgspec.MsgspecError as failure:
         raise Undecodable(f"the stored result is no result: {failure}") from None
     return Result(
-        data.id,
-        data.f,
-        data.q,
-        data.s,
-        data.r,
-        data.t,
-        data.et,
-        data.st,
-        data.ft,
-        data.a,
-        data.k,
-        data.o,
-        data.w,
-        error,
+        job_id=data.id,
+        task=data.f,
+        queue=data.q,
+        success=data.s,
+        value=data.r,
+        attempt=data.t,
+        enqueued_ms=data.et,
+        started_ms=data.st,
+        finished_ms=data.ft,
+        args=data.a,
+        kwargs=data.k,
+        outcome=data.o,
+        worker=data.w,
+        error=error,
+        metadata=data.m,
     )
 
 

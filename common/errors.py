@@ -158,9 +158,7 @@ class Retry(BarqueError):
         reason: shown in the log line.
     """
 
-    def __init__(
-        self, after: float | timedelta | None = None, reason: str = "the task asked for a retry"
-    ) -> None:
+    def __init__(self, after: float | timedelta | None = None, reason: str = "the task asked for a retry") -> None:
         super().__init__(reason)
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
         if seconds is not None and not 0 <= seconds < float("inf"):

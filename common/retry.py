@@ -94,9 +94,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None and self.max_attempts < 1:
-            raise ConfigurationError(
-                f"RetryPolicy(max_attempts={self.max_attempts!r}): a job has at least 1 attempt"
-            )
+            raise ConfigurationError(f"RetryPolicy(max_attempts={self.max_attempts!r}): a job has at least 1 attempt")
         if self.jitter not in {"full", "none"}:
             raise ConfigurationError(f'RetryPolicy(jitter={self.jitter!r}): give "full" or "none"')
         for name in ("retry_on", "fail_on"):

@@ -58,9 +58,7 @@ class Settings(BaseSettings):
     )
     redis_username: str | None = Field(None, description="ACL user, if the URL names none")
     redis_password: SecretStr | None = Field(None, description="Password, if the URL holds none")
-    redis_sentinels: Names = Field(
-        (), description="Sentinels as host:port,host:port; the URL gives db and TLS"
-    )
+    redis_sentinels: Names = Field((), description="Sentinels as host:port,host:port; the URL gives db and TLS")
     redis_sentinel_service: str = Field("mymaster", description="The name Sentinel knows the primary by")
     redis_sentinel_username: str | None = Field(None, description="ACL user at the sentinels")
     redis_sentinel_password: SecretStr | None = Field(None, description="Password at the sentinels")
@@ -81,23 +79,17 @@ class Settings(BaseSettings):
         10.0, description="Seconds until a dead worker's jobs are taken over"
     )
     shutdown_grace: float = Field(25.0, ge=0, description="Seconds running jobs get to finish on SIGTERM")
-    poll_delay: Seconds = Field(
-        0.5, description="Seconds between looks where no wake-up reaches (arq producers)"
-    )
+    poll_delay: Seconds = Field(0.5, description="Seconds between looks where no wake-up reaches (arq producers)")
 
     # What travels
-    accept_pickle: bool = Field(
-        False, description="Decode pickled payloads (arq's default). Trust your Redis"
-    )
+    accept_pickle: bool = Field(False, description="Decode pickled payloads (arq's default). Trust your Redis")
     payload_format: Literal["msgpack", "pickle"] = Field(
         "msgpack", description="What producers write; pickle only for stock arq workers with default settings"
     )
     max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload a producer enqueues")
 
     # What is logged
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO", description="Least level"
-    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json, console, or auto: console on a terminal, else json"
     )

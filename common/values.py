@@ -75,29 +75,8 @@ def unserializable_part(value: Any, path: str) -> str | None:
     try:
         encoder.encode(value)
     except Exception as error:
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                found = unserializable_part(item, f"{path}[{key!r}]")
-                if found:
-                    return found
-        elif isinstance(value, Sequence | AbstractSet) and not isinstance(value, str | bytes):
-            for index, item in enumerate(value):
-                found = unserializable_part(item, f"{path}[{index}]")
-                if found:
-                    return found
-        elif isinstance(value, int):
-            return f"{path} is an integer past 64 bits"
-        else:
-            fields: Any = getattr(value, "__dataclass_fields__", None) or getattr(
-                value, "__struct_fields__", ()
-            )
-            for name in fields:
-                found = unserializable_part(getattr(value, name, None), f"{path}.{name}")
-                if found:
-                    return found
-        kind = type(value)
-        why = "" if isinstance(error, NotImplementedError) else f" ({error})"
-        return f"{path} is of type {kind.__module__}.{kind.__qualname__}{why}"
+        inner = (unserializable_part(item, path + where) for where, item in _parts(value))
+        return next((found for found in inner if found), None) or _complaint(value, path, error)
     return None
 
 
@@ -108,6 +87,14 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
         return [(f"[{index}]", item) for index, item in enumerate(value)]
     fields: Any = getattr(value, "__dataclass_fields__", None) or getattr(value, "__struct_fields__", ())
     return [(f".{name}", getattr(value, name, None)) for name in fields]
+
+
+def _complaint(value: Any, path: str, error: Exception) -> str:
+    if isinstance(value, int):
+        return f"{path} is an integer past 64 bits"
+    kind = type(value)
+    why = "" if isinstance(error, NotImplementedError) else f" ({error})"
+    return f"{path} is of type {kind.__module__}.{kind.__qualname__}{why}"
 
 
 class ValueReader:

@@ -1,1 +1,27 @@
-"""Run jobs."""
+"""Run jobs: `Worker`, and `WorkerSettings` for `arq workers.WorkerSettings`.
+
+Both are looked up lazily (PEP 562), so that importing a task from `workers.tasks` does not import the engine, and
+so that only a program that asks for `WorkerSettings` has its environment read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workers.settings import WorkerSettings
+    from workers.worker import Worker
+
+__all__ = ["Worker", "WorkerSettings"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WorkerSettings":
+        from workers.entry import resolve  # noqa: PLC0415 - lazy by design, see above
+
+        return resolve()
+    if name == "Worker":
+        from workers.worker import Worker  # noqa: PLC0415 - lazy by design, see above
+
+        return Worker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

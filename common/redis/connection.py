@@ -18,11 +18,12 @@ from redis.exceptions import RedisError
 
 from common.errors import RedisUnavailable
 from common.redis.address import connection_options, describe, parse_url, sentinels
-from common.redis.reasons import UNAVAILABLE, ServerError, is_transient, reason
+from common.redis.reasons import TROUBLE, UNAVAILABLE, ServerError, is_transient, reason
 from common.redis.twin import blocking_twin
 from common.settings import Settings
 
 __all__ = [
+    "TROUBLE",
     "UNAVAILABLE",
     "ServerError",
     "blocking_twin",

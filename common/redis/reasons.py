@@ -15,7 +15,7 @@ from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.sentinel import MasterNotFoundError
 
-__all__ = ["UNAVAILABLE", "ServerError", "is_transient", "reason"]
+__all__ = ["TROUBLE", "UNAVAILABLE", "ServerError", "is_transient", "reason"]
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     exceptions.ConnectionError,  # refused, closed, no sentinel, wrong password, still loading
@@ -28,6 +28,9 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 
 ServerError = exceptions.ResponseError
 """The server took the command and refused it."""
+
+TROUBLE: tuple[type[Exception], ...] = (*UNAVAILABLE, ServerError)
+"""All that a call to Redis may end with, for a loop that goes on whatever it is."""
 
 _TRANSIENT_CODES = (
     "MASTERDOWN",

@@ -1,0 +1,194 @@
+"""Every read for people: where a job stands, how deep the queues are, which workers report.
+
+Owns no write. One call is a handful of commands, never KEYS and never a scan of the keyspace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import redis.asyncio
+
+from common.codec import MSGPACK_ONLY, Payload, Reading, Result, decode_job, decode_result
+from common.errors import Undecodable
+from common.jobs import JobInfo, JobState
+from common.redis import keys
+from common.values import to_plain
+
+__all__ = ["Inspector", "QueueReport", "WorkerReport"]
+
+
+class WorkerReport(msgspec.Struct, omit_defaults=True):
+    """What a worker says of itself, some times a minute.
+
+    Attributes:
+        started_ms, reported_ms: Unix ms by the server's clock.
+        running: attempts running now.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    concurrency: int
+    started_ms: int
+    reported_ms: int
+    running: int = 0
+    succeeded: int = 0
+    retried: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReport:
+    """How a queue stands.
+
+    Attributes:
+        queued: due, not running (or run by a stock arq worker, whose jobs keep their place).
+        scheduled: due in the future, or running; a running job's score is the end of its lease.
+        oldest_due_seconds: for how long the first due job has been due; None if none is.
+    """
+
+    queue: str
+    queued: int
+    scheduled: int
+    oldest_due_seconds: float | None
+
+
+class Inspector:
+    """Read-only views over a server."""
+
+    def __init__(self, client: redis.asyncio.Redis, reading: Reading = MSGPACK_ONLY) -> None:
+        self._client = client
+        self._reading = reading
+
+    async def state(self, job_id: str, queue: str) -> JobState:
+        """Return where a job stands."""
+        found, held, score, now = await self._look(job_id, queue, payload=False)
+        return self._state(found[0], held=held, score=score, now_ms=now)
+
+    async def job(self, job_id: str, queue: str) -> JobInfo:
+        """Return all that is stored on a job; its `state` is UNKNOWN when nothing is.
+
+        A payload or result that cannot be decoded here leaves its fields empty rather than raise.
+        """
+        (stored, payload, attempts), held, score, now = await self._look(job_id, queue, payload=True)
+        state = self._state(stored, held=held, score=score, now_ms=now)
+        if stored is not None:
+            try:
+                return _ended(job_id, state, decode_result(stored, self._reading))
+            except Undecodable:
+                return JobInfo(job_id=job_id, state=state, queue=queue)
+        info: dict[str, Any] = {"job_id": job_id, "state": state}
+        if state is JobState.UNKNOWN:
+            return JobInfo(**info)
+        info |= {"queue": queue, "attempt": int(attempts or 0), "due_at": _time(score)}
+        if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
+            info["worker"] = worker
+        if payload is not None:
+            with contextlib.suppress(Undecodable):
+                info |= _described(decode_job(payload, self._reading))
+        return JobInfo(**info)
+
+    async def queue(self, queue: str) -> QueueReport:
+        """Return how a queue stands."""
+        now = await self._now_ms()
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.zcount(queue, "-inf", now)
+        pipeline.zcard(queue)
+        pipeline.zrange(queue, 0, 0, withscores=True)
+        due, total, first = await pipeline.execute()
+        oldest = max(0.0, (now - first[0][1]) / 1000) if due else None
+        return QueueReport(queue, due, total - due, oldest)
+
+    async def workers(self) -> list[WorkerReport]:
+        """Return the reports of the workers that live, sorted by id."""
+        ids = await self._client.zrange(keys.WORKERS, 0, -1)
+        if not ids:
+            return []
+        reports = await self._client.mget([keys.worker(worker.decode()) for worker in sorted(ids)])
+        return [msgspec.json.decode(report, type=WorkerReport) for report in reports if report is not None]
+
+    async def results(self, job_ids: Sequence[str]) -> list[Result | None]:
+        """Return the results of these jobs, None where none is kept."""
+        stored = await self._client.mget([keys.result(job_id) for job_id in job_ids])
+        return [None if raw is None else decode_result(raw, self._reading) for raw in stored]
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await self._client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def _look(self, job_id: str, queue: str, *, payload: bool) -> tuple[list[Any], Any, float | None, int]:
+        names = [keys.result(job_id)]
+        if payload:
+            names += [keys.job(job_id), keys.retry(job_id)]
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.mget(names)
+        pipeline.get(keys.lease(job_id))
+        pipeline.zscore(queue, job_id)
+        pipeline.time()
+        found, held, score, (seconds, microseconds) = await pipeline.execute()
+        return found, held, score, int(seconds) * 1000 + int(microseconds) // 1000
+
+    def _state(self, stored: bytes | None, *, held: Any, score: float | None, now_ms: int) -> JobState:
+        if stored is not None:
+            try:
+                result = decode_result(stored, self._reading)
+            except Undecodable:
+                return JobState.FAILED
+            return _state_of(result)
+        if score is None:
+            return JobState.UNKNOWN
+        if held:
+            return JobState.RUNNING
+        return JobState.SCHEDULED if score > now_ms else JobState.QUEUED
+
+
+def _state_of(result: Result) -> JobState:
+    if result.success:
+        return JobState.SUCCEEDED
+    return JobState.CANCELLED if result.outcome == "cancelled" else JobState.FAILED
+
+
+def _described(payload: Payload) -> dict[str, Any]:
+    args, kwargs = payload.as_objects()
+    return {
+        "task": payload.task,
+        "arguments": args,
+        "keyword_arguments": kwargs,
+        "enqueued_at": _time(payload.enqueued_ms),
+        "metadata": (payload.extras.meta if payload.extras else None) or {},
+    }
+
+
+def _ended(job_id: str, state: JobState, result: Result) -> JobInfo:
+    args, kwargs, value = result.args, result.kwargs, result.value
+    if result.form == "msgpack":
+        args, kwargs = to_plain(args), to_plain(kwargs)
+        value = to_plain(value) if result.success else None
+    return JobInfo(
+        job_id=job_id,
+        state=state,
+        task=result.task,
+        queue=result.queue,
+        arguments=tuple(args),
+        keyword_arguments=kwargs,
+        enqueued_at=_time(result.enqueued_ms),
+        attempt=result.attempt,
+        started_at=_time(result.started_ms),
+        finished_at=_time(result.finished_ms),
+        worker=result.worker or None,
+        result=value,
+        error=result.error,
+        metadata=result.metadata or {},
+    )
+
+
+def _time(unix_ms: float | None) -> datetime | None:
+    return None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, tz=UTC)

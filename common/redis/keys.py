@@ -1,0 +1,85 @@
+"""Every key name, as functions and constants: arq's names for what arq has, `barque:` for the rest.
+
+The names stand here as literals, so that a producer need not import arq; tests/contract holds them
+against `arq.constants`. docs/key_layout.md says what each key holds.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ABORT",
+    "CONTROL_CHANNEL",
+    "HEALTH_SUFFIX",
+    "JOB",
+    "LEASE",
+    "RESULT",
+    "RETRY",
+    "WAITERS",
+    "WAKE",
+    "WORKER",
+    "WORKERS",
+    "health",
+    "job",
+    "lease",
+    "result",
+    "result_channel",
+    "retry",
+    "wake",
+    "worker",
+]
+
+JOB = "arq:job:"
+LEASE = "arq:in-progress:"
+RETRY = "arq:retry:"
+RESULT = "arq:result:"
+ABORT = "arq:abort"
+HEALTH_SUFFIX = ":health-check"
+
+WAKE = "barque:wake:"
+WAITERS = "barque:waiters"
+"""Hash: job id -> the channels, space-separated, that want its result pushed."""
+WORKERS = "barque:workers"
+"""Sorted set: worker id -> Unix ms of its last report."""
+WORKER = "barque:worker:"
+CONTROL_CHANNEL = "barque:control"
+"""Channel: "abort <job id>" for whichever worker runs it."""
+
+
+def job(job_id: str) -> str:
+    """Return the key of a job's payload."""
+    return JOB + job_id
+
+
+def lease(job_id: str) -> str:
+    """Return the key that exists while a job runs; its value is the lease token."""
+    return LEASE + job_id
+
+
+def retry(job_id: str) -> str:
+    """Return the key that counts a job's attempts."""
+    return RETRY + job_id
+
+
+def result(job_id: str) -> str:
+    """Return the key of a job's result."""
+    return RESULT + job_id
+
+
+def health(queue: str) -> str:
+    """Return the key `arq --check` reads."""
+    return queue + HEALTH_SUFFIX
+
+
+def wake(queue: str) -> str:
+    """Return the key idle workers of a queue block on."""
+    return WAKE + queue
+
+
+def worker(worker_id: str) -> str:
+    """Return the key of a worker's report."""
+    return WORKER + worker_id
+
+
+def result_channel(listener_id: str) -> str:
+    """Return the channel on which one producer process gets results pushed."""
+    return f"barque:results:{listener_id}"

@@ -1,0 +1,21 @@
+-- abort: end a waiting job now, or have the worker that runs it cancel it.
+--
+-- KEYS: 1 queue
+-- ARGV: 1 id, 2 result to store for a job that was waiting, 3 keep it for ms (0 = do not)
+-- Returns: "cancelled" (it was waiting and has ended), "running" (its worker has been told),
+--          "missing" (no such job in this queue)
+-- Invariant: a job that runs is ended by its own worker, which alone holds the lease.
+
+local queue, id, result, keep = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+if redis.call('EXISTS', LEASE .. id) == 1 then
+  redis.call('ZADD', ABORT, now_ms(), id)
+  redis.call('PUBLISH', CONTROL, 'abort ' .. id)
+  return 'running'
+end
+if not redis.call('ZSCORE', queue, id) then return 'missing' end
+redis.call('ZREM', queue, id)
+redis.call('DEL', JOB .. id, RETRY .. id)
+redis.call('ZREM', ABORT, id)
+if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
+push_results({ id }, { result }, { keep ~= '0' })
+return 'cancelled'

@@ -1,0 +1,80 @@
+-- claim: take due jobs under leases, in order of their due time.
+--
+-- KEYS: queues, the first one first
+-- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim
+-- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues;
+--          then for each job taken: id, payload (nil if it expired), attempt, due ms,
+--          1 if it is to be aborted else 0, index of its queue from 0
+-- Invariant: each job taken has a lease key with token "worker:attempt:claim", its attempt counted, and
+--            its score at the end of the lease, so that it is due again by itself if the worker dies.
+--
+-- A stock arq worker leaves the score of a job it runs where it was. Such jobs stand in front of the due
+-- ones; they are skipped by paging on, MOST_PAGES times at most.
+
+local MOST_PAGES = 20
+local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local now = now_ms()
+-- One past the lease: when the score is due, the lease key has expired for certain.
+local lease_end = now + lease + 1
+local aborting = redis.call('EXISTS', ABORT) == 1
+local reply = { now, -1, 0 }
+
+-- Take what is free of one page. Returns how many others hold.
+local function take(queue, index, page)
+  local count = #page / 2
+  local keys, ids = {}, {}
+  for i = 1, count do
+    local id = page[2 * i - 1]
+    ids[i], keys[i], keys[count + i], keys[2 * count + i] = id, LEASE .. id, RETRY .. id, JOB .. id
+  end
+  local found = redis.call('MGET', unpack(keys))
+  local aborts = aborting and redis.call('ZMSCORE', ABORT, unpack(ids))
+  local attempts, places, ended, held = {}, {}, {}, 0
+  for i = 1, count do
+    local id, holder = ids[i], found[i]
+    if not holder then
+      local attempt = (tonumber(found[count + i]) or 0) + 1
+      redis.call('SET', keys[i], worker .. ':' .. attempt .. ':' .. claim, 'PX', lease)
+      attempts[#attempts + 1] = keys[count + i]
+      attempts[#attempts + 1] = attempt
+      places[#places + 1] = lease_end
+      places[#places + 1] = id
+      local n = #reply
+      reply[n + 1], reply[n + 2], reply[n + 3] = id, found[2 * count + i], attempt
+      reply[n + 4], reply[n + 5], reply[n + 6] = page[2 * i], (aborts and aborts[i]) and 1 or 0, index - 1
+    elseif holder == DONE then
+      ended[#ended + 1] = id
+    else
+      held = held + 1
+    end
+  end
+  if #places > 0 then
+    redis.call('MSET', unpack(attempts))
+    redis.call('ZADD', queue, unpack(places))
+    free = free - #places / 2
+  end
+  if #ended > 0 then
+    redis.call('ZREM', queue, unpack(ended))
+    for _, id in ipairs(ended) do redis.call('DEL', JOB .. id) end
+  end
+  return held
+end
+
+for index, queue in ipairs(KEYS) do
+  local offset, pages = 0, 0
+  while free > 0 and pages < MOST_PAGES do
+    local asked = free
+    local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, asked)
+    if #page == 0 then break end
+    offset = offset + take(queue, index, page)
+    pages = pages + 1
+    if #page / 2 < asked then break end
+  end
+  if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', offset, 1) > 0 then
+    wake(queue) -- more is due than this worker can take: pass the wake-up on
+  end
+  local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if next_due and (reply[2] == -1 or tonumber(next_due) < reply[2]) then reply[2] = tonumber(next_due) end
+  reply[3] = reply[3] + redis.call('ZCARD', queue)
+end
+return reply

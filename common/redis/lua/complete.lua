@@ -1,0 +1,81 @@
+-- complete: record the outcomes of many attempts, each only if its lease is still this attempt's.
+--
+-- KEYS: queues, in the order the worker names them
+-- ARGV: for each outcome eight: kind, index of its queue from 0, id, token, attempt, x, y, z
+--       kind "finish":  x keep the result for ms (0 = do not, -1 = for ever), y result,
+--                       z keep the lease key as "done" for ms (0 = do not; cron ticks)
+--       kind "retry":   x due again after ms
+--       kind "return":  x due at (Unix ms), attempt counted: back to where it stood
+--       kind "release": x due at (Unix ms), attempt not counted
+-- Returns: indexes, from 0, of the outcomes refused because the lease was lost
+-- Invariant: a batch of N leaves the keyspace as N batches of one do, but for the wake marker, which is only
+--            a hint. A refused outcome changes nothing.
+
+local STRIDE = 8
+local count = #ARGV / STRIDE
+local now = now_ms()
+local leases = {}
+for i = 1, count do leases[i] = LEASE .. ARGV[(i - 1) * STRIDE + 3] end
+local holders = redis.call('MGET', unpack(leases))
+
+local refused, gone, aborts, awake = {}, {}, {}, {}
+local leaving = {} -- queue -> ids
+local ids, results, kept = {}, {}, {}
+
+local function finish(queue, id, keep, result, done)
+  leaving[queue] = leaving[queue] or {}
+  table.insert(leaving[queue], id)
+  gone[#gone + 1], gone[#gone + 2] = JOB .. id, RETRY .. id
+  if done == '0' then
+    gone[#gone + 1] = LEASE .. id
+  else
+    redis.call('SET', LEASE .. id, DONE, 'PX', done)
+  end
+  if keep == '-1' then
+    redis.call('SET', RESULT .. id, result)
+  elseif keep ~= '0' then
+    redis.call('SET', RESULT .. id, result, 'PX', keep)
+  end
+  local n = #ids + 1
+  ids[n], results[n], kept[n], aborts[n] = id, result, keep ~= '0', id
+end
+
+local function put_back(queue, id, attempts, due)
+  gone[#gone + 1] = LEASE .. id
+  if attempts > 0 then
+    redis.call('SET', RETRY .. id, attempts)
+  else
+    gone[#gone + 1] = RETRY .. id
+  end
+  if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
+  redis.call('ZADD', queue, due, id)
+end
+
+local seen = {}
+for i = 1, count do
+  local at = (i - 1) * STRIDE
+  local kind, queue, id, attempt = ARGV[at + 1], KEYS[tonumber(ARGV[at + 2]) + 1], ARGV[at + 3], tonumber(ARGV[at + 5])
+  local x, y, z = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  if holders[i] ~= ARGV[at + 4] or seen[id] then
+    refused[#refused + 1] = i - 1
+  else
+    seen[id] = true
+    if kind == 'finish' then
+      finish(queue, id, x, y, z)
+    elseif kind == 'retry' then
+      put_back(queue, id, attempt, now + tonumber(x))
+    elseif kind == 'return' then
+      put_back(queue, id, attempt, tonumber(x))
+    else
+      put_back(queue, id, attempt - 1, tonumber(x))
+    end
+  end
+end
+
+-- Lua's unpack takes some thousands of values; a batch of 1,000 stays below that by far.
+if #gone > 0 then redis.call('DEL', unpack(gone)) end
+for queue, members in pairs(leaving) do redis.call('ZREM', queue, unpack(members)) end
+if #aborts > 0 and redis.call('EXISTS', ABORT) == 1 then redis.call('ZREM', ABORT, unpack(aborts)) end
+for queue in pairs(awake) do wake(queue) end
+push_results(ids, results, kept)
+return refused

@@ -1,0 +1,84 @@
+"""The Lua scripts: loading them, and calling them with EVALSHA.
+
+One file a script in lua/, each under a header of its KEYS, ARGV, Returns and Invariant; prelude.lua stands
+in front of all. Owns how a script is called; what its arguments mean is store.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+__all__ = ["ABORT", "AWAIT", "CLAIM", "COMPLETE", "ENQUEUE", "RENEW", "SCRIPTS", "Script"]
+
+Argument = str | bytes | int
+
+
+class Script:
+    """One Lua script on the server, called by its digest.
+
+    The server forgets scripts at a restart or a `SCRIPT FLUSH`; a call that finds it gone sends the
+    source once and goes on. A script that ran is never sent again, so nothing runs twice.
+    """
+
+    __slots__ = ("name", "sha", "source")
+
+    def __init__(self, name: str) -> None:
+        folder = resources.files("common.redis") / "lua"
+        self.name = name
+        self.source = (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+    async def __call__(self, client: redis.asyncio.Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run it and return its reply."""
+        run: Any = client.execute_command
+        try:
+            return await run("EVALSHA", self.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await run("EVAL", self.source, len(keys), *keys, *arguments)
+
+    def blocking(self, client: redis.Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run it over a synchronous connection and return its reply."""
+        run: Any = client.execute_command
+        try:
+            return run("EVALSHA", self.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return run("EVAL", self.source, len(keys), *keys, *arguments)
+
+    async def many(
+        self, client: redis.asyncio.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run it once a call, all in one round trip, and return the replies in order.
+
+        Raises:
+            redis.exceptions.ResponseError: the first call that failed; those after it ran all the same.
+        """
+        pipeline = client.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        for index, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                replies[index] = await self(client, *calls[index])
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
+
+ENQUEUE = Script("enqueue")
+CLAIM = Script("claim")
+COMPLETE = Script("complete")
+RENEW = Script("renew")
+AWAIT = Script("await")
+ABORT = Script("abort")
+
+SCRIPTS = (ENQUEUE, CLAIM, COMPLETE, RENEW, AWAIT, ABORT)

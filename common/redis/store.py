@@ -1,0 +1,327 @@
+"""Every write to Redis, as typed methods: one method a transition of a job's life.
+
+Owns the layout of the scripts' arguments and replies. Knows nothing of tasks, of payload contents or of
+event loops' tasks; reads for people are in inspect.py, key names in keys.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import redis
+import redis.asyncio
+
+from common.redis import keys, scripts
+from common.redis.scripts import Argument
+
+__all__ = [
+    "MOST_PER_CALL",
+    "AbortAnswer",
+    "BlockingStore",
+    "Claim",
+    "Claimed",
+    "Enqueue",
+    "Finish",
+    "HeldLease",
+    "PutBack",
+    "Renewal",
+    "Store",
+]
+
+MOST_PER_CALL = 1000
+"""Jobs in one script call: some milliseconds of the server's one thread, and far below Lua's unpack limit."""
+
+
+class Enqueue(NamedTuple):
+    """One job to add.
+
+    Attributes:
+        fresh: the id is new for certain, the job is due now and never expires.
+        delay_ms: due after this by the server's clock, unless `at_ms` (Unix ms) is given.
+        expires_ms: not started after this; 0 is never.
+    """
+
+    queue: str
+    job_id: str
+    payload: bytes
+    fresh: bool = True
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+
+
+class Claimed(NamedTuple):
+    """One job taken under a lease.
+
+    Attributes:
+        payload: None when the job expired, or was never there.
+        due_ms: Unix ms it was due at.
+        aborted: it is to be ended as cancelled, not run.
+        queue: index of its queue among those asked for.
+    """
+
+    job_id: str
+    payload: bytes | None
+    attempt: int
+    due_ms: int
+    aborted: bool
+    queue: int
+    token: str
+
+
+class Claim(NamedTuple):
+    """What one claim brought.
+
+    Attributes:
+        now_ms: the server's clock, Unix ms.
+        next_due_ms: the earliest due time in the future, or None.
+        waiting: jobs in all the queues, running ones included.
+    """
+
+    now_ms: int
+    next_due_ms: int | None
+    waiting: int
+    jobs: list[Claimed]
+
+
+class HeldLease(NamedTuple):
+    """What names one running attempt to the server."""
+
+    queue: int
+    job_id: str
+    token: str
+    attempt: int
+
+
+class Finish(NamedTuple):
+    """Outcome: the job has ended.
+
+    Attributes:
+        keep_ms: keep the result so long; 0 does not keep it, -1 keeps it for ever.
+        done_ms: refuse another enqueue of this id so long (arq's cron ticks); 0 is not at all.
+    """
+
+    lease: HeldLease
+    result: bytes
+    keep_ms: int
+    done_ms: int = 0
+
+
+class PutBack(NamedTuple):
+    """Outcome: the job goes back to its queue.
+
+    Attributes:
+        how: "retry" is due after `when` ms; "return" is due at `when` (Unix ms), attempt counted;
+            "release" is due at `when`, attempt not counted.
+    """
+
+    lease: HeldLease
+    how: Literal["retry", "return", "release"]
+    when: int
+
+
+class Renewal(NamedTuple):
+    """What a renewal brought: the attempts whose lease is lost, and those to abort."""
+
+    lost: list[HeldLease]
+    aborted: list[HeldLease]
+
+
+AbortAnswer = Literal["cancelled", "running", "missing"]
+
+# Ids are any bytes an arq producer cares to use; this way of decoding gives them back unchanged.
+_ANY = "surrogateescape"
+
+
+class Store:
+    """Redis, as a worker and a producer see it."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+
+    async def enqueue(self, jobs: Sequence[Enqueue]) -> list[bool]:
+        """Add jobs, thousands in one round trip; return for each whether it was added.
+
+        False says that the id is taken: that job is in a queue, or its result is still kept. Each call
+        of up to MOST_PER_CALL jobs of one queue is added whole or not at all.
+        """
+        by_queue: dict[str, list[int]] = {}
+        for index, job in enumerate(jobs):
+            by_queue.setdefault(job.queue, []).append(index)
+        calls: list[tuple[list[str], list[Argument]]] = []
+        checked: list[list[int]] = []
+        for queue, members in by_queue.items():
+            for start in range(0, len(members), MOST_PER_CALL):
+                part = members[start : start + MOST_PER_CALL]
+                others = [index for index in part if not jobs[index].fresh]
+                calls.append(([queue], _enqueue_arguments(jobs, part, others)))
+                checked.append(others)
+        if len(calls) == 1:
+            replies = [await scripts.ENQUEUE(self.client, *calls[0])]
+        else:
+            replies = await scripts.ENQUEUE.many(self.client, calls)
+        added = [True] * len(jobs)
+        for others, reply in zip(checked, replies, strict=True):
+            for index, new in zip(others, reply[1:], strict=True):
+                added[index] = bool(new)
+        return added
+
+    async def claim(self, queues: Sequence[str], *, most: int, lease_ms: int, worker: str, number: int) -> Claim:
+        """Take up to `most` due jobs under leases of this worker.
+
+        Args:
+            queues: served in this order.
+            number: how many claims this worker made before; it makes each lease's token unique.
+        """
+        most = min(most, MOST_PER_CALL)
+        reply = await scripts.CLAIM(self.client, queues, (most, lease_ms, worker, number))
+        return _parse_claim(reply, worker, number)
+
+    async def complete(self, queues: Sequence[str], outcomes: Sequence[Finish | PutBack]) -> list[int]:
+        """Record outcomes; return the indexes of those refused because their lease was lost."""
+        refused: list[int] = []
+        for start in range(0, len(outcomes), MOST_PER_CALL):
+            arguments = _complete_arguments(outcomes[start : start + MOST_PER_CALL])
+            reply = await scripts.COMPLETE(self.client, queues, arguments)
+            refused.extend(start + index for index in reply)
+        return refused
+
+    async def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
+        """Extend leases; say which are lost and which attempts are to be aborted."""
+        renewal = Renewal([], [])
+        for part in _parts(leases):
+            reply = await scripts.RENEW(self.client, queues, _renew_arguments(part, lease_ms))
+            _parse_renewal(reply, part, renewal)
+        return renewal
+
+    async def await_results(self, channel: str, job_ids: Sequence[str]) -> list[bytes | bool]:
+        """Ask for results to be pushed to a channel.
+
+        Returns, for each id: its result, if it is there already; True, if it will be pushed; False, if
+        there is no such job or its result is no longer kept.
+        """
+        answers: list[bytes | bool] = []
+        for start in range(0, len(job_ids), MOST_PER_CALL):
+            reply = await scripts.AWAIT(self.client, (), (channel, *job_ids[start : start + MOST_PER_CALL]))
+            answers.extend(item if isinstance(item, bytes) else bool(item) for item in reply)
+        return answers
+
+    async def results(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the stored results, None where there is none."""
+        return list(await self.client.mget([_bytes(keys.result(job_id)) for job_id in job_ids]))
+
+    async def abort(self, queue: str, job_id: str, *, result: bytes, keep_ms: int) -> AbortAnswer:
+        """End a waiting job with this result, or have its worker cancel it if it runs."""
+        answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (job_id, result, keep_ms))).decode()
+        return answer
+
+    async def wait_for_wake(self, queues: Sequence[str], seconds: float) -> bool:
+        """Block until an enqueue wakes this worker, or so many seconds; return whether one did."""
+        # BZPOPMIN takes milliseconds at the finest, and 0 would block for ever.
+        names = [keys.wake(queue) for queue in queues]
+        return await self.client.bzpopmin(names, timeout=max(round(seconds, 3), 0.001)) is not None
+
+    async def wake(self, queue: str) -> None:
+        """Pass a wake-up on to another idle worker."""
+        await self.client.zadd(keys.wake(queue), {"due": 0})
+
+    async def aborting(self) -> set[str]:
+        """Return the ids that are to be aborted, whoever asked."""
+        return {member.decode(errors=_ANY) for member in await self.client.zrange(keys.ABORT, 0, -1)}
+
+    async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> None:
+        """Publish what a worker says of itself; it is gone after `keep_ms` without another report."""
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.set(keys.worker(worker), report, px=keep_ms)
+        pipeline.zadd(keys.WORKERS, {worker: now_ms})
+        pipeline.zremrangebyscore(keys.WORKERS, "-inf", now_ms - keep_ms)
+        await pipeline.execute()
+
+    async def forget_worker(self, worker: str) -> None:
+        """Remove a worker's report, at its clean stop."""
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.delete(keys.worker(worker))
+        pipeline.zrem(keys.WORKERS, worker)
+        await pipeline.execute()
+
+
+class BlockingStore:
+    """The part of the store that the renewing thread uses, over a synchronous connection of its own."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
+        """Extend leases; say which are lost and which attempts are to be aborted."""
+        renewal = Renewal([], [])
+        for part in _parts(leases):
+            reply = scripts.RENEW.blocking(self.client, queues, _renew_arguments(part, lease_ms))
+            _parse_renewal(reply, part, renewal)
+        return renewal
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+        self.client.connection_pool.disconnect()
+
+
+def _enqueue_arguments(jobs: Sequence[Enqueue], part: list[int], others: list[int]) -> list[Argument]:
+    arguments: list[Argument] = [len(part) - len(others)]
+    for index in part:
+        job = jobs[index]
+        if job.fresh:
+            arguments += (job.job_id, job.payload)
+    for index in others:
+        job = jobs[index]
+        arguments += (job.job_id, job.payload, job.delay_ms, job.at_ms, job.expires_ms)
+    return arguments
+
+
+def _parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
+    jobs = [
+        Claimed(
+            reply[at].decode(errors=_ANY),
+            reply[at + 1],
+            attempt := reply[at + 2],
+            int(float(reply[at + 3])),
+            bool(reply[at + 4]),
+            reply[at + 5],
+            f"{worker}:{attempt}:{number}",
+        )
+        for at in range(3, len(reply), 6)
+    ]
+    return Claim(reply[0], reply[1] if reply[1] >= 0 else None, reply[2], jobs)
+
+
+def _complete_arguments(outcomes: Sequence[Finish | PutBack]) -> list[Argument]:
+    arguments: list[Argument] = []
+    for outcome in outcomes:
+        queue, job_id, token, attempt = outcome.lease
+        if isinstance(outcome, Finish):
+            arguments += (
+                "finish", queue, _bytes(job_id), token, attempt, outcome.keep_ms, outcome.result, outcome.done_ms
+            )  # fmt: skip
+        else:
+            arguments += (outcome.how, queue, _bytes(job_id), token, attempt, outcome.when, b"", 0)
+    return arguments
+
+
+def _renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument]:
+    arguments: list[Argument] = [lease_ms]
+    for lease in leases:
+        arguments += (lease.queue, _bytes(lease.job_id), lease.token)
+    return arguments
+
+
+def _parse_renewal(reply: list[list[int]], leases: Sequence[HeldLease], into: Renewal) -> None:
+    into.lost.extend(leases[index] for index in reply[0])
+    into.aborted.extend(leases[index] for index in reply[1])
+
+
+def _parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:
+    return [leases[start : start + MOST_PER_CALL] for start in range(0, len(leases), MOST_PER_CALL)]
+
+
+def _bytes(job_id: str) -> bytes:
+    return job_id.encode(errors=_ANY)

@@ -1,0 +1,117 @@
+"""One try of a job by this worker, and how it ended: data that the worker's components pass along.
+
+Owns no behaviour. An Attempt is made by the engine from a claim, carried through the executor, and named in
+its Outcome to the completer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import Any
+
+from common.codec import Payload
+from common.jobs import OutcomeKind, RemoteError
+from common.redis.store import Claimed, Finish, HeldLease, PutBack
+from workers.runnables import Runnable
+
+__all__ = ["Attempt", "Outcome", "StopReason"]
+
+
+class StopReason(Enum):
+    """Why a running attempt was cancelled from outside."""
+
+    TIMED_OUT = auto()
+    ABORTED = auto()
+    RELEASED = auto()
+    LOST = auto()
+
+
+class Attempt:
+    """One try of one job.
+
+    Attributes:
+        number: from 1.
+        due_ms, started_ms: Unix ms by the server's clock.
+        started: `time.perf_counter()` at which it began, or 0.
+        stop: set before its asyncio task is cancelled from outside.
+        context: the dict arq's functions and hooks receive, where one was made.
+        begun: whether its coroutine has taken its first step; cancelling before that would end it unseen.
+        finished: whether its outcome is known.
+        timeout: seconds it may take, once a deadline watches it.
+    """
+
+    __slots__ = (
+        "aborted",
+        "begun",
+        "context",
+        "due_ms",
+        "finished",
+        "job_id",
+        "lease",
+        "max_attempts",
+        "number",
+        "payload",
+        "queue",
+        "raw",
+        "runnable",
+        "started",
+        "started_ms",
+        "stop",
+        "task",
+        "timeout",
+    )
+
+    def __init__(self, claimed: Claimed, queue: str) -> None:
+        self.job_id = claimed.job_id
+        self.raw = claimed.payload
+        self.number = claimed.attempt
+        self.due_ms = claimed.due_ms
+        self.aborted = claimed.aborted
+        self.queue = queue
+        self.lease = HeldLease(claimed.queue, claimed.job_id, claimed.token, claimed.attempt)
+        self.max_attempts = 1
+        self.payload: Payload | None = None
+        self.runnable: Runnable | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.stop: StopReason | None = None
+        self.context: dict[Any, Any] | None = None
+        self.begun = False
+        self.finished = False
+        self.timeout: float | None = None
+        self.started = 0.0
+        self.started_ms = 0
+
+    @property
+    def task_name(self) -> str:
+        """The task's name, or "" while the payload has not been decoded."""
+        return self.payload.task if self.payload is not None else ""
+
+
+class Outcome:
+    """How an attempt ended, and what is to be written about it.
+
+    Attributes:
+        record: what the store writes; None for an attempt whose lease is known to be lost.
+        retry_in_ms: until the next attempt, for a retried one.
+        run_seconds: from start to end.
+    """
+
+    __slots__ = ("attempt", "error", "kind", "record", "retry_in_ms", "run_seconds")
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        kind: OutcomeKind,
+        record: Finish | PutBack | None,
+        *,
+        run_seconds: float,
+        error: RemoteError | None = None,
+        retry_in_ms: int | None = None,
+    ) -> None:
+        self.attempt = attempt
+        self.kind = kind
+        self.record = record
+        self.run_seconds = run_seconds
+        self.error = error
+        self.retry_in_ms = retry_in_ms

@@ -1,0 +1,125 @@
+"""Take due jobs while there is room for them, and sleep while there are none.
+
+Owns the claiming loop: how many to ask for, when to ask again, and what to wait for in between (a free slot, the
+wake marker, the next due time, the slow poll under it all). Starts attempts through a callback.
+
+      room? ──no──► wait for a slot
+        │yes
+      claim ──as many as asked──► claim again
+        │fewer
+      wait for the wake marker, the next due time or the poll
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from common.redis.connection import TROUBLE
+from common.redis.store import Claim, Store
+from workers.backoff import Backoff
+from workers.clock import ServerClock
+
+__all__ = ["Claimer"]
+
+log = structlog.get_logger("barque.claimer")
+
+
+class Claimer:
+    """Claims jobs for one worker.
+
+    Args:
+        room: how many more jobs may start now.
+        start: called with each claim that brought jobs.
+        burst: return once every queue is empty, or `most_jobs` jobs were started.
+        most_jobs: in burst, the most jobs to start; negative is no limit.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queues: Sequence[str],
+        *,
+        worker: str,
+        lease_ms: int,
+        poll_delay: float,
+        clock: ServerClock,
+        room: Callable[[], int],
+        start: Callable[[Claim], None],
+        burst: bool = False,
+        most_jobs: int = -1,
+    ) -> None:
+        self._store = store
+        self._queues = queues
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._poll_delay = poll_delay
+        self._clock = clock
+        self._room = room
+        self._start = start
+        self._burst = burst
+        self._most_jobs = most_jobs
+        self._freed = asyncio.Event()
+        self._claims = 0
+        self._started = 0
+        self._backoff = Backoff()
+        self.accepting = True
+
+    def slot_freed(self) -> None:
+        """Say that there may be room again."""
+        self._freed.set()
+
+    async def run(self) -> None:
+        """Claim until cancelled, until `accepting` is false, or, in burst, until all is done."""
+        while self.accepting and self._most_left() != 0:
+            asked = min(self._room(), self._most_left())
+            if asked <= 0:
+                await self._wait_for_room()
+                continue
+            try:
+                claim = await self._claim(asked)
+                if not claim.jobs and self._burst and claim.waiting == 0:
+                    return
+                if len(claim.jobs) < asked:
+                    await self._wait_for_work(claim)
+            except TROUBLE as error:
+                delay = self._backoff.next()
+                log.warning("claim_failed", error=f"{type(error).__name__}: {error}", again_in_s=round(delay, 3))
+                await asyncio.sleep(delay)
+            else:
+                self._backoff.reset()
+
+    def _most_left(self) -> int:
+        if not self._burst or self._most_jobs < 0:
+            return 1_000_000
+        return max(0, self._most_jobs - self._started)
+
+    async def _wait_for_room(self) -> None:
+        self._freed.clear()
+        if self._room() <= 0:
+            await self._freed.wait()
+
+    async def _claim(self, asked: int) -> Claim:
+        self._claims += 1
+        claim = await self._store.claim(
+            self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+        )
+        self._clock.set(claim.now_ms)
+        if claim.jobs:
+            self._started += len(claim.jobs)
+            self._start(claim)
+        return claim
+
+    async def _wait_for_work(self, claim: Claim) -> None:
+        """Sleep until something may be due: woken by an enqueue, or at the next due time, or at the poll."""
+        if not self.accepting or self._most_left() == 0:
+            return
+        seconds = self._poll_delay
+        if claim.next_due_ms is not None:
+            seconds = min(seconds, max(0.0, (claim.next_due_ms - self._clock.now_ms()) / 1000))
+        if self._burst:
+            # A burst ends when the last job does, which sets no marker: look again soon.
+            seconds = min(seconds, 0.01)
+        await self._store.wait_for_wake(self._queues, seconds)

@@ -1,0 +1,37 @@
+"""Listen for what is said to all workers: "abort this job".
+
+Owns the subscription to the control channel. Aborts asked for by stock arq clients make no noise there; the
+engine's heartbeat looks for those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from common.redis.connection import TROUBLE
+from common.redis.keys import CONTROL_CHANNEL
+from common.redis.push import messages
+from common.redis.store import Store
+from workers.backoff import Backoff
+
+__all__ = ["listen_for_aborts"]
+
+log = structlog.get_logger("barque.control")
+
+
+async def listen_for_aborts(store: Store, abort: Callable[[str], None]) -> None:
+    """Call `abort` with the id of each job that is to be aborted, until cancelled."""
+    backoff = Backoff()
+    while True:
+        try:
+            async for message in messages(store.client, CONTROL_CHANNEL):
+                backoff.reset()
+                verb, _, job_id = message.decode(errors="surrogateescape").partition(" ")
+                if verb == "abort":
+                    abort(job_id)
+        except TROUBLE as error:
+            log.debug("control_channel_lost", error=str(error))
+        await asyncio.sleep(backoff.next())

@@ -1,0 +1,278 @@
+"""The worker's core, put together: claim, execute, complete, renew.
+
+Owns the life of the components and what is passed between them; each does its own work in its own file:
+
+    claimer ──Claim──► engine ──Attempt──► executor ──Outcome──► completer ──► Redis
+                         │ held: every attempt until its outcome is recorded
+                         └── leases (thread): renews what is held, reports what is lost or aborted
+
+Does not import arq: workers/worker.py puts arq's face on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from common.codec import Reading
+from common.jobs import OutcomeKind
+from common.redis.connection import TROUBLE
+from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
+from workers.attempt import Attempt, Outcome, StopReason
+from workers.attempt_log import AttemptLog
+from workers.claimer import Claimer
+from workers.clock import ServerClock
+from workers.completer import Completer
+from workers.control import listen_for_aborts
+from workers.executor import ArqWays, Executor, Hooks
+from workers.leases import LeaseKeeper
+from workers.runnables import Runnable
+
+__all__ = ["Engine", "EngineOptions"]
+
+log = structlog.get_logger("barque.engine")
+
+_LAST_CHANCE = 5.0
+"""Seconds that cancelled attempts have to end, and their outcomes to be recorded, at a stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How one worker process behaves.
+
+    Attributes:
+        worker: this worker's id.
+        queues: served in this order.
+        concurrency: jobs at once.
+        most_burst_jobs: in burst, the most jobs to start; negative is no limit.
+        honour_aborts: end jobs that someone asks to abort.
+    """
+
+    worker: str
+    queues: Sequence[str]
+    concurrency: int
+    lease_ms: int
+    poll_delay: float
+    burst: bool = False
+    most_burst_jobs: int = -1
+    honour_aborts: bool = True
+
+
+class Engine:
+    """Runs jobs until it is told to stop, or, in burst, until there are none.
+
+    Args:
+        store: for this event loop.
+        connect_blocking: makes the store of the renewing thread.
+        heartbeat: called about every `poll_delay`: cron, health key, reports.
+        recorded: called with the outcomes of each recorded batch, for counting.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        store: Store,
+        connect_blocking: Callable[[], BlockingStore],
+        runnables: Mapping[str, Runnable],
+        reading: Reading,
+        ways: ArqWays,
+        hooks: Hooks,
+        state: dict[Any, Any],
+        failed_keep_ms: int,
+        heartbeat: Callable[[], Awaitable[None]],
+        recorded: Callable[[Sequence[Outcome]], None],
+    ) -> None:
+        self.options = options
+        self.clock = ServerClock()
+        self.held: dict[str, Attempt] = {}
+        self._store = store
+        self._hooks = hooks
+        self._heartbeat = heartbeat
+        self._count = recorded
+        self._log = AttemptLog(options.worker)
+        self._nothing_held = asyncio.Event()
+        self._nothing_held.set()
+        self._hook_tasks: set[asyncio.Task[None]] = set()
+        # Past this many outcomes on their way to Redis no more jobs are claimed: memory stays bounded.
+        self._most_waiting = max(1000, 2 * options.concurrency)
+        self.executor = Executor(
+            runnables=runnables,
+            worker=options.worker,
+            clock=self.clock,
+            reading=reading,
+            ways=ways,
+            hooks=hooks,
+            state=state,
+            failed_keep_ms=failed_keep_ms,
+            on_outcome=self._ended,
+        )
+        self._completer = Completer(store, options.queues, recorded=self._recorded, refused=self._refused)
+        self._claimer = Claimer(
+            store,
+            options.queues,
+            worker=options.worker,
+            lease_ms=options.lease_ms,
+            poll_delay=options.poll_delay,
+            clock=self.clock,
+            room=self._room,
+            start=self._start,
+            burst=options.burst,
+            most_jobs=options.most_burst_jobs,
+        )
+        self._leases = LeaseKeeper(
+            connect=connect_blocking,
+            queues=options.queues,
+            lease_ms=options.lease_ms,
+            held=self._held_leases,
+            changed=self._leases_changed,
+        )
+        self._claiming: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Run jobs until a burst is done or `stop_claiming` was called and all running jobs have ended.
+
+        Cancelling it releases what still runs: those jobs go back to their queues at once, the attempt not
+        counted.
+        """
+        await self._beat()  # cron jobs due at start-up are in the queue before the first claim
+        self._leases.start()
+        background = [asyncio.create_task(part, name=name) for name, part in self._background()]
+        self._claiming = asyncio.create_task(self._claimer.run(), name="barque-claimer")
+        try:
+            await self._watch(background)
+            await self._nothing_held.wait()
+        finally:
+            await _whatever_happens(self._wind_down(background))
+
+    def stop_claiming(self) -> None:
+        """Claim no more; `run` returns when the jobs that run now have ended."""
+        self._claimer.accepting = False
+        if self._claiming is not None:
+            self._claiming.cancel()
+
+    def abort(self, job_id: str) -> None:
+        """Cancel a job if this worker runs it."""
+        attempt = self.held.get(job_id)
+        if attempt is not None:
+            self.executor.stop(attempt, StopReason.ABORTED)
+
+    def _background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        parts = [("barque-completer", self._completer.run()), ("barque-heartbeat", self._beat_regularly())]
+        if self.options.honour_aborts:
+            parts.append(("barque-control", listen_for_aborts(self._store, self.abort)))
+        return parts
+
+    async def _watch(self, background: list[asyncio.Task[None]]) -> None:
+        """Wait for the claimer to end; a component that fails takes the worker down loudly, not silently."""
+        assert self._claiming is not None
+        done, _ = await asyncio.wait({self._claiming, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
+    async def _wind_down(self, background: list[asyncio.Task[None]]) -> None:
+        """Release what runs, record what ended, stop the parts. Bounded, whatever the server or a task does."""
+        self.stop_claiming()
+        if self._claiming is not None:
+            await asyncio.wait({self._claiming})
+        for attempt in list(self.held.values()):
+            self.executor.stop(attempt, StopReason.RELEASED)
+        waiting = asyncio.ensure_future(self._nothing_held.wait())
+        await asyncio.wait({waiting}, timeout=_LAST_CHANCE)
+        if not waiting.done():
+            waiting.cancel()
+            stuck = [f"{attempt.task_name}:{attempt.job_id}" for attempt in self.held.values()]
+            log.error("jobs_not_ended", jobs=stuck[:20], count=len(stuck), seconds=_LAST_CHANCE)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, *self._hook_tasks, return_exceptions=True)
+        await self._leases.stop()
+        self.executor.close()
+
+    def _room(self) -> int:
+        if self._completer.waiting > self._most_waiting:
+            return 0
+        return self.options.concurrency - self.executor.running
+
+    def _start(self, claim: Claim) -> None:
+        self._nothing_held.clear()
+        queues = self.options.queues
+        for claimed in claim.jobs:
+            attempt = Attempt(claimed, queues[claimed.queue])
+            earlier = self.held.get(attempt.job_id)
+            if earlier is not None:  # its lease ran out here unnoticed, or the server would not have given it
+                self.executor.stop(earlier, StopReason.LOST)
+            self.held[attempt.job_id] = attempt
+            self.executor.start(attempt)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._completer.add(outcome)
+        self._claimer.slot_freed()
+
+    def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._let_go(outcome.attempt)
+            self._log.write(outcome)
+        self._count(outcomes)
+        if self._hooks.after_job_end is not None:
+            for outcome in outcomes:
+                task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
+                self._hook_tasks.add(task)
+                task.add_done_callback(self._hook_tasks.discard)
+        self._claimer.slot_freed()
+
+    def _refused(self, outcome: Outcome) -> None:
+        outcome.kind = OutcomeKind.LOST
+        self._let_go(outcome.attempt)
+        self._log.write(outcome)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        if self.held.get(attempt.job_id) is attempt:
+            del self.held[attempt.job_id]
+            if not self.held:
+                self._nothing_held.set()
+
+    def _held_leases(self) -> list[HeldLease]:
+        # Called from the renewing thread: list() of a dict's values is one step under the GIL.
+        return [attempt.lease for attempt in list(self.held.values())]
+
+    def _leases_changed(self, renewal: Renewal) -> None:
+        for leases, reason in ((renewal.lost, StopReason.LOST), (renewal.aborted, StopReason.ABORTED)):
+            for lease in leases:
+                attempt = self.held.get(lease.job_id)
+                if attempt is not None and attempt.lease.token == lease.token:
+                    self.executor.stop(attempt, reason)
+
+    async def _beat_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.poll_delay)
+            await self._beat()
+
+    async def _beat(self) -> None:
+        try:
+            await self._heartbeat()
+            if self.options.honour_aborts and self.held:
+                # A stock arq client asks for an abort in a set, and tells nobody.
+                for job_id in await self._store.aborting():
+                    self.abort(job_id)
+        except TROUBLE as error:
+            log.warning("heartbeat_failed", error=f"{type(error).__name__}: {error}")
+
+
+async def _whatever_happens(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await to the end, even when cancelled in between; the cancellation is raised afterwards."""
+    task = asyncio.ensure_future(coroutine)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

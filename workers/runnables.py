@@ -1,0 +1,169 @@
+"""What this worker can run, by name, each with its options resolved once.
+
+Two kinds: a `@task`, which follows its own policy and has its arguments checked; and a plain arq function or
+cron job, which keeps arq's ways (arq's dict as context, arguments unchecked, an ordinary exception fails it).
+The executor treats both through one interface. Knows no Redis and does not import arq: arq's Function and
+CronJob are taken by the attributes they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from common.codec import Payload
+from common.context import Context
+from common.errors import ConfigurationError
+from common.retry import RetryPolicy
+from common.tasks import Task
+
+if TYPE_CHECKING:
+    from workers.attempt import Attempt
+
+__all__ = ["ArqFunction", "Defaults", "FunctionRunnable", "Runnable", "TaskRunnable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for a task that does not say: the worker's settings.
+
+    Attributes:
+        timeout: seconds, or None for no limit.
+        keep_result_ms: 0 keeps none, -1 keeps for ever.
+    """
+
+    timeout: float | None
+    max_attempts: int
+    keep_result_ms: int
+
+
+class ArqFunction(Protocol):
+    """The attributes of arq's Function and CronJob that matter here (arq/worker.py, arq/cron.py)."""
+
+    name: str
+    coroutine: Any
+    timeout_s: float | None
+    keep_result_s: float | None
+    keep_result_forever: bool | None
+    max_tries: int | None
+
+
+class Runnable:
+    """One thing this worker can run.
+
+    Attributes:
+        policy: which failures are retried; None keeps arq's ways.
+        timeout: seconds one attempt may take; None is no limit.
+        keep_ms: how long a result is kept; 0 not at all, -1 for ever.
+        done_ms: how long an ended job's id is refused; arq's cron ticks have it.
+    """
+
+    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "policy", "timeout")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        timeout: float | None,
+        max_attempts: int,
+        keep_ms: int,
+        policy: RetryPolicy | None = None,
+        done_ms: int = 0,
+    ) -> None:
+        self.name = name
+        self.timeout = timeout
+        self.max_attempts = max_attempts
+        self.keep_ms = keep_ms
+        self.policy = policy
+        self.done_ms = done_ms
+
+    def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Return the coroutine that runs the attempt.
+
+        Raises:
+            PayloadError: the arguments are not what the task takes.
+        """
+        raise NotImplementedError
+
+
+class TaskRunnable(Runnable):
+    """A `@task`: typed arguments, a `Context`, its own retry policy."""
+
+    __slots__ = ("_function", "_read", "_worker")
+
+    def __init__(self, task: Task[..., Any], defaults: Defaults, worker: str) -> None:
+        options = task.options
+        super().__init__(
+            task.name,
+            timeout=defaults.timeout if options.timeout is None else options.timeout,
+            max_attempts=options.retry.max_attempts or defaults.max_attempts,
+            keep_ms=defaults.keep_result_ms if options.keep_result is None else round(options.keep_result * 1000),
+            policy=options.retry,
+        )
+        self._function = task.function
+        # Built here, once, and so that a task whose annotations cannot be resolved stops the start, not a job.
+        self._read = task.arguments.read
+        self._worker = worker
+
+    def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Check the arguments and return the coroutine."""
+        extras = payload.extras
+        context = Context(
+            job_id=attempt.job_id,
+            task=self.name,
+            queue=attempt.queue,
+            attempt=attempt.number,
+            max_attempts=attempt.max_attempts,
+            worker=self._worker,
+            enqueued_ms=payload.enqueued_ms,
+            metadata=extras.meta if extras is not None else None,
+            state=state,
+        )
+        parts = payload.as_msgpack()
+        # Objects from a pickle that have no msgpack form are what their producer made them: passed as they are.
+        args, kwargs = self._read(*parts) if parts is not None else payload.as_objects()
+        return self._function(context, *args, **kwargs)
+
+
+class FunctionRunnable(Runnable):
+    """A plain coroutine function, `arq.func` or cron job: arq's ways."""
+
+    __slots__ = ("_coroutine",)
+
+    # arq keeps a cron tick's in-progress key this long after it ended (arq.constants.keep_cronjob_progress).
+    CRON_DONE_MS = 60_000
+
+    def __init__(self, function: ArqFunction, defaults: Defaults) -> None:
+        keep_ms = defaults.keep_result_ms
+        if function.keep_result_s is not None:
+            keep_ms = round(function.keep_result_s * 1000)
+        if function.keep_result_forever is not None:
+            keep_ms = -1 if function.keep_result_forever else max(keep_ms, 0)
+        super().__init__(
+            function.name,
+            timeout=defaults.timeout if function.timeout_s is None else function.timeout_s,
+            max_attempts=defaults.max_attempts if function.max_tries is None else function.max_tries,
+            keep_ms=keep_ms,
+            done_ms=self.CRON_DONE_MS if hasattr(function, "next_run") else 0,
+        )
+        self._coroutine: Callable[..., Coroutine[Any, Any, Any]] = function.coroutine
+
+    def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:  # noqa: ARG002
+        """Return the coroutine; `state` is the context dict arq would make."""
+        args, kwargs = payload.as_objects()
+        return self._coroutine(state, *args, **kwargs)
+
+
+def by_name(runnables: list[Runnable]) -> dict[str, Runnable]:
+    """Return the runnables by name.
+
+    Raises:
+        ConfigurationError: two have one name.
+    """
+    found: dict[str, Runnable] = {}
+    for runnable in runnables:
+        if runnable.name in found:
+            raise ConfigurationError(f"two functions of this worker are called {runnable.name!r}; rename one")
+        found[runnable.name] = runnable
+    return found

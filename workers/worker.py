@@ -1,0 +1,401 @@
+"""arq's face on Barque's engine: `Worker` takes what arq.worker.Worker takes and is used as it is.
+
+Owns the translation of arq's options, hooks, cron jobs, counters and signals. An arq user changes one import. What
+differs from arq is listed in docs/arq_compatibility.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import tzinfo
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, cast
+
+import arq.worker
+import msgspec
+import structlog
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.constants import default_queue_name, expires_extra_ms
+from arq.cron import CronJob
+from arq.worker import Function, JobExecutionFailed
+
+from common.codec import Reading
+from common.errors import BarqueError, RedisUnavailable
+from common.jobs import OutcomeKind, new_worker_id
+from common.logs import configure_logs, configure_logs_of_host
+from common.redis.connection import UNAVAILABLE, blocking_twin, open_client
+from common.redis.inspect import WorkerReport
+from common.redis.store import BlockingStore, Store
+from common.settings import Settings, load_settings
+from common.tasks import Task
+from common.values import encode, to_plain
+from workers.attempt import Outcome
+from workers.engine import Engine, EngineOptions
+from workers.executor import ArqWays, Hooks
+from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
+from workers.tasks.resources import close_resources
+
+if TYPE_CHECKING:
+    from arq.typing import SecondsTimedelta, StartupShutdown, WorkerCoroutine
+
+__all__ = ["Worker"]
+
+log = structlog.get_logger("barque.worker")
+
+_REPORT_EVERY = 5.0
+"""Seconds between a worker's reports; a report is believed for three of them."""
+
+
+class Worker(arq.worker.Worker):
+    """Run jobs: arq.worker.Worker's constructor and methods, Barque's engine.
+
+    Takes every argument arq's Worker takes (see arq's documentation), and besides:
+
+    Args:
+        functions: `@task`s too, beside arq's plain coroutine functions and `arq.func`.
+        queues: several queues, the first one first; `queue_name` is the first of them.
+        lease: seconds until this worker's jobs are taken over if it dies.
+        settings: the process's settings, when it is a worker process of its own: it then connects by them and
+            sets up logging. Without them the worker lives in another program, and leaves logging to it.
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Task[..., Any] | Function | WorkerCoroutine] = (),
+        *,
+        queue_name: str | None = default_queue_name,
+        cron_jobs: Sequence[CronJob] | None = None,
+        redis_settings: RedisSettings | None = None,
+        redis_pool: ArqRedis | None = None,
+        burst: bool = False,
+        on_startup: StartupShutdown | None = None,
+        on_shutdown: StartupShutdown | None = None,
+        on_job_start: StartupShutdown | None = None,
+        on_job_end: StartupShutdown | None = None,
+        after_job_end: StartupShutdown | None = None,
+        handle_signals: bool = True,
+        job_completion_wait: int = 0,
+        max_jobs: int = 10,
+        job_timeout: SecondsTimedelta = 300,
+        keep_result: SecondsTimedelta = 3600,
+        keep_result_forever: bool = False,
+        poll_delay: SecondsTimedelta = 0.5,
+        queue_read_limit: int | None = None,
+        max_tries: int = 5,
+        health_check_interval: SecondsTimedelta = 3600,
+        health_check_key: str | None = None,
+        ctx: dict[Any, Any] | None = None,
+        retry_jobs: bool = True,
+        allow_abort_jobs: bool = False,
+        max_burst_jobs: int = -1,
+        job_serializer: Any = None,
+        job_deserializer: Any = None,
+        expires_extra_ms: int = expires_extra_ms,
+        timezone: tzinfo | None = None,
+        log_results: bool = True,
+        queues: Sequence[str] | None = None,
+        lease: float = 10.0,
+        settings: Settings | None = None,
+    ) -> None:
+        _ensure_event_loop(own_process=settings is not None)
+        tasks = [function for function in functions if isinstance(function, Task)]
+        plain = [function for function in functions if not isinstance(function, Task)]
+        # arq's constructor wants to see every function; what runs a task is made in _make_engine.
+        stand_ins = [Function(task.name, cast("Any", task.function), None, None, None, None) for task in tasks]
+        super().__init__(
+            [*plain, *stand_ins],
+            queue_name=queues[0] if queues else queue_name,
+            cron_jobs=cron_jobs,
+            redis_settings=redis_settings,
+            redis_pool=redis_pool,
+            burst=burst,
+            on_startup=on_startup,
+            on_shutdown=on_shutdown,
+            on_job_start=on_job_start,
+            on_job_end=on_job_end,
+            after_job_end=after_job_end,
+            handle_signals=handle_signals,
+            job_completion_wait=job_completion_wait,
+            max_jobs=max_jobs,
+            job_timeout=job_timeout,
+            keep_result=keep_result,
+            keep_result_forever=keep_result_forever,
+            poll_delay=poll_delay,
+            queue_read_limit=queue_read_limit,
+            max_tries=max_tries,
+            health_check_interval=health_check_interval,
+            health_check_key=health_check_key,
+            ctx=ctx,
+            retry_jobs=retry_jobs,
+            allow_abort_jobs=allow_abort_jobs,
+            max_burst_jobs=max_burst_jobs,
+            job_serializer=job_serializer,
+            job_deserializer=job_deserializer,
+            expires_extra_ms=expires_extra_ms,
+            timezone=timezone,  # type: ignore[arg-type]  # arq says timezone and takes any tzinfo
+            log_results=log_results,
+        )
+        self.worker_id = new_worker_id()
+        self.queues: tuple[str, ...] = tuple(queues or (self.queue_name,))
+        self.lease_s = lease
+        self.settings = settings
+        self._tasks = tasks
+        self._engine: Engine | None = None
+        self._drain: asyncio.Task[None] | None = None
+        self._started_ms = 0
+        self._reported = 0.0
+        accept_pickle = (settings or load_settings()).accept_pickle
+        self._reading = Reading(accept_pickle, job_serializer, job_deserializer)
+        # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
+        if job_serializer is None and not accept_pickle:
+            self.job_serializer = encode
+            self.job_deserializer = to_plain
+
+    @property
+    def tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """The asyncio tasks of the jobs this worker holds, by job id."""
+        if self._engine is None:
+            return {}
+        return {job_id: attempt.task for job_id, attempt in self._engine.held.items() if attempt.task is not None}
+
+    @tasks.setter
+    def tasks(self, _: dict[str, asyncio.Task[Any]]) -> None:
+        """Ignore arq's own (empty) dict."""
+
+    def run(self) -> None:
+        """Run until stopped by a signal or done with a burst; then close all connections."""
+        try:
+            super().run()
+        except BarqueError as error:
+            if self.settings is None:
+                raise
+            # A program of its own says in one line what stopped it; a traceback would hide it.
+            sys.exit(f"barque: {error}")
+
+    async def async_run(self) -> None:
+        """Run in the current event loop. Does not close connections; see `close`."""
+        self.loop = asyncio.get_running_loop()
+        await super().async_run()
+
+    async def main(self) -> None:
+        """Connect, start up, run jobs; what `run` and `async_run` await."""
+        if self.settings is not None:
+            configure_logs(self.settings)
+        else:
+            configure_logs_of_host()
+        await self._connect()
+        self.ctx["redis"] = self.pool
+        log.info(
+            "worker_started",
+            worker=self.worker_id,
+            queues=list(self.queues),
+            functions=sorted(self.functions),
+            concurrency=self.max_jobs,
+        )
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        store = Store(self.pool)
+        self._engine = self._make_engine(store)
+        try:
+            await self._engine.run()
+        finally:
+            self._engine = None
+            await self._say_goodbye(store)
+
+    async def _connect(self) -> None:
+        if self._pool is not None:
+            return
+        if self.settings is not None:
+            pool = await open_client(self.settings, client_class=ArqRedis, name=f"worker-{self.worker_id}")
+            pool.job_serializer, pool.job_deserializer = self.job_serializer, self.job_deserializer
+            pool.default_queue_name, pool.expires_extra_ms = self.queue_name, self.expires_extra_ms
+            self._pool = pool
+            return
+        try:
+            self._pool = await create_pool(
+                self.redis_settings,
+                job_deserializer=self.job_deserializer,
+                job_serializer=self.job_serializer,
+                default_queue_name=self.queue_name,
+                expires_extra_ms=self.expires_extra_ms,
+            )
+        except UNAVAILABLE as error:
+            where = self.redis_settings
+            assert where is not None
+            raise RedisUnavailable(f"no Redis at {where.host}:{where.port}: {error}") from error
+
+    def _make_engine(self, store: Store) -> Engine:
+        keep_ms = -1 if self.keep_result_forever else round((self.keep_result_s or 0) * 1000)
+        defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms)
+        names = {task.name for task in self._tasks}
+        runnables: list[Runnable] = [TaskRunnable(task, defaults, self.worker_id) for task in self._tasks]
+        runnables += [FunctionRunnable(f, defaults) for name, f in self.functions.items() if name not in names]
+        pool = self.pool
+        return Engine(
+            EngineOptions(
+                worker=self.worker_id,
+                queues=self.queues,
+                concurrency=self.max_jobs,
+                lease_ms=round(self.lease_s * 1000),
+                poll_delay=max(self.poll_delay_s or 0, 0.05),
+                burst=self.burst,
+                most_burst_jobs=self.max_burst_jobs,
+                honour_aborts=self.allow_abort_jobs,
+            ),
+            store=store,
+            connect_blocking=lambda: BlockingStore(blocking_twin(pool)),
+            runnables=by_name(runnables),
+            reading=self._reading,
+            ways=ArqWays(
+                retry=arq.worker.Retry,
+                rerun=(asyncio.CancelledError, arq.worker.RetryJob),
+                failure=JobExecutionFailed,
+                retry_jobs=self.retry_jobs,
+            ),
+            hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
+            state=self.ctx,
+            failed_keep_ms=keep_ms,
+            heartbeat=self.heart_beat,
+            recorded=self._recorded,
+        )
+
+    def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.kind is OutcomeKind.SUCCEEDED:
+                self.jobs_complete += 1
+            elif outcome.retry_in_ms is not None or outcome.kind is OutcomeKind.RELEASED:
+                self.jobs_retried += 1
+            else:
+                self.jobs_failed += 1
+
+    async def heart_beat(self) -> None:
+        """Do what is due regularly: cron jobs, the health key, this worker's report."""
+        await super().heart_beat()
+        if time.monotonic() - self._reported >= _REPORT_EVERY and self._engine is not None:
+            await self._report(self._engine)
+            self._reported = time.monotonic()
+
+    async def _report(self, engine: Engine) -> None:
+        now_ms = engine.clock.now_ms()
+        self._started_ms = self._started_ms or now_ms
+        report = WorkerReport(
+            worker=self.worker_id,
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            version=_version(),
+            queues=self.queues,
+            concurrency=self.max_jobs,
+            started_ms=self._started_ms,
+            reported_ms=now_ms,
+            running=engine.executor.running,
+            succeeded=self.jobs_complete,
+            retried=self.jobs_retried,
+            failed=self.jobs_failed,
+        )
+        keep_ms = round(3 * _REPORT_EVERY * 1000)
+        await Store(self.pool).report_worker(
+            self.worker_id, msgspec.json.encode(report), now_ms=now_ms, keep_ms=keep_ms
+        )
+
+    async def _say_goodbye(self, store: Store) -> None:
+        counts = {"succeeded": self.jobs_complete, "retried": self.jobs_retried, "failed": self.jobs_failed}
+        try:
+            await asyncio.wait_for(store.forget_worker(self.worker_id), timeout=2)
+        except UNAVAILABLE as error:
+            log.warning("worker_not_deregistered", error=str(error))
+        self._reported = 0.0
+        log.info("worker_stopped", worker=self.worker_id, **counts)
+
+    def handle_sig(self, signum: signal.Signals) -> None:
+        """Release all running jobs at once and stop."""
+        log.info("worker_stopping", signal=signal.Signals(signum).name, running=len(self.tasks), how="at once")
+        self._cancel_main(signum)
+
+    def handle_sig_wait_for_completion(self, signum: signal.Signals) -> None:
+        """Claim no more, let running jobs end within `job_completion_wait`, then release the rest.
+
+        A second signal releases them at once.
+        """
+        name = signal.Signals(signum).name
+        if self._drain is not None and not self._drain.done():
+            log.info("worker_stopping", signal=name, running=len(self.tasks), how="at once")
+            self._drain.cancel()
+            self._cancel_main(signum)
+            return
+        seconds = self._job_completion_wait
+        log.info("worker_stopping", signal=name, running=len(self.tasks), how=f"within {seconds:g} s")
+        self.allow_pick_jobs = False
+        if self._engine is not None:
+            self._engine.stop_claiming()
+        self._drain = self.loop.create_task(self._release_after(seconds, signum))
+
+    async def _release_after(self, seconds: float, signum: signal.Signals) -> None:
+        if self.main_task is not None:
+            await asyncio.wait({self.main_task}, timeout=seconds)
+        self._cancel_main(signum)
+
+    def _cancel_main(self, signum: signal.Signals) -> None:
+        if self.main_task is not None:
+            self.main_task.cancel()
+        if self.on_stop is not None:
+            self.on_stop(signal.Signals(signum))
+
+    async def close(self) -> None:
+        """Stop what still runs, run `on_shutdown`, close what tasks opened, and close the connections."""
+        if not self._handle_signals and self.main_task is not None and not self.main_task.done():
+            self.handle_sig(signal.SIGUSR1)
+        if self.main_task is not None and self.main_task is not asyncio.current_task():
+            await asyncio.wait({self.main_task})
+        if self._drain is not None:
+            self._drain.cancel()
+        if self._pool is None:
+            return
+        try:
+            await self.pool.delete(self.health_check_key)
+        except UNAVAILABLE as error:
+            log.warning("health_key_not_deleted", error=str(error))
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        await close_resources(self.ctx)
+        await self.pool.aclose(close_connection_pool=True)
+        self._pool = None
+
+
+def _ensure_event_loop(*, own_process: bool) -> None:
+    """Give the worker an event loop to live in, where none is running: uvloop's, in a process of its own.
+
+    arq's constructor takes the current event loop, and newer Pythons no longer make one by themselves.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if own_process:
+            asyncio.set_event_loop(_fastest_loop())
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                asyncio.get_event_loop()  # one the host program has set stays
+            except RuntimeError:
+                asyncio.set_event_loop(_fastest_loop())
+
+
+def _fastest_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - it exists on some platforms only
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("barque")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
