@@ -35,6 +35,7 @@ RUN groupadd --gid 10001 barque \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin barque \
  && install -d -o 10001 -g 10001 -m 0750 /data && install -d /app
 COPY --from=build /opt/barque /opt/barque
+COPY deploy/container_health.py /opt/barque/
 ENV PATH=/opt/barque/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -46,6 +47,6 @@ USER 10001:10001
 WORKDIR /app
 # In exec form: the worker is process 1 and gets SIGTERM itself, which starts its graceful shutdown.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 \
-  CMD ["arq", "--check", "workers.WorkerSettings"]
+HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 \
+  CMD ["python", "/opt/barque/container_health.py"]
 CMD ["arq", "workers.WorkerSettings"]
