@@ -88,7 +88,8 @@ def _explain_tls(error: BaseException) -> tuple[str, str] | None:
         )
     if not isinstance(error, ssl.SSLError):
         return None
-    code = error.reason or "no reason given"
+    # One that Python's own ssl or asyncio raised, rather than OpenSSL, has no reason.
+    code = getattr(error, "reason", None) or "no reason given"
     if "WRONG_VERSION_NUMBER" in code or "RECORD_LAYER" in code:
         return "what answers there does not speak TLS", "use redis:// instead of rediss://, or the TLS port"
     if "ALERT" in code and ("CERT" in code or "HANDSHAKE" in code or "UNKNOWN_CA" in code):
