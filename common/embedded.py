@@ -190,6 +190,26 @@ class EmbeddedServer:
         """Kill the server as a crash would: nothing is written out. A temporary folder goes too."""
         self._end(subprocess.Popen.kill)
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server's process ends by itself, or is ended by somebody else.
+
+        Args:
+            timeout: seconds; None waits without end.
+
+        Returns:
+            Whether it has ended. It still wants `stop()`.
+
+        Raises:
+            RuntimeError: the server is not started.
+        """
+        if self._process is None:
+            raise RuntimeError("the server is not started")
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def _make_folder(self) -> None:
         if self._given_folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="barque-"))
@@ -316,7 +336,7 @@ class EmbeddedServer:
         commands += [("INFO", "server"), ("PING",)]
         try:
             with socket.socket(family, socket.SOCK_STREAM) as connection:
-                connection.settimeout(1)
+                connection.settimeout(0.25)  # an ear that never answers may be another program's
                 connection.connect(address)
                 connection.sendall(b"".join(_encode(command) for command in commands))
                 connection.shutdown(socket.SHUT_WR)

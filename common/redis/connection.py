@@ -85,7 +85,7 @@ async def open_client(
     return client
 
 
-async def check(client: redis.asyncio.Redis, where: str, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109
+async def check(client: redis.asyncio.Redis, where: str, *, timeout: float = 5.0) -> None:
     """Return once the server has answered a PING.
 
     Args:

@@ -211,6 +211,11 @@ class Store:
         """Return the stored results, None where there is none."""
         return list(await self.client.mget([_bytes(keys.result(job_id)) for job_id in job_ids]))
 
+    async def payload(self, job_id: str) -> bytes | None:
+        """Return a job's payload, None where there is none."""
+        stored: bytes | None = await self.client.get(_bytes(keys.job(job_id)))
+        return stored
+
     async def abort(self, queue: str, job_id: str, *, result: bytes, keep_ms: int) -> AbortAnswer:
         """End a waiting job with this result, or have its worker cancel it if it runs."""
         answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (job_id, result, keep_ms))).decode()

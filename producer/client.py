@@ -1,0 +1,274 @@
+"""`Producer`: enqueue jobs and wait for their results, from asyncio code.
+
+Owns the connection and what one producer's calls share: batched enqueues and one subscription for results. Waiting
+for many is in gather.py, the handle of one job in job.py, the same for synchronous callers in blocking.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self, TypeVar, overload
+
+from common.codec import Reading
+from common.errors import BarqueError, RedisUnavailable
+from common.group_commit import GroupCommit
+from common.redis.connection import TROUBLE, describe, open_client
+from common.redis.inspect import Inspector
+from common.redis.store import Enqueue, Store
+from common.settings import Settings, load_settings
+from common.tasks import Call, Task
+from producer import gather as waiting
+from producer.job import Job
+from producer.options import EnqueueOptions
+from producer.results import ResultListener
+
+__all__ = ["Producer"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_ANSWER_WITHIN = 30.0
+"""Seconds the server has to take an enqueue; a caller is never left hanging."""
+
+_DEFAULTS = EnqueueOptions()
+
+
+class Producer:
+    """Enqueue jobs and wait for their results.
+
+        async with Producer() as producer:
+            job = await producer.enqueue(fetch_url("https://…"))
+            page = await job.result(timeout=30)
+
+    One producer serves a whole program; it is safe to use from many coroutines at once, whose enqueues then share
+    round trips. It belongs to the event loop it was opened in.
+
+    Args:
+        redis_url: the server; `BARQUE_REDIS_URL` by default.
+        settings: all settings, instead of reading the environment.
+        answer_within: seconds the server has to take an enqueue before `RedisUnavailable` is raised.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        answer_within: float = _ANSWER_WITHIN,
+    ) -> None:
+        self.settings = settings if settings is not None else load_settings(redis_url=redis_url)
+        if settings is not None and redis_url is not None:
+            self.settings = settings.model_copy(update={"redis_url": redis_url})
+        self.reading = Reading(accept_pickle=self.settings.accept_pickle)
+        self.keep_cancelled_ms = round(self.settings.keep_result * 1000)
+        self._answer_within = answer_within
+        self._store: Store | None = None
+        self._inspector: Inspector | None = None
+        self._results: ResultListener | None = None
+        self._enqueues = GroupCommit(self._send)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def connect(self) -> None:
+        """Open the connection; `async with` does it too.
+
+        Raises:
+            RedisUnavailable: the server cannot be reached, or refuses us; the message says where and why.
+        """
+        if self._store is not None:
+            return
+        client: Any = await open_client(self.settings, name=f"producer-{os.getpid()}")
+        self._store = Store(client)
+        self._inspector = Inspector(client, self.reading)
+        self._results = ResultListener(self._store, os.urandom(8).hex())
+
+    async def aclose(self) -> None:
+        """Close the connection. Jobs are not affected; whoever still waits for a result is cancelled."""
+        if self._store is None or self._results is None:
+            return
+        await self._enqueues.aclose()
+        await self._results.aclose()
+        client: Any = self._store.client
+        self._store = self._results = self._inspector = None
+        await client.aclose(close_connection_pool=True)
+
+    @property
+    def store(self) -> Store:
+        """Every write this producer makes."""
+        return _open(self._store)
+
+    @property
+    def inspector(self) -> Inspector:
+        """Every read for people."""
+        return _open(self._inspector)
+
+    @property
+    def results(self) -> ResultListener:
+        """Where results are pushed to."""
+        return _open(self._results)
+
+    async def enqueue(
+        self,
+        call: Call[R],
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        expires: float | timedelta | None = None,
+        job_id: str | None = None,
+        queue: str | None = None,
+        timeout: float | timedelta | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Job[R]:
+        """Add one job; when this returns, the server has it.
+
+        Args:
+            call: a task called with its arguments: `enqueue(fetch_url(url))`.
+            delay: seconds until it is due.
+            at: when it is due; aware of its time zone.
+            expires: seconds from now after which it is not started any more.
+            job_id: an id of your own. While a job of that id is in a queue, or its result is kept, nothing is
+                added: the job that is there is returned, with `is_new` False.
+            queue: instead of the task's own, or the first of `BARQUE_QUEUES`.
+            timeout: seconds one attempt may take, instead of the task's own.
+            metadata: plain data that travels with the job.
+
+        Raises:
+            NotSerializable, PayloadTooLarge: the arguments cannot travel.
+            RedisUnavailable: the server did not take it. Whether it did is not known when the connection broke in
+                between; a job enqueued again under the same `job_id` is there once.
+        """
+        options = _DEFAULTS
+        if any(option is not None for option in (delay, at, expires, queue, timeout, metadata)):
+            options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
+        item = options.bind(call, self.settings, job_id)
+        self.store  # noqa: B018 - a closed producer says so before anything waits
+        is_new = await self._enqueues.submit(item)
+        return Job(self, item.job_id, queue=item.queue, task=call.task, is_new=is_new)
+
+    async def enqueue_many(
+        self,
+        calls: Iterable[Call[R]],
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        expires: float | timedelta | None = None,
+        queue: str | None = None,
+        timeout: float | timedelta | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Job[R]]:
+        """Add many jobs, thousands in one round trip; the options hold for each. Order is kept.
+
+        Nothing is sent before every call has been encoded: one that cannot travel stops them all.
+        """
+        options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
+        pairs = [(call, options.bind(call, self.settings)) for call in calls]
+        if not pairs:
+            return []
+        await self._send([item for _, item in pairs])
+        return [Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in pairs]
+
+    def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> Job[R]:
+        """Return the handle of a job enqueued elsewhere; asks the server nothing.
+
+        Args:
+            queue: where it was enqueued; the first of `BARQUE_QUEUES` by default.
+            task: to have its result as the task's return annotation says, instead of plain data.
+        """
+        return Job(self, job_id, queue=queue or self.settings.queues[0], task=task, is_new=False)
+
+    @overload
+    async def gather(
+        self, *calls: Call[R], return_exceptions: Literal[False] = False, timeout: float | None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def gather(
+        self, *calls: Call[R], return_exceptions: Literal[True], timeout: float | None = None
+    ) -> list[R | BarqueError]: ...
+
+    async def gather(
+        self,
+        *calls: Call[R],
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+    ) -> list[R] | list[R | BarqueError]:
+        """Enqueue the calls and return their results in order: asyncio.gather, across machines.
+
+        Args:
+            return_exceptions: put each failure in the list, instead of raising the first. Without it the other
+                jobs go on all the same.
+            timeout: seconds to wait for all of them.
+        """
+        jobs = await self.enqueue_many(calls)
+        if return_exceptions:
+            return await waiting.results_and_errors(jobs, timeout)
+        return await waiting.results(jobs, timeout)
+
+    async def as_completed(
+        self,
+        calls: Iterable[Call[R] | Job[R]],
+        *,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Job[R]]:
+        """Enqueue the calls and yield their jobs as they end, first done first.
+
+        `await job.result()` then returns, or raises, at once.
+
+        Args:
+            calls: calls to enqueue; jobs enqueued before may stand among them.
+            timeout: seconds for all of them; past it, ResultTimeout is raised.
+        """
+        given = list(calls)
+        added = iter(await self.enqueue_many([call for call in given if isinstance(call, Call)]))
+        jobs = [next(added) if isinstance(call, Call) else call for call in given]
+        async for job in waiting.as_completed(jobs, timeout):
+            yield job
+
+    def map(
+        self,
+        task: Callable[[T], Call[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        window: int = 1000,
+        ordered: bool = True,
+    ) -> AsyncIterator[R]:
+        """Run a task on each item and yield the results, with at most `window` jobs on their way at once.
+
+        The items may be without end, and may come from an async generator: no more are taken than the window has
+        room for, so memory and queue stay bounded.
+
+        Args:
+            task: what makes a Call of an item: a task of one argument, or a lambda.
+            ordered: yield in the order of the items; False yields first done first.
+
+        Raises:
+            TaskFailed and the like: the first failure, when its turn comes. The jobs under way go on.
+        """
+        return waiting.map_calls(self.enqueue_many, task, items, window=window, ordered=ordered)
+
+    async def _send(self, items: Sequence[Enqueue]) -> list[bool]:
+        store = self.store
+        try:
+            async with asyncio.timeout(self._answer_within) as limit:
+                return await store.enqueue(items)
+        except TROUBLE as error:
+            where = describe(self.settings)
+            if limit.expired():
+                raise RedisUnavailable(
+                    f"{where} gave no answer within {self._answer_within:g} s; {len(items)} job(s) may be there or not"
+                ) from error
+            raise RedisUnavailable(f"{where} did not take {len(items)} job(s): {error}") from error
+
+
+def _open(part: T | None) -> T:
+    if part is None:
+        raise RedisUnavailable("this Producer is not open: use `async with Producer() as producer:`, or connect()")
+    return part

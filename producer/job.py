@@ -1,0 +1,184 @@
+"""The handle of an enqueued job: ask where it stands, wait for its result, abort it.
+
+Owns what a result means to the caller: the typed value, or the exception. Holds no state of the job but a result
+that has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from common.codec import Result, decode_job, decode_result, encode_result, is_pickle
+from common.errors import JobCancelled, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
+from common.jobs import JobInfo, JobState, OutcomeKind, RemoteError
+from common.values import to_plain
+
+if TYPE_CHECKING:
+    from common.tasks import Task
+    from producer.client import Producer
+
+__all__ = ["Job"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Job(Generic[R_co]):
+    """One enqueued job.
+
+    Attributes:
+        job_id: its id.
+        queue: the queue it is in.
+        is_new: whether this enqueue added it; False when a job of this id was there already, in which case this is
+            the handle of that one.
+    """
+
+    __slots__ = ("_producer", "_raw", "_task", "is_new", "job_id", "queue")
+
+    def __init__(
+        self,
+        producer: Producer,
+        job_id: str,
+        *,
+        queue: str,
+        task: Task[..., R_co] | None = None,
+        is_new: bool = True,
+    ) -> None:
+        self._producer = producer
+        self._task = task
+        self._raw: bytes | None = None
+        self.job_id = job_id
+        self.queue = queue
+        self.is_new = is_new
+
+    def __repr__(self) -> str:
+        return f"<Job {self.job_id} in {self.queue}{'' if self.is_new else ', was there already'}>"
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        """`await job` is `await job.result()`."""
+        return self.result().__await__()
+
+    async def result(self, timeout: float | timedelta | None = None) -> R_co:
+        """Return what the task returned, as its return annotation says; wait for it if need be.
+
+        Args:
+            timeout: seconds to wait; None waits as long as it takes.
+
+        Raises:
+            ResultTimeout: there is none yet. The job goes on.
+            TaskFailed: the task raised; the error has the remote type, message and traceback.
+            TaskTimedOut: the last attempt ran past its timeout.
+            JobCancelled: the job was aborted.
+            JobNotFound: there is no such job, or its result is not kept.
+            RedisUnavailable: the server cannot be reached.
+        """
+        await self.wait(timeout)
+        assert self._raw is not None
+        result = decode_result(self._raw, self._producer.reading)
+        if not result.success:
+            raise self._error(result)
+        if result.form != "msgpack":
+            value: R_co = result.value
+            return value
+        if self._task is None:
+            plain: R_co = to_plain(result.value)
+            return plain
+        typed: R_co = self._task.result.read(result.value, f"the result of {result.task}")
+        return typed
+
+    async def wait(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until the job has ended, however it ended.
+
+        Raises:
+            ResultTimeout, JobNotFound, RedisUnavailable: see `result`.
+        """
+        if self._raw is not None:
+            return
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                self._raw = await self._producer.results.wait(self.job_id)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ResultTimeout(
+                f"job {self.job_id} has no result after {seconds:g} s; it goes on", job_id=self.job_id
+            ) from None
+
+    async def status(self) -> JobState:
+        """Return where the job stands now."""
+        return await self._producer.inspector.state(self.job_id, self.queue)
+
+    async def info(self) -> JobInfo:
+        """Return all that is stored on the job, without waiting."""
+        return await self._producer.inspector.job(self.job_id, self.queue)
+
+    async def abort(self, *, wait: float | None = 10.0) -> bool:
+        """End the job as cancelled: at once if it waits, by cancelling its coroutine if it runs.
+
+        Args:
+            wait: seconds to wait for a running job to end; 0 does not wait, None waits as long as it takes.
+
+        Returns:
+            True when the job ended as cancelled; False when it ended in another way, was not there, or has not
+            ended yet (the request stands).
+        """
+        answer = await self._producer.store.abort(
+            self.queue, self.job_id, result=await self._cancelled_result(), keep_ms=self._producer.keep_cancelled_ms
+        )
+        if answer == "cancelled":
+            return True
+        if answer == "running" and wait != 0:
+            try:
+                await self.wait(wait)
+            except (ResultTimeout, JobNotFound):
+                return False
+        return await self.status() is JobState.CANCELLED
+
+    async def _cancelled_result(self) -> bytes:
+        """Write the result a job that never ran ends with, in the form its producer reads."""
+        reading = self._producer.reading
+        stored = await self._producer.store.payload(self.job_id)
+        now_ms = time.time_ns() // 1_000_000
+        result = Result(
+            job_id=self.job_id,
+            task="<unknown>",
+            queue=self.queue,
+            success=False,
+            value=None,
+            attempt=0,
+            enqueued_ms=now_ms,
+            started_ms=now_ms,
+            finished_ms=now_ms,
+            outcome=OutcomeKind.CANCELLED.value,
+            error=RemoteError("asyncio.exceptions.CancelledError", "the job was aborted"),
+            exception=asyncio.CancelledError(),
+        )
+        if stored is not None:
+            try:
+                payload = decode_job(stored, reading)
+            except Undecodable:
+                result.form = "pickle" if is_pickle(stored) else "msgpack"
+            else:
+                result.task, result.enqueued_ms, result.form = payload.task, payload.enqueued_ms, payload.form
+                result.args, result.kwargs = payload.args, payload.kwargs
+                result.metadata = payload.extras.meta if payload.extras else None
+        return encode_result(result, reading)
+
+    def _error(self, result: Result) -> Exception:
+        error = result.error or RemoteError("builtins.Exception", "")
+        if result.outcome == OutcomeKind.CANCELLED:
+            return JobCancelled(f"job {self.job_id} ({result.task}) was aborted", job_id=self.job_id)
+        kind = TaskTimedOut if result.outcome == OutcomeKind.TIMED_OUT else TaskFailed
+        failure = kind(
+            job_id=self.job_id,
+            remote_type=error.type,
+            remote_message=error.message,
+            remote_traceback=error.traceback,
+            attempts=result.attempt,
+        )
+        failure.__cause__ = result.exception
+        return failure

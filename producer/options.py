@@ -1,0 +1,122 @@
+"""What an enqueue may ask for, checked and turned into what the store takes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from common.codec import Extras, Form, encode_job
+from common.errors import ConfigurationError, PayloadTooLarge
+from common.jobs import new_job_id
+from common.redis.store import Enqueue
+from common.settings import Settings
+from common.tasks import Call
+
+__all__ = ["EnqueueOptions"]
+
+_LONGEST = 10 * 365 * 24 * 3600.0
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueOptions:
+    """What one enqueue asks for; None takes the task's or the worker's default.
+
+    Attributes:
+        delay: seconds until it is due, by the server's clock.
+        at: when it is due; aware of its time zone.
+        expires: seconds after which it is not started any more, nor tried again.
+        timeout: seconds one attempt may take.
+        metadata: plain data that travels with the job and is seen by the task, by `info()` and in tools.
+    """
+
+    delay: float | timedelta | None = None
+    at: datetime | None = None
+    expires: float | timedelta | None = None
+    queue: str | None = None
+    timeout: float | timedelta | None = None
+    metadata: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.at is not None:
+            raise ConfigurationError("give delay= or at=, not both")
+        if self.at is not None and self.at.tzinfo is None:
+            raise ConfigurationError("at= needs a time zone: datetime.now(tz=UTC) + …, or .astimezone()")
+        delay = _seconds("delay", self.delay, least=0.0) or 0.0
+        expires = _seconds("expires", self.expires, least=0.001)
+        if self.at is not None:
+            delay = self.at.timestamp() - time.time()
+        if expires is not None and expires <= delay:
+            raise ConfigurationError(
+                f"expires={expires:g} s is over before the job is due in {delay:g} s; expires counts from now"
+            )
+        _seconds("timeout", self.timeout, least=0.001)
+
+    def bind(self, call: Call[Any], settings: Settings, job_id: str | None = None) -> Enqueue:
+        """Return the call as a job to add.
+
+        Raises:
+            NotSerializable: an argument has no form on the wire.
+            PayloadTooLarge: the payload is over `BARQUE_MAX_PAYLOAD_BYTES`.
+            ConfigurationError: the job id or queue name cannot be one.
+        """
+        if not isinstance(call, Call):
+            raise ConfigurationError(
+                f"enqueue takes a Call, got {type(call).__name__}: call the task, as in enqueue(fetch_url(url)), "
+                'or name it: enqueue(Call("fetch_url", url))'
+            )
+        fresh = job_id is None and self.delay is None and self.at is None and self.expires is None
+        queue = self.queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
+        payload = encode_job(
+            call.name,
+            call.args,
+            call.kwargs,
+            enqueued_ms=time.time_ns() // 1_000_000,
+            extras=self._extras(),
+            form=_form(settings),
+        )
+        if len(payload) > settings.max_payload_bytes:
+            raise PayloadTooLarge(
+                f"{call.name}: the payload has {len(payload):,} bytes, the limit is {settings.max_payload_bytes:,} "
+                "(BARQUE_MAX_PAYLOAD_BYTES). Store large data elsewhere and pass where it is."
+            )
+        if fresh:
+            return Enqueue(queue, new_job_id(), payload)
+        return Enqueue(
+            queue,
+            new_job_id() if job_id is None else _checked_id(job_id),
+            payload,
+            fresh=False,
+            delay_ms=round((_seconds("delay", self.delay, least=0.0) or 0.0) * 1000),
+            at_ms=max(1, round(self.at.timestamp() * 1000)) if self.at is not None else 0,
+            expires_ms=round((_seconds("expires", self.expires, least=0.001) or 0.0) * 1000),
+        )
+
+    def _extras(self) -> Extras | None:
+        if self.timeout is None and self.metadata is None:
+            return None
+        metadata = None if self.metadata is None else dict(self.metadata)
+        return Extras(timeout=_seconds("timeout", self.timeout, least=0.001), meta=metadata)
+
+
+def _form(settings: Settings) -> Form:
+    return "pickle" if settings.payload_format == "pickle" else "msgpack"
+
+
+def _seconds(name: str, value: float | timedelta | None, *, least: float) -> float | None:
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not least <= seconds <= _LONGEST:
+        raise ConfigurationError(f"{name}={value!r}: give seconds, or a timedelta, of {least:g} or more")
+    return float(seconds)
+
+
+def _checked_id(job_id: str) -> str:
+    if not job_id or len(job_id) > 512 or _CONTROL.search(job_id):
+        raise ConfigurationError(f"job_id={job_id!r}: give 1 to 512 characters without spaces or control characters")
+    return job_id
