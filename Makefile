@@ -59,7 +59,7 @@ check-types: $(READY)
 
 check-imports: $(READY)
 	@echo '==> import-linter'
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(READY) ## put formatting and import order right
 	@$(BIN)/ruff check --quiet --select I --fix .
