@@ -7,9 +7,10 @@ Owns names, defaults and checks; reads nothing but the environment. A bad value 
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -139,9 +140,11 @@ def settings_for_process() -> Settings:
 
 
 def mask_url(url: str) -> str:
-    """Return the URL with its password as `***`, fit for a log or a screen."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """Return the URL without what opens it, fit for a log or a screen.
+
+    All before the last @ goes: a password with an unescaped / or @ in it must not show either.
+    """
+    scheme, separator, rest = url.partition("://")
+    secret, at, place = rest.rpartition("@")
+    shown = f"***@{place}" if at and secret else place
+    return scheme + separator + re.sub(r"(?i)((?:password|username)=)[^&]*", r"\1***", shown)

@@ -99,7 +99,8 @@ async def map_calls(
     more = True
     try:
         while more or waiting or pending:
-            while more and (room := window - len(waiting) - len(pending)) > 0:
+            # Refill by the quarter: a round trip for many items, not one for each that was handed out.
+            while more and (room := window - len(waiting) - len(pending)) >= max(1, window // 4):
                 chunk = await take(min(room, _TAKEN_AT_ONCE))
                 more = bool(chunk)
                 for job in await enqueue_many([task(item) for item in chunk]):
