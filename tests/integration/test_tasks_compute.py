@@ -1,0 +1,226 @@
+"""Work in real processes: the event loop goes on, a killed process is replaced, none is left behind."""
+
+import asyncio
+import bz2
+import functools
+import gzip
+import hashlib
+import lzma
+import math
+import operator
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from common import Context
+from common.errors import ConfigurationError
+from workers.tasks import close_resources, compress_file, process_pool, run_in_process
+from workers.tasks.data_root import PathRefused
+from workers.tasks.process_pool import ProcessLost
+from workers.tasks.resources import PROCESSES
+
+# The functions handed to processes are the standard library's: a process imports what it runs, and this
+# file is no module it could import.
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("BARQUE_COMPUTE_PROCESSES", "1")
+    monkeypatch.setenv("BARQUE_DATA_ROOT", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+
+
+@pytest.fixture
+async def ctx():
+    context = Context(job_id="j1")
+    yield context
+    await close_resources(context.state)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_function_runs_in_another_process(ctx):
+    assert await run_in_process(ctx, math.factorial, 20) == math.factorial(20)
+    assert await run_in_process(ctx, int, "ff", base=16) == 255
+    first = await run_in_process(ctx, os.getpid)
+    assert first != os.getpid()
+    assert await run_in_process(Context(state=ctx.state), os.getpid) == first  # one pool for all tasks
+
+
+async def test_what_it_raises_is_raised_here(ctx):
+    with pytest.raises(ZeroDivisionError):
+        await run_in_process(ctx, operator.truediv, 1, 0)
+
+
+async def test_the_event_loop_goes_on_meanwhile(ctx):
+    working = asyncio.create_task(run_in_process(ctx, time.sleep, 0.3))
+    turns = 0
+    while not working.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 100
+
+
+async def test_what_cannot_be_sent_says_so(ctx):
+    with pytest.raises(ConfigurationError, match="top level of a module"):
+        await run_in_process(ctx, lambda: 1)
+    with pytest.raises(ConfigurationError, match="an argument of"):
+        await run_in_process(ctx, len, (n for n in "abc"))
+    assert ctx.state[PROCESSES]._executor is None  # nothing was started for it
+
+
+async def test_a_killed_process_is_replaced(ctx):
+    first = await run_in_process(ctx, os.getpid)
+    lost = [asyncio.create_task(run_in_process(ctx, time.sleep, 600)) for _ in range(3)]
+    await asyncio.sleep(0)
+    os.kill(first, signal.SIGKILL)
+    for result in await asyncio.gather(*lost, return_exceptions=True):
+        assert isinstance(result, ProcessLost)
+        assert compress_file.options.retry.retries(result)
+    second = await run_in_process(ctx, os.getpid)
+    assert second != first
+    assert not is_alive(first)
+
+
+async def test_a_process_killed_while_idle_is_replaced(ctx):
+    first = await run_in_process(ctx, os.getpid)
+    process = ctx.state[PROCESSES]._executor._processes[first]
+    os.kill(first, signal.SIGKILL)
+    await asyncio.to_thread(process.join)
+    for _ in range(2):  # the first call may be the one that finds out
+        try:
+            second = await run_in_process(ctx, os.getpid)
+            break
+        except ProcessLost:
+            continue
+    assert second != first
+
+
+async def test_a_cancelled_call_that_has_not_started_never_does(ctx, tmp_path):
+    await run_in_process(ctx, os.getpid)
+    release, mark = tmp_path / "release", tmp_path / "mark"
+    os.mkfifo(release)
+    blocking = asyncio.create_task(run_in_process(ctx, release.read_text))
+    waiting = [asyncio.create_task(run_in_process(ctx, mark.touch)) for _ in range(5)]
+    await asyncio.sleep(0)
+    for call in waiting:
+        call.cancel()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    await asyncio.to_thread(release.write_text, "go")
+    assert await blocking == "go"
+    assert await run_in_process(ctx, os.getpid)  # whatever was queued before has had its turn
+
+
+async def test_closing_kills_what_is_still_at_work(monkeypatch):
+    monkeypatch.setattr(process_pool, "_SECONDS_TO_END", 0.1)
+    context = Context(job_id="j1")
+    pid = await run_in_process(context, os.getpid)
+    stuck = asyncio.create_task(run_in_process(context, time.sleep, 600))
+    await asyncio.sleep(0)
+    await close_resources(context.state)
+    assert not is_alive(pid)
+    assert isinstance((await asyncio.gather(stuck, return_exceptions=True))[0], ProcessLost)
+
+
+async def test_closing_leaves_no_process(ctx):
+    pid = await run_in_process(ctx, os.getpid)
+    await close_resources(ctx.state)
+    assert not is_alive(pid)
+    assert await run_in_process(ctx, os.getpid) != pid  # and a later call starts anew
+
+
+async def test_ctrl_c_is_the_workers_to_decide(ctx):
+    assert await run_in_process(ctx, signal.getsignal, signal.SIGINT) == signal.SIG_IGN
+
+
+def test_the_processes_of_a_killed_worker_end_too(tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        textwrap.dedent("""
+            import asyncio, os
+            from common import Context
+            from workers.tasks import run_in_process
+
+            async def main():
+                print(await run_in_process(Context(), os.getpid), flush=True)
+                await asyncio.sleep(600)
+
+            if __name__ == "__main__":
+                asyncio.run(main())
+        """)
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))}
+    with subprocess.Popen([sys.executable, worker], stdout=subprocess.PIPE, env=environment) as process:
+        child = int(process.stdout.readline())
+        assert is_alive(child)
+        process.kill()
+        # The child holds the other end of this pipe until it has ended.
+        assert process.stdout.read() == b""
+    assert not is_running(child)
+
+
+def is_running(pid):
+    """Whether a process still runs; an orphan nobody has waited for does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+OPEN = {"xz": lzma.decompress, "gzip": gzip.decompress, "bzip2": bz2.decompress}
+SUFFIX = {"xz": ".xz", "gzip": ".gz", "bzip2": ".bz2"}
+
+
+@pytest.mark.parametrize("algorithm", OPEN)
+async def test_a_compressed_file(ctx, tmp_path, algorithm):
+    content = b"the same again and again " * 100_000
+    (tmp_path / "data/a.txt").write_bytes(content)
+    done = await compress_file.function(ctx, "a.txt", algorithm=algorithm, level=1)
+    made = (tmp_path / "data" / done.path).read_bytes()
+    assert done.path == "a.txt" + SUFFIX[algorithm]
+    assert OPEN[algorithm](made) == content
+    assert (done.size_before, done.size) == (len(content), len(made))
+    assert done.size < done.size_before / 10
+    assert done.sha256 == hashlib.sha256(made).hexdigest()
+    assert (tmp_path / "data/a.txt").read_bytes() == content
+    assert sorted(entry.name for entry in (tmp_path / "data").iterdir()) == ["a.txt", done.path]
+
+
+async def test_compressing_twice_gives_the_same_bytes(ctx, tmp_path):
+    (tmp_path / "data/a.txt").write_text("content")
+    compress = functools.partial(compress_file.function, ctx, "a.txt", algorithm="gzip")
+    assert (await compress(to="b.gz")).sha256 == (await compress(to="deep/c.gz")).sha256
+
+
+async def test_what_cannot_be_compressed(ctx, tmp_path):
+    (tmp_path / "data/a.txt").write_text("content")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "outside")
+    for path, to, error in (
+        ("missing", None, FileNotFoundError),
+        ("../outside/x", None, PathRefused),
+        ("a.txt", "../outside/a.xz", PathRefused),
+        ("a.txt", "link/a.xz", PathRefused),
+        ("a.txt", "a.txt", ValueError),
+        ("a.txt", "./a.txt", ValueError),
+    ):
+        with pytest.raises(error) as caught:
+            await compress_file.function(ctx, path, to=to)
+        assert not compress_file.options.retry.retries(caught.value)
+    with pytest.raises(ValueError, match="1 to 9"):
+        await compress_file.function(ctx, "a.txt", level=10)
+    assert list((tmp_path / "outside").iterdir()) == []
