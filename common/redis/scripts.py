@@ -15,9 +15,9 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-__all__ = ["ABORT", "AWAIT", "CLAIM", "COMPLETE", "ENQUEUE", "RENEW", "SCRIPTS", "Script"]
+from common.redis.wire import Argument, call, call_many
 
-Argument = str | bytes | int
+__all__ = ["ABORT", "AWAIT", "CLAIM", "COMPLETE", "ENQUEUE", "RENEW", "SCRIPTS", "Script"]
 
 
 class Script:
@@ -40,11 +40,10 @@ class Script:
 
     async def __call__(self, client: redis.asyncio.Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run it and return its reply."""
-        run: Any = client.execute_command
         try:
-            return await run("EVALSHA", self.sha, len(keys), *keys, *arguments)
+            return await call(client, ("EVALSHA", self.sha, len(keys), *keys, *arguments))
         except NoScriptError:
-            return await run("EVAL", self.source, len(keys), *keys, *arguments)
+            return await call(client, ("EVAL", self.source, len(keys), *keys, *arguments))
 
     def blocking(self, client: redis.Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run it over a synchronous connection and return its reply."""
@@ -62,10 +61,8 @@ class Script:
         Raises:
             redis.exceptions.ResponseError: the first call that failed; those after it ran all the same.
         """
-        pipeline = client.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        commands = [("EVALSHA", self.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
+        replies = await call_many(client, commands)
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
                 replies[index] = await self(client, *calls[index])

@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 
 from common.redis import keys, scripts
-from common.redis.scripts import Argument
+from common.redis.wire import Argument
 
 __all__ = [
     "MOST_PER_CALL",
