@@ -29,7 +29,9 @@ class AttemptLog:
         """Write the line of one attempt."""
         attempt = outcome.attempt
         kind = outcome.kind
-        queued_ms = max(0, attempt.started_ms - attempt.due_ms) if attempt.started_ms else 0
+        # arq's Job.abort() makes a job due in 1970, so that a worker looks at it at once.
+        since_ms = max(attempt.due_ms, attempt.payload.enqueued_ms if attempt.payload is not None else 0)
+        queued_ms = max(0, attempt.started_ms - since_ms) if attempt.started_ms else 0
         run_ms = round(outcome.run_seconds * 1000, 3)
         line: dict[str, Any] = {
             "job_id": attempt.job_id,

@@ -70,7 +70,12 @@ class Completer:
             batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
             if not self._pending:
                 self._arrived.clear()
-            await self._record(batch)
+            try:
+                await self._record(batch)
+            except asyncio.CancelledError:
+                self._pending[:0] = batch  # whoever runs this next sends it again
+                self._arrived.set()
+                raise
             if not self._pending:
                 self._idle.set()
 

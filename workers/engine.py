@@ -22,13 +22,14 @@ from common.codec import Reading
 from common.jobs import OutcomeKind
 from common.redis.connection import TROUBLE
 from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
+from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
 from workers.claimer import Claimer
 from workers.clock import ServerClock
 from workers.completer import Completer
 from workers.control import listen_for_aborts
-from workers.executor import ArqWays, Executor, Hooks
+from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.runnables import Runnable
 
@@ -147,6 +148,7 @@ class Engine:
             await self._watch(background)
             await self._nothing_held.wait()
         finally:
+            self.executor.leaving = True
             await _whatever_happens(self._wind_down(background))
 
     def stop_claiming(self) -> None:
@@ -154,6 +156,12 @@ class Engine:
         self._claimer.accepting = False
         if self._claiming is not None:
             self._claiming.cancel()
+
+    def release(self) -> None:
+        """Claim no more and give back what runs; `run` returns when that is recorded."""
+        self.stop_claiming()
+        for attempt in list(self.held.values()):
+            self.executor.stop(attempt, StopReason.RELEASED)
 
     def abort(self, job_id: str) -> None:
         """Cancel a job if this worker runs it."""
@@ -180,8 +188,11 @@ class Engine:
         self.stop_claiming()
         if self._claiming is not None:
             await asyncio.wait({self._claiming})
-        for attempt in list(self.held.values()):
-            self.executor.stop(attempt, StopReason.RELEASED)
+        self.release()
+        if background[0].cancelling():
+            # asyncio.run() cancels every task of its loop, the completer too: the outcomes want one still.
+            await asyncio.wait({background[0]})
+            background = [*background, asyncio.create_task(self._completer.run(), name="barque-completer")]
         waiting = asyncio.ensure_future(self._nothing_held.wait())
         await asyncio.wait({waiting}, timeout=_LAST_CHANCE)
         if not waiting.done():
@@ -204,6 +215,7 @@ class Engine:
         queues = self.options.queues
         for claimed in claim.jobs:
             attempt = Attempt(claimed, queues[claimed.queue])
+            attempt.aborted = claimed.aborted and self.options.honour_aborts
             earlier = self.held.get(attempt.job_id)
             if earlier is not None:  # its lease ran out here unnoticed, or the server would not have given it
                 self.executor.stop(earlier, StopReason.LOST)
@@ -242,7 +254,8 @@ class Engine:
         return [attempt.lease for attempt in list(self.held.values())]
 
     def _leases_changed(self, renewal: Renewal) -> None:
-        for leases, reason in ((renewal.lost, StopReason.LOST), (renewal.aborted, StopReason.ABORTED)):
+        aborted = renewal.aborted if self.options.honour_aborts else []
+        for leases, reason in ((renewal.lost, StopReason.LOST), (aborted, StopReason.ABORTED)):
             for lease in leases:
                 attempt = self.held.get(lease.job_id)
                 if attempt is not None and attempt.lease.token == lease.token:

@@ -1,11 +1,13 @@
 """The hook by which arq's own command line starts Barque's engine.
 
 `arq workers.WorkerSettings` imports `workers`, looks `WorkerSettings` up, and builds whatever class
-`arq.worker.Worker` names. Looking it up runs `resolve`, which rebinds that name.
+`arq.worker.Worker` names. Looking it up runs `resolve`, which rebinds that name. A program that keeps its own
+settings class for arq calls `install` where it defines it.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,26 @@ import arq.worker
 from common.errors import BarqueError
 from workers.worker import Worker
 
-__all__ = ["resolve"]
+__all__ = ["install", "resolve"]
+
+
+def install() -> None:
+    """Make arq's command line, `run_worker` and `create_worker` build Barque's `Worker`, for any settings class.
+
+    What Barque logs then goes where arq's own lines go, unless the settings class asks for more.
+    """
+    arq.worker.Worker = Worker  # type: ignore[misc]  # the point of this file
+    logging.getLogger("barque").parent = logging.getLogger("arq")
 
 
 def resolve() -> type[Any]:
     """Make `arq.worker.Worker` Barque's, and return `WorkerSettings`."""
-    arq.worker.Worker = Worker  # type: ignore[misc]  # the point of this file
+    install()
     try:
         from workers.settings import WorkerSettings  # noqa: PLC0415 - reads the environment, so only when asked
     except BarqueError as error:
-        if Path(sys.argv[0]).name in {"arq", "arq.exe"}:
+        program = Path(sys.argv[0])
+        if program.stem == "arq" or program.parent.name == "arq":  # the script, or python -m arq
             # On arq's command line a wrong setting is one readable line.
             sys.exit(f"barque: {error}")
         raise

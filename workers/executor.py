@@ -10,57 +10,33 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from common.codec import Reading, Result, decode_job, encode_result
+from common.codec import Form, Reading, Result, decode_job, encode_result, is_pickle
 from common.errors import NotSerializable, PayloadError, Retry
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Finish, PutBack
+from workers.arq_ways import ArqWays, Hook, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
 from workers.deadlines import Deadlines
 from workers.runnables import Runnable
 
-__all__ = ["ArqWays", "Executor", "Hooks"]
-
-Hook = Callable[[dict[Any, Any]], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """arq's hooks around an attempt; each receives the attempt's context dict."""
-
-    on_job_start: Hook | None = None
-    on_job_end: Hook | None = None
-    after_job_end: Hook | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ArqWays:
-    """The parts of arq the executor must know without importing it.
-
-    Attributes:
-        retry: arq's Retry, with `defer_score` in ms.
-        rerun: other exceptions after which arq runs a job again.
-        failure: makes the exception arq reports for a job it could not run.
-        retry_jobs: arq's option of that name; False makes every retry a failure.
-    """
-
-    retry: type[BaseException]
-    rerun: tuple[type[BaseException], ...]
-    failure: Callable[[str], Exception]
-    retry_jobs: bool = True
+__all__ = ["Executor"]
 
 
 class _CannotRunError(Exception):
-    """The attempt fails before its function is called, and no retry would mend it."""
+    """The attempt fails before its function is called, and no retry would mend it.
 
-    def __init__(self, cause: BaseException) -> None:
+    Attributes:
+        shown: what an arq client that reads pickles is given instead of `cause`: a class it can import.
+    """
+
+    def __init__(self, cause: BaseException, shown: BaseException | None = None) -> None:
         super().__init__(str(cause))
         self.cause = cause
+        self.shown = shown
 
 
 class Executor:
@@ -86,6 +62,7 @@ class Executor:
         self._ways = ways
         self._hooks = hooks
         self._hooked = any((hooks.on_job_start, hooks.on_job_end, hooks.after_job_end))
+        self.leaving = False
         self._state = state
         self._failed_keep_ms = failed_keep_ms
         self._on_outcome = on_outcome
@@ -109,8 +86,8 @@ class Executor:
 
     async def after_job_end(self, attempt: Attempt) -> None:
         """Run arq's `after_job_end` hook for an attempt whose outcome is recorded."""
-        if self._hooks.after_job_end is not None:
-            await self._run_hook("after_job_end", self._hooks.after_job_end, attempt.context or self._state)
+        if self._hooks.after_job_end is not None and attempt.context is not None:
+            await self._run_hook("after_job_end", self._hooks.after_job_end, attempt.context)
 
     def close(self) -> None:
         """Stop the timer of the deadlines."""
@@ -127,10 +104,12 @@ class Executor:
                 context = attempt.context = self._job_context(attempt)
             value = await self._call(attempt, runnable, context)
         except asyncio.CancelledError as error:
+            if attempt.stop is None:
+                await asyncio.sleep(0)  # `leaving` is set in this same step when the whole loop is being cancelled
             outcome = self._stopped(attempt, error)
         except _CannotRunError as error:
             error.cause.__traceback__ = None  # it would show our own frames, not the task's
-            outcome = self._failed(attempt, error.cause)
+            outcome = self._failed(attempt, error.cause, shown=error.shown)
         except BaseException as error:
             outcome = self._raised(attempt, error)
         else:
@@ -138,10 +117,13 @@ class Executor:
         attempt.finished = True
         if attempt.timeout is not None:
             self._deadlines.note_end()
-        if self._hooks.on_job_end is not None:
-            await self._run_hook("on_job_end", self._hooks.on_job_end, context)
-        self.running -= 1
-        self._on_outcome(outcome)
+        try:
+            # As arq: a job that could not be started has no hooks.
+            if self._hooks.on_job_end is not None and attempt.context is not None:
+                await self._run_hook("on_job_end", self._hooks.on_job_end, context)
+        finally:
+            self.running -= 1
+            self._on_outcome(outcome)
 
     def _prepare(self, attempt: Attempt) -> Runnable:
         """Decode the payload and find what runs it; nothing of the user's has run yet."""
@@ -152,7 +134,7 @@ class Executor:
         try:
             payload = decode_job(attempt.raw, self._reading)
         except PayloadError as error:
-            raise _CannotRunError(error) from None
+            raise _CannotRunError(error, self._ways.undecodable("unable to deserialize job")) from None
         attempt.payload = payload
         if attempt.aborted:
             attempt.stop = StopReason.ABORTED
@@ -188,12 +170,11 @@ class Executor:
     def _job_context(self, attempt: Attempt) -> dict[Any, Any]:
         """Build the dict arq gives its functions and hooks."""
         assert attempt.payload is not None
-        enqueued = datetime.fromtimestamp(attempt.payload.enqueued_ms / 1000, tz=UTC)
         return {
             **self._state,
             "job_id": attempt.job_id,
             "job_try": attempt.number,
-            "enqueue_time": enqueued,
+            "enqueue_time": self._ways.moment(attempt.payload.enqueued_ms),
             "score": attempt.due_ms,
         }
 
@@ -210,10 +191,20 @@ class Executor:
         try:
             stored = encode_result(result, self._reading)
         except NotSerializable as error:
-            return self._failed(attempt, error)
+            return self._unserializable(attempt, error)
         assert attempt.runnable is not None
         record = Finish(attempt.lease, stored, attempt.runnable.keep_ms, attempt.runnable.done_ms)
         return Outcome(attempt, OutcomeKind.SUCCEEDED, record, run_seconds=self._run_seconds(attempt))
+
+    def _unserializable(self, attempt: Attempt, error: NotSerializable) -> Outcome:
+        """Fail in words alone: with those, arq's client raises its SerializationError."""
+        words = describe(error, with_traceback=False)
+        return self._finish_failed(
+            attempt,
+            OutcomeKind.FAILED,
+            RemoteError(words.type, f"unable to serialize result: {words.message}"),
+            None,
+        )
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Turn an exception of the task's into a retry or a failure, by its policy or by arq's ways."""
@@ -264,6 +255,8 @@ class Executor:
     def _stopped(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Say what a cancellation means: one clause a reason."""
         reason = attempt.stop
+        if reason is None and self.leaving:
+            reason = StopReason.RELEASED
         if reason is StopReason.TIMED_OUT:
             return self._timed_out(attempt)
         if reason is StopReason.LOST:
@@ -271,6 +264,8 @@ class Executor:
         if reason is StopReason.ABORTED:
             return self._cancelled(attempt)
         if reason is StopReason.RELEASED:
+            if attempt.runnable is not None and not self._ways.retry_jobs:
+                return self._failed(attempt, error)  # whoever says so wants no second start
             record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", attempt.due_ms)
             return self._put_back(attempt, OutcomeKind.RELEASED, record, None, None)
         # Nobody here cancelled it: the task cancelled itself, or something it awaited was.
@@ -315,11 +310,17 @@ class Executor:
             retry_in_ms=retry_in_ms,
         )
 
-    def _failed(self, attempt: Attempt, error: BaseException, kind: OutcomeKind = OutcomeKind.FAILED) -> Outcome:
-        return self._finish_failed(attempt, kind, describe(error), error)
+    def _failed(
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        kind: OutcomeKind = OutcomeKind.FAILED,
+        shown: BaseException | None = None,
+    ) -> Outcome:
+        return self._finish_failed(attempt, kind, describe(error), shown or error)
 
     def _finish_failed(
-        self, attempt: Attempt, kind: OutcomeKind, error: RemoteError, exception: BaseException
+        self, attempt: Attempt, kind: OutcomeKind, error: RemoteError, exception: BaseException | None
     ) -> Outcome:
         result = self._result(attempt, success=False, value=None, outcome=kind, error=error, exception=exception)
         keep_ms, done_ms = self._failed_keep_ms, 0
@@ -359,9 +360,19 @@ class Executor:
             result.args, result.kwargs, result.form = payload.args, payload.kwargs, payload.form
             if payload.extras is not None:
                 result.metadata = payload.extras.meta
-        elif attempt.raw is None and self._reading.accept_pickle:
-            result.form = "pickle"  # arq's word for an expired job must reach arq's client
+        else:
+            result.form = self._form_unread(attempt)
+            if result.form == "pickle" and not self._reading.accept_pickle:
+                result.exception = None  # words alone: they name the setting, and arq's client raises them
         return result
+
+    def _form_unread(self, attempt: Attempt) -> Form:
+        """Return the form in which whoever sent a job that could not be read can read how it ended."""
+        if self._reading.serializer is not None:
+            return "custom"
+        if attempt.raw is None:
+            return "pickle" if self._reading.accept_pickle else "msgpack"
+        return "pickle" if is_pickle(attempt.raw) else "msgpack"
 
     def _run_seconds(self, attempt: Attempt) -> float:
         return time.perf_counter() - attempt.started if attempt.started else 0.0

@@ -30,12 +30,14 @@ class Defaults:
 
     Attributes:
         timeout: seconds, or None for no limit.
-        keep_result_ms: 0 keeps none, -1 keeps for ever.
+        keep_result_ms: 0 keeps none.
+        keep_results_forever: wins over `keep_result_ms`, here and in arq's functions.
     """
 
     timeout: float | None
     max_attempts: int
     keep_result_ms: int
+    keep_results_forever: bool = False
 
 
 class ArqFunction(Protocol):
@@ -94,11 +96,12 @@ class TaskRunnable(Runnable):
 
     def __init__(self, task: Task[..., Any], defaults: Defaults, worker: str) -> None:
         options = task.options
+        keep_ms = -1 if defaults.keep_results_forever else defaults.keep_result_ms
         super().__init__(
             task.name,
             timeout=defaults.timeout if options.timeout is None else options.timeout,
             max_attempts=options.retry.max_attempts or defaults.max_attempts,
-            keep_ms=defaults.keep_result_ms if options.keep_result is None else round(options.keep_result * 1000),
+            keep_ms=keep_ms if options.keep_result is None else round(options.keep_result * 1000),
             policy=options.retry,
         )
         self._function = task.function
@@ -138,8 +141,9 @@ class FunctionRunnable(Runnable):
         keep_ms = defaults.keep_result_ms
         if function.keep_result_s is not None:
             keep_ms = round(function.keep_result_s * 1000)
-        if function.keep_result_forever is not None:
-            keep_ms = -1 if function.keep_result_forever else max(keep_ms, 0)
+        forever = function.keep_result_forever
+        if defaults.keep_results_forever if forever is None else forever:
+            keep_ms = -1
         super().__init__(
             function.name,
             timeout=defaults.timeout if function.timeout_s is None else function.timeout_s,

@@ -7,11 +7,12 @@ differs from arq is listed in docs/arq_compatibility.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from datetime import tzinfo
 from importlib import metadata
@@ -23,7 +24,9 @@ import structlog
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.constants import default_queue_name, expires_extra_ms
 from arq.cron import CronJob
-from arq.worker import Function, JobExecutionFailed
+from arq.jobs import DeserializationError
+from arq.utils import ms_to_datetime
+from arq.worker import FailedJobs, Function, JobExecutionFailed
 
 from common.codec import Reading
 from common.errors import BarqueError, RedisUnavailable
@@ -35,9 +38,10 @@ from common.redis.store import BlockingStore, Store
 from common.settings import Settings, load_settings
 from common.tasks import Task
 from common.values import encode, to_plain
+from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
 from workers.engine import Engine, EngineOptions
-from workers.executor import ArqWays, Hooks
+from workers.event_loop import ensure_event_loop
 from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
 from workers.tasks.resources import close_resources
 
@@ -103,7 +107,7 @@ class Worker(arq.worker.Worker):
         lease: float = 10.0,
         settings: Settings | None = None,
     ) -> None:
-        _ensure_event_loop(own_process=settings is not None)
+        ensure_event_loop(own_process=settings is not None)
         tasks = [function for function in functions if isinstance(function, Task)]
         plain = [function for function in functions if not isinstance(function, Task)]
         # arq's constructor wants to see every function; what runs a task is made in _make_engine.
@@ -148,6 +152,8 @@ class Worker(arq.worker.Worker):
         self._tasks = tasks
         self._engine: Engine | None = None
         self._drain: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._started_ms = 0
         self._reported = 0.0
         accept_pickle = (settings or load_settings()).accept_pickle
@@ -183,8 +189,31 @@ class Worker(arq.worker.Worker):
         self.loop = asyncio.get_running_loop()
         await super().async_run()
 
+    async def run_check(
+        self,
+        retry_jobs: bool | None = None,  # noqa: FBT001 - arq's signature
+        max_burst_jobs: int | None = None,
+    ) -> int:
+        """Run as `async_run`; return how many jobs succeeded.
+
+        Raises:
+            FailedJobs: jobs failed.
+        """
+        try:
+            return await super().run_check(retry_jobs, max_burst_jobs)
+        except DeserializationError as error:
+            # A refused pickle's result is a pickle, for its sender; why it failed stands in the log.
+            raise FailedJobs(self.jobs_failed, []) from error
+
     async def main(self) -> None:
         """Connect, start up, run jobs; what `run` and `async_run` await."""
+        self._ended = asyncio.Event()
+        try:
+            await self._main()
+        finally:
+            self._ended.set()
+
+    async def _main(self) -> None:
         if self.settings is not None:
             configure_logs(self.settings)
         else:
@@ -202,6 +231,8 @@ class Worker(arq.worker.Worker):
             await self.on_startup(self.ctx)
         store = Store(self.pool)
         self._engine = self._make_engine(store)
+        if self._drain is not None and not self._drain.done():  # the signal came during the start
+            self._engine.stop_claiming()
         try:
             await self._engine.run()
         finally:
@@ -210,6 +241,11 @@ class Worker(arq.worker.Worker):
 
     async def _connect(self) -> None:
         if self._pool is not None:
+            if self._pool.job_serializer is None and self.job_serializer is encode:
+                # What jobs and cron enqueue through this worker must be readable to it. The caller's own
+                # object stays as it is: others may be fed through it.
+                self._pool = copy.copy(self._pool)
+                self._pool.job_serializer, self._pool.job_deserializer = encode, to_plain
             return
         if self.settings is not None:
             pool = await open_client(self.settings, client_class=ArqRedis, name=f"worker-{self.worker_id}")
@@ -231,8 +267,9 @@ class Worker(arq.worker.Worker):
             raise RedisUnavailable(f"no Redis at {where.host}:{where.port}: {error}") from error
 
     def _make_engine(self, store: Store) -> Engine:
-        keep_ms = -1 if self.keep_result_forever else round((self.keep_result_s or 0) * 1000)
-        defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms)
+        keep_ms = round((self.keep_result_s or 0) * 1000)
+        defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms, self.keep_result_forever)
+        started = self.jobs_complete + self.jobs_retried + self.jobs_failed
         names = {task.name for task in self._tasks}
         runnables: list[Runnable] = [TaskRunnable(task, defaults, self.worker_id) for task in self._tasks]
         runnables += [FunctionRunnable(f, defaults) for name, f in self.functions.items() if name not in names]
@@ -245,7 +282,8 @@ class Worker(arq.worker.Worker):
                 lease_ms=round(self.lease_s * 1000),
                 poll_delay=max(self.poll_delay_s or 0, 0.05),
                 burst=self.burst,
-                most_burst_jobs=self.max_burst_jobs,
+                # As arq: the limit is on all jobs of this worker, over several runs.
+                most_burst_jobs=max(0, self.max_burst_jobs - started) if self.max_burst_jobs >= 0 else -1,
                 honour_aborts=self.allow_abort_jobs,
             ),
             store=store,
@@ -256,11 +294,13 @@ class Worker(arq.worker.Worker):
                 retry=arq.worker.Retry,
                 rerun=(asyncio.CancelledError, arq.worker.RetryJob),
                 failure=JobExecutionFailed,
+                undecodable=DeserializationError,
+                moment=ms_to_datetime,
                 retry_jobs=self.retry_jobs,
             ),
             hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
             state=self.ctx,
-            failed_keep_ms=keep_ms,
+            failed_keep_ms=-1 if self.keep_result_forever else keep_ms,
             heartbeat=self.heart_beat,
             recorded=self._recorded,
         )
@@ -336,22 +376,29 @@ class Worker(arq.worker.Worker):
         self._drain = self.loop.create_task(self._release_after(seconds, signum))
 
     async def _release_after(self, seconds: float, signum: signal.Signals) -> None:
-        if self.main_task is not None:
-            await asyncio.wait({self.main_task}, timeout=seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), timeout=seconds)
         self._cancel_main(signum)
 
     def _cancel_main(self, signum: signal.Signals) -> None:
         if self.main_task is not None:
             self.main_task.cancel()
+        elif self._engine is not None:  # `main` was awaited directly, in a task that is not ours to cancel
+            self._engine.release()
         if self.on_stop is not None:
             self.on_stop(signal.Signals(signum))
 
     async def close(self) -> None:
-        """Stop what still runs, run `on_shutdown`, close what tasks opened, and close the connections."""
-        if not self._handle_signals and self.main_task is not None and not self.main_task.done():
-            self.handle_sig(signal.SIGUSR1)
-        if self.main_task is not None and self.main_task is not asyncio.current_task():
-            await asyncio.wait({self.main_task})
+        """Stop, run `on_shutdown`, close what tasks opened, and close the connections.
+
+        Running jobs are released, or, where the worker handles signals, awaited, as arq does.
+        """
+        if not self._ended.is_set():
+            if not self._handle_signals or self._engine is None:
+                self.handle_sig(signal.SIGUSR1)
+            else:
+                self._engine.stop_claiming()
+            await self._ended.wait()
         if self._drain is not None:
             self._drain.cancel()
         if self._pool is None:
@@ -360,38 +407,13 @@ class Worker(arq.worker.Worker):
             await self.pool.delete(self.health_check_key)
         except UNAVAILABLE as error:
             log.warning("health_key_not_deleted", error=str(error))
+        # A worker that is started again takes jobs, and says at once that it lives.
+        self._last_health_check, self.allow_pick_jobs = 0, True
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
         await close_resources(self.ctx)
         await self.pool.aclose(close_connection_pool=True)
         self._pool = None
-
-
-def _ensure_event_loop(*, own_process: bool) -> None:
-    """Give the worker an event loop to live in, where none is running: uvloop's, in a process of its own.
-
-    arq's constructor takes the current event loop, and newer Pythons no longer make one by themselves.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        if own_process:
-            asyncio.set_event_loop(_fastest_loop())
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                asyncio.get_event_loop()  # one the host program has set stays
-            except RuntimeError:
-                asyncio.set_event_loop(_fastest_loop())
-
-
-def _fastest_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # noqa: PLC0415 - it exists on some platforms only
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def _version() -> str:

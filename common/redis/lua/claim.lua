@@ -9,9 +9,10 @@
 --            its score at the end of the lease, so that it is due again by itself if the worker dies.
 --
 -- A stock arq worker leaves the score of a job it runs where it was. Such jobs stand in front of the due
--- ones; they are skipped by paging on, MOST_PAGES times at most.
+-- ones; they are skipped by paging on, MOST_PAGES times at most. The first page is as large as the room there is;
+-- where it was full of such jobs the next are large, so that a worker with room for one job gets past them too.
 
-local MOST_PAGES = 20
+local MOST_PAGES, LARGE_PAGE = 20, 250
 local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()
 -- One past the lease: when the score is due, the lease key has expired for certain.
@@ -19,7 +20,7 @@ local lease_end = now + lease + 1
 local aborting = redis.call('EXISTS', ABORT) == 1
 local reply = { now, -1, 0 }
 
--- Take what is free of one page. Returns how many others hold.
+-- Take what is free of one page, as far as there is room. Returns how many others hold.
 local function take(queue, index, page)
   local count = #page / 2
   local keys, ids = {}, {}
@@ -32,6 +33,7 @@ local function take(queue, index, page)
   local attempts, places, ended, held = {}, {}, {}, 0
   for i = 1, count do
     local id, holder = ids[i], found[i]
+    if #places == 2 * free then break end
     if not holder then
       local attempt = (tonumber(found[count + i]) or 0) + 1
       redis.call('SET', keys[i], worker .. ':' .. attempt .. ':' .. claim, 'PX', lease)
@@ -63,7 +65,7 @@ end
 for index, queue in ipairs(KEYS) do
   local offset, pages = 0, 0
   while free > 0 and pages < MOST_PAGES do
-    local asked = free
+    local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
     local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, asked)
     if #page == 0 then break end
     offset = offset + take(queue, index, page)
