@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the image and docker-compose.yml for real: builds, starts a server and several workers, drains
-# jobs across all of them, checks what survives a killed server, and that SIGTERM ends a worker in order.
+# jobs across all of them, checks what survives a killed server, that a worker which hangs is found, and
+# that SIGTERM ends a worker in order.
 #
 #   deploy/compose_test.sh
 #
@@ -101,8 +102,19 @@ wait_healthy redis 1
 docker exec "$redis" valkey-cli del barque:compose-test >/dev/null
 DEMO_WORKERS=1 run_demo || fail "the workers did not come back after the server did"
 
-say "SIGTERM reaches every worker, and each ends by itself within the grace period"
+say "the health check tells a worker that hangs from its neighbours that do not"
 mapfile -t ids < <(containers worker)
+hung=${ids[0]}
+own_health() { docker exec "$1" python /opt/barque/container_health.py >/dev/null 2>&1; }
+docker kill --signal STOP "$hung" >/dev/null
+for _ in $(seq 30); do own_health "$hung" || break; sleep 1; done
+if own_health "$hung"; then fail "a stopped worker still counts as healthy"; fi
+for id in "${ids[@]:1}"; do own_health "$id" || fail "worker $id is not healthy beside a hung one"; done
+docker kill --signal CONT "$hung" >/dev/null
+for _ in $(seq 30); do own_health "$hung" && break; sleep 1; done
+own_health "$hung" || fail "a worker that goes on does not count as healthy again"
+
+say "SIGTERM reaches every worker, and each ends by itself within the grace period"
 [ "${#ids[@]}" -eq "$workers" ] || fail "${#ids[@]} worker containers instead of $workers"
 before=$SECONDS
 "${compose[@]}" stop worker
