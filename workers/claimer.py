@@ -13,6 +13,7 @@ wake marker, the next due time, the slow poll under it all). Starts attempts thr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -65,6 +66,7 @@ class Claimer:
         self._claims = 0
         self._started = 0
         self._backoff = Backoff()
+        self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
 
     def slot_freed(self) -> None:
@@ -120,6 +122,26 @@ class Claimer:
         if claim.next_due_ms is not None:
             seconds = min(seconds, max(0.0, (claim.next_due_ms - self._clock.now_ms()) / 1000))
         if self._burst:
-            # A burst ends when the last job does, which sets no marker: look again soon.
-            seconds = min(seconds, 0.01)
-        await self._store.wait_for_wake(self._queues, seconds)
+            # A burst ends when the last job does: its outcome frees a slot, another worker's shows at a look.
+            self._freed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), min(seconds, 0.01))
+            return
+        await self._wait_for_wake(seconds, to_the_millisecond=seconds < self._poll_delay)
+
+    async def _wait_for_wake(self, seconds: float, *, to_the_millisecond: bool) -> None:
+        # A server without other traffic ends blocking commands at its cron alone, ten times a second; any
+        # command makes it look at once.
+        nudge = asyncio.get_running_loop().call_later(seconds + 0.001, self._nudge) if to_the_millisecond else None
+        try:
+            await self._store.wait_for_wake(self._queues, seconds)
+        finally:
+            if nudge is not None:
+                nudge.cancel()
+
+    def _nudge(self) -> None:
+        self._nudging = asyncio.create_task(self._ping())
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(*TROUBLE):  # the wait itself finds that out
+            await self._store.client.ping()

@@ -77,6 +77,8 @@ for index, queue in ipairs(KEYS) do
   end
   local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   if next_due and (reply[2] == -1 or tonumber(next_due) < reply[2]) then reply[2] = tonumber(next_due) end
-  reply[3] = reply[3] + redis.call('ZCARD', queue)
+  local size = redis.call('ZCARD', queue)
+  if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
+  reply[3] = reply[3] + size
 end
 return reply
