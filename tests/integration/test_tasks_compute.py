@@ -64,6 +64,15 @@ async def test_what_it_raises_is_raised_here(ctx):
         await run_in_process(ctx, operator.truediv, 1, 0)
 
 
+async def test_an_error_that_cannot_travel_breaks_no_pool(ctx):
+    first = await run_in_process(ctx, os.getpid)
+    with pytest.raises(RuntimeError, match="Local: gone"):
+        await run_in_process(ctx, exec, "class Local(Exception): pass\nraise Local('gone')")
+    with pytest.raises(TypeError, match="pickle"):
+        await run_in_process(ctx, eval, "(n for n in 'abc')")
+    assert await run_in_process(ctx, os.getpid) == first
+
+
 async def test_the_event_loop_goes_on_meanwhile(ctx):
     working = asyncio.create_task(run_in_process(ctx, time.sleep, 0.3))
     turns = 0

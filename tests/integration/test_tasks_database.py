@@ -5,6 +5,7 @@ import datetime as dt
 import os
 import sqlite3
 import sys
+import threading
 
 import pytest
 
@@ -161,6 +162,15 @@ async def test_no_value_is_shown_in_an_error(ctx, users):
         assert caught.value.__suppress_context__
 
 
+async def test_sql_opens_no_other_file(ctx, file, tmp_path):
+    await query_database.function(ctx, "CREATE TABLE t (a INTEGER)", write=True)
+    for sql in (f"ATTACH DATABASE '{tmp_path}/other' AS other", f"VACUUM INTO '{tmp_path}/other'"):
+        for write in (False, True):
+            with pytest.raises(StatementRefused):
+                await query_database.function(ctx, sql, write=write)
+    assert not (tmp_path / "other").exists()
+
+
 # --- inserts
 
 
@@ -289,6 +299,11 @@ async def test_a_database_that_cannot_be_opened(ctx, tmp_path, monkeypatch):
     monkeypatch.setenv("BARQUE_DATABASE_URL", f"sqlite:///{tmp_path}")
     with pytest.raises(DatabaseUnavailable, match="unable to open"):
         await query_database.function(ctx, "SELECT 1")
+    # aiosqlite 0.22 does not wait for the thread of a connection it could not open, and that thread
+    # wants the event loop once more.
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join)
 
 
 async def test_jobs_of_one_worker_share_the_engine_of_a_url(ctx, file, tmp_path, monkeypatch):

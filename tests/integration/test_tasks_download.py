@@ -10,7 +10,7 @@ import structlog.testing
 from aiohttp import web
 
 from common import Context, Retry
-from workers.tasks import close_resources, download_file, downloads
+from workers.tasks import close_resources, download_file, downloads, partial_file
 from workers.tasks.data_root import PathRefused
 from workers.tasks.http_errors import (
     BodyTooLarge,
@@ -330,6 +330,33 @@ async def test_two_attempts_at_once(ctx, root, server):
     assert download_file.options.retry.retries(caught.value)
     await download_file.function(ctx, server.url, "file")
     assert (root / "file").read_bytes() == CONTENT
+
+
+def test_one_attempt_keeps_the_other_out(root):
+    first = downloads.PartialFile(downloads.data_root(), "file")
+    with pytest.raises(DownloadBusy):
+        downloads.PartialFile(downloads.data_root(), "file")
+    first.close()
+    downloads.PartialFile(downloads.data_root(), "file").close()
+
+
+def test_a_file_that_was_finished_between_open_and_lock_is_left_alone(root, monkeypatch):
+    real_flock, finished = fcntl.flock, []
+
+    def finish_then_lock(descriptor, operation):
+        if not finished:
+            finished.append((root / "file.part").rename(root / "file"))
+            (root / "file").write_bytes(CONTENT)
+            (root / "file.part").touch()  # and a third attempt has begun
+        real_flock(descriptor, operation)
+
+    monkeypatch.setattr(partial_file.fcntl, "flock", finish_then_lock)
+    part = downloads.PartialFile(downloads.data_root(), "file")
+    part.write(b"of the next attempt")
+    part.close()
+    assert finished
+    assert (root / "file").read_bytes() == CONTENT
+    assert (root / "file.part").read_bytes() == b"of the next attempt"
 
 
 async def test_a_cancelled_download_keeps_what_it_has_and_lets_go(ctx, root, server):

@@ -141,6 +141,17 @@ async def test_a_page(ctx, private, serve):
     assert url.seen[0][2]["X-Mine"] == "1"
 
 
+async def test_a_large_page(ctx, private, serve):
+    content = bytes(range(256)) * 8000
+
+    async def handler(request):
+        return web.Response(body=content)
+
+    page = await fetch_url.function(ctx, await serve(handler))
+    assert page.body == content
+    assert page.sha256 == hashlib.sha256(content).hexdigest()
+
+
 async def test_a_page_travels(ctx, private, serve):
     from common.values import encode
 
@@ -287,6 +298,21 @@ async def test_no_answer_in_time(ctx, private, serve, monkeypatch):
     over.set()
     assert fetch_url.options.retry.retries(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+async def test_an_answer_that_trickles_in_forever(ctx, private, serve, monkeypatch):
+    monkeypatch.setenv("BARQUE_HTTP_TIMEOUT", "0.3")
+
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(400):  # each byte in time, all of them not
+            await response.write(b"x")
+            await asyncio.sleep(0.05)
+        return response
+
+    with pytest.raises(HttpTimeout):
+        await fetch_url.function(ctx, await serve(handler))
 
 
 async def test_the_time_counts_for_all_redirects_together(ctx, private, serve, monkeypatch):

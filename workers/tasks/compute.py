@@ -20,9 +20,9 @@ from common import Context, RetryPolicy, task
 from common.errors import ConfigurationError
 from common.settings import settings_for_process
 from workers.tasks.data_root import DataRoot, PathRefused
-from workers.tasks.process_pool import ProcessLost, ProcessPool, run_in_process
+from workers.tasks.process_pool import run_in_process
 
-__all__ = ["Compressed", "ProcessLost", "ProcessPool", "compress_file", "run_in_process"]
+__all__ = ["Compressed", "compress_file", "run_in_process"]
 
 Algorithm = Literal["xz", "gzip", "bzip2"]
 

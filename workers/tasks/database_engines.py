@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,18 @@ def _make(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(url, **options)
+        engine = create_async_engine(url, connect_args={"factory": _Confined}, **options)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         return engine
     return create_async_engine(url, pool_recycle=1800, **options)
+
+
+class _Confined(sqlite3.Connection):
+    """A connection that opens its own file and no other: ATTACH and VACUUM INTO take any path."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import functools
 import multiprocessing
 import os
 import pickle
@@ -43,7 +42,7 @@ class ProcessPool:
     """
 
     def __init__(self, size: int = 0) -> None:
-        self._size = size or len(os.sched_getaffinity(0))
+        self._size = size or _cores()
         self._executor: concurrent.futures.ProcessPoolExecutor | None = None
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -56,11 +55,10 @@ class ProcessPool:
             ConfigurationError: the function or an argument cannot be sent to a process.
             ProcessLost: the process died.
         """
-        _check_sendable(function, args, kwargs)
+        call = _packed(function, args, kwargs)
         executor = self._running()
         try:
-            future = executor.submit(functools.partial(function, *args, **kwargs))
-            return await asyncio.wrap_future(future)
+            result: R = await asyncio.wrap_future(executor.submit(_run_packed, call))
         except BrokenProcessPool:
             # All calls of a pool fail with the one whose process died. The first to get here makes
             # room for a new pool; the others find it made.
@@ -70,6 +68,7 @@ class ProcessPool:
             raise ProcessLost(
                 f"a process died while {_name(function)} or a neighbour ran; out of memory is the usual cause"
             ) from None
+        return result
 
     async def close(self) -> None:
         """End the processes; work that is still going on is nobody's any more, and is killed."""
@@ -137,8 +136,8 @@ def _kill(processes: list[Any]) -> None:
             continue
 
 
-def _check_sendable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    # Found out here, since the pool reports it as an error of the function's own.
+def _packed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return the call as bytes; the pool itself would not say what of it cannot be sent."""
     try:
         pickle.dumps(function)
     except Exception:
@@ -146,11 +145,34 @@ def _check_sendable(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
             f"{_name(function)} cannot be sent to a process: give a function at the top level of a module"
         ) from None
     try:
-        pickle.dumps((args, kwargs))
+        return pickle.dumps((function, args, kwargs))
     except Exception as error:
         raise ConfigurationError(
             f"an argument of {_name(function)} cannot be sent to a process ({type(error).__name__})"
         ) from None
+
+
+def _run_packed(call: bytes) -> Any:
+    """Run a call, inside a process of the pool.
+
+    What cannot be unpacked on either side would break the pool, and fail the calls of all neighbours.
+    """
+    function, args, kwargs = pickle.loads(call)  # noqa: S301 - made by this worker, a moment ago
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - likewise
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
+
+
+def _cores() -> int:
+    # What this process may use, which in a container is less than the machine has; macOS cannot say.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _name(function: Callable[..., Any]) -> str:
