@@ -5,17 +5,44 @@ Owns the names and order of the keys. Written after the outcome is recorded, so 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import structlog
 
 from common.jobs import OutcomeKind
+from common.logs import json_pipe
 from workers.attempt import Outcome
 
-__all__ = ["AttemptLog"]
+__all__ = ["AttemptLine", "AttemptLog"]
 
 _EVENTS = {kind: f"job_{kind.value}" for kind in OutcomeKind}
 _QUIET = {OutcomeKind.SUCCEEDED, OutcomeKind.RELEASED, OutcomeKind.CANCELLED}
+_FINAL = {OutcomeKind.FAILED, OutcomeKind.TIMED_OUT}
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class AttemptLine(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is said of one attempt, in the order it is written."""
+
+    event: str
+    job_id: str
+    task: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    worker: str
+    queued_ms: int
+    run_ms: float
+    total_ms: float
+    level: str
+    timestamp: str
+    error: str | None = None
+    retry_in_ms: int | None = None
+    traceback: str | None = None
 
 
 class AttemptLog:
@@ -23,36 +50,54 @@ class AttemptLog:
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
+        self._pipe = json_pipe()
         self._logger: Any = structlog.get_logger("barque.attempt").bind()  # resolved once, not per line
 
-    def write(self, outcome: Outcome) -> None:
-        """Write the line of one attempt."""
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the lines of a batch of attempts."""
+        now = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
+        lines = [self._line(outcome, now) for outcome in outcomes]
+        if self._pipe is None:
+            for line in lines:
+                self._write_one(line)
+            return
+        if self._pipe.level > logging.INFO:
+            lines = [line for line in lines if _LEVELS[line.level] >= self._pipe.level]
+        if lines:
+            self._pipe.write(lines)
+
+    def _line(self, outcome: Outcome, now: str) -> AttemptLine:
         attempt = outcome.attempt
         kind = outcome.kind
+        payload = attempt.payload
         # arq's Job.abort() makes a job due in 1970, so that a worker looks at it at once.
-        since_ms = max(attempt.due_ms, attempt.payload.enqueued_ms if attempt.payload is not None else 0)
+        since_ms = attempt.due_ms if payload is None else max(attempt.due_ms, payload.enqueued_ms)
         queued_ms = max(0, attempt.started_ms - since_ms) if attempt.started_ms else 0
         run_ms = round(outcome.run_seconds * 1000, 3)
-        line: dict[str, Any] = {
-            "job_id": attempt.job_id,
-            "task": attempt.task_name,
-            "queue": attempt.queue,
-            "attempt": attempt.number,
-            "max_attempts": attempt.max_attempts,
-            "worker": self._worker,
-            "queued_ms": queued_ms,
-            "run_ms": run_ms,
-            "total_ms": round(queued_ms + run_ms, 3),
-        }
+        line = AttemptLine(
+            _EVENTS[kind],
+            attempt.job_id,
+            "" if payload is None else payload.task,
+            attempt.queue,
+            attempt.number,
+            attempt.max_attempts,
+            self._worker,
+            queued_ms,
+            run_ms,
+            round(queued_ms + run_ms, 3),
+            "info",
+            now,
+        )
+        if kind not in _QUIET:
+            line.level = "error" if kind in _FINAL and outcome.retry_in_ms is None else "warning"
         if outcome.error is not None:
-            line["error"] = f"{outcome.error.type.removeprefix('builtins.')}: {outcome.error.message}"
-            if outcome.error.traceback:
-                line["traceback"] = outcome.error.traceback
-        if outcome.retry_in_ms is not None:
-            line["retry_in_ms"] = outcome.retry_in_ms
-        if kind in _QUIET:
-            self._logger.info(_EVENTS[kind], **line)
-        elif kind in {OutcomeKind.FAILED, OutcomeKind.TIMED_OUT} and outcome.retry_in_ms is None:
-            self._logger.error(_EVENTS[kind], **line)
-        else:
-            self._logger.warning(_EVENTS[kind], **line)
+            line.error = f"{outcome.error.type.removeprefix('builtins.')}: {outcome.error.message}"
+            line.traceback = outcome.error.traceback or None
+        line.retry_in_ms = outcome.retry_in_ms
+        return line
+
+    def _write_one(self, line: AttemptLine) -> None:
+        """Write through structlog's own chain: a terminal, or a set-up that is the host program's."""
+        said = {name: value for name, value in msgspec.structs.asdict(line).items() if value is not None}
+        del said["timestamp"]
+        getattr(self._logger, said.pop("level"))(said.pop("event"), **said)

@@ -229,7 +229,7 @@ class Engine:
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._let_go(outcome.attempt)
-            self._log.write(outcome)
+        self._log.write(outcomes)
         self._count(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
@@ -241,7 +241,7 @@ class Engine:
     def _refused(self, outcome: Outcome) -> None:
         outcome.kind = OutcomeKind.LOST
         self._let_go(outcome.attempt)
-        self._log.write(outcome)
+        self._log.write([outcome])
 
     def _let_go(self, attempt: Attempt) -> None:
         if self.held.get(attempt.job_id) is attempt:
