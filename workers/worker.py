@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import tzinfo
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 log = structlog.get_logger("barque.worker")
+
+_IO_THREADS = 32
+"""Threads for what has no asynchronous way: files, name look-ups. They are started as they are needed."""
 
 _REPORT_EVERY = 5.0
 """Seconds between a worker's reports; a report is believed for three of them."""
@@ -216,6 +220,9 @@ class Worker(arq.worker.Worker):
     async def _main(self) -> None:
         if self.settings is not None:
             configure_logs(self.settings)
+            # The loop's own default is a handful of threads: file work of a hundred jobs would queue behind it.
+            threads = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="barque-io")
+            asyncio.get_running_loop().set_default_executor(threads)
         else:
             configure_logs_of_host()
         await self._connect()
