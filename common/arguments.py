@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from common.errors import ArgumentMismatch, ConfigurationError
-from common.values import ValueReader, decode_hook
+from common.values import MALFORMED, ValueReader, complaint, decode_hook
 
 __all__ = ["ArgumentReader", "return_reader"]
 
@@ -63,8 +63,10 @@ class ArgumentReader:
         if self._fast is not None and bytes(keyword) == _EMPTY_MAP:
             try:
                 return msgspec.structs.astuple(self._fast.decode(positional)), {}
-            except msgspec.MsgspecError as error:
+            except MALFORMED as error:
                 self._explain(error)
+            except Exception:  # noqa: S110 - a user's own type raised while it was made: the slow way says which
+                pass
         return self._read_each(positional, keyword)
 
     def _fast_decoder(self) -> msgspec.msgpack.Decoder[Any] | None:
@@ -85,10 +87,10 @@ class ArgumentReader:
         except (TypeError, ValueError):
             return None  # a parameter named like something msgspec reserves: the slow way serves
 
-    def _explain(self, error: msgspec.MsgspecError) -> None:
+    def _explain(self, error: Exception) -> None:
         """Raise for the argument that was wrong, by name; return if only the count was."""
-        text, _, path = str(error).partition(" - at `$")
-        found = re.match(r"\[(\d+)\](.*)`$", path)
+        path, text = complaint(error)
+        found = re.match(r"\[(\d+)\](.*)$", path)
         if found and int(found[1]) < len(self._positional):
             name = self._positional[int(found[1])].name
             raise ArgumentMismatch(f"{self.task}: argument {name}{found[2]}: {text}") from None
@@ -99,8 +101,9 @@ class ArgumentReader:
         try:
             given = _raw_list.decode(positional)
             named = _raw_map.decode(keyword)
-        except msgspec.MsgspecError as error:
-            raise ArgumentMismatch(f"{self.task}: the arguments are not a list and a map: {error}") from None
+        except MALFORMED as error:
+            why = complaint(error)[1]
+            raise ArgumentMismatch(f"{self.task}: the arguments are not a list and a map: {why}") from None
         args: list[Any] = []
         for index, parameter in enumerate(self._positional):
             raw = _ABSENT

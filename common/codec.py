@@ -15,6 +15,7 @@ A pickle starts 0x80 and its protocol number; a msgpack map of these keys starts
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import msgspec
 
 from common.errors import NotSerializable, PickleRefused, Undecodable
 from common.jobs import RemoteError
-from common.values import encode, encoder, unserializable_part
+from common.values import MALFORMED, complaint, encode, encoder, to_plain, unserializable_part
 
 __all__ = [
     "Deserializer",
@@ -186,8 +187,8 @@ class Payload:
         try:
             args = msgspec.msgpack.decode(self.args)
             kwargs = msgspec.msgpack.decode(self.kwargs)
-        except msgspec.MsgspecError as error:
-            raise Undecodable(f"the arguments are not valid msgpack: {error}") from None
+        except MALFORMED as error:
+            raise Undecodable(f"the arguments are not valid msgpack: {complaint(error)[1]}") from None
         if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
             raise Undecodable("the arguments are not a list and a map with text keys")
         return tuple(args), kwargs
@@ -236,7 +237,7 @@ def _pickle_job(
 ) -> bytes:
     data: dict[str, Any] = {"t": None, "f": task, "a": args, "k": dict(kwargs), "et": enqueued_ms}
     if extras is not None:
-        data["b"] = msgspec.to_builtins(extras)
+        data["b"] = to_plain(encode(extras, what=f"{task}: metadata"))
     try:
         return pickle.dumps(data)
     except Exception as error:
@@ -253,8 +254,9 @@ def decode_job(raw: bytes, reading: Reading = MSGPACK_ONLY) -> Payload:
     if reading.deserializer is None and not is_pickle(raw):
         try:
             job = _job_in.decode(raw)
-        except msgspec.MsgspecError as error:
-            raise Undecodable(f"the payload is no job: {error}") from None
+        except MALFORMED as error:
+            where, why = complaint(error)
+            raise Undecodable(f"the payload is no job: {where.removeprefix('.') or 'all of it'}: {why}") from None
         return Payload(job.f, job.a, job.k, job.et, job.t, job.b, "msgpack")
     data, form = _load(raw, reading)
     try:
@@ -320,32 +322,45 @@ def encode_result(result: Result, reading: Reading = MSGPACK_ONLY) -> bytes:
     Raises:
         NotSerializable: the return value has no form on the wire; the message has the path to it.
     """
-    if result.form == "msgpack":
-        error = result.error
-        try:
-            return encoder.encode(
-                _ResultMap(
-                    result.attempt,
-                    result.task,
-                    result.args if result.args != () else _EMPTY_LIST,
-                    result.kwargs if result.kwargs is not None else _EMPTY_MAP,
-                    result.enqueued_ms,
-                    result.success,
-                    result.value if error is None else f"{error.type}: {error.message}",
-                    result.started_ms,
-                    result.finished_ms,
-                    result.queue,
-                    result.job_id,
-                    result.outcome,
-                    result.worker,
-                    None if error is None else _ErrorMap(error.type, error.message, error.traceback),
-                    result.metadata,
-                )
-            )
-        except Exception as failure:
-            part = unserializable_part(result.value, "the result") or f"the result: {failure}"
-            raise NotSerializable(f"{result.task}: {part}, which has no form on the wire") from failure
-    return _encode_result_objects(result, reading)
+    if result.form != "msgpack":
+        return _encode_result_objects(result, reading)
+    try:
+        return encoder.encode(_result_map(result, str))
+    except Exception as failure:
+        if isinstance(failure, UnicodeEncodeError):
+            # An exception's text or an id from elsewhere may hold what UTF-8 cannot (a file name, as Python gives it).
+            with contextlib.suppress(Exception):
+                return encoder.encode(_result_map(result, _utf8))
+        part = unserializable_part(result.value, "the result") or f"the result: {failure}"
+        raise NotSerializable(f"{result.task}: {part}, which has no form on the wire") from failure
+
+
+def _result_map(result: Result, text: Callable[[str], str]) -> _ResultMap:
+    """Lay a result out; `text` treats each of its words but those of the value."""
+    error = None
+    if result.error is not None:
+        error = _ErrorMap(text(result.error.type), text(result.error.message), text(result.error.traceback))
+    return _ResultMap(
+        result.attempt,
+        text(result.task),
+        result.args if result.args != () else _EMPTY_LIST,
+        result.kwargs if result.kwargs is not None else _EMPTY_MAP,
+        result.enqueued_ms,
+        result.success,
+        result.value if error is None else f"{error.type}: {error.message}",
+        result.started_ms,
+        result.finished_ms,
+        text(result.queue),
+        text(result.job_id),
+        result.outcome,
+        result.worker,
+        error,
+        result.metadata,
+    )
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _encode_result_objects(result: Result, reading: Reading) -> bytes:
@@ -431,8 +446,9 @@ def _decode_msgpack_result(raw: bytes) -> Result:
                 if data.e
                 else _describe(msgspec.msgpack.decode(data.r))
             )
-    except msgspec.MsgspecError as failure:
-        raise Undecodable(f"the stored result is no result: {failure}") from None
+    except MALFORMED as failure:
+        where, why = complaint(failure)
+        raise Undecodable(f"the stored result is no result: {where.removeprefix('.') or 'all of it'}: {why}") from None
     return Result(
         job_id=data.id,
         task=data.f,

@@ -9,7 +9,7 @@
     │   ├── NotSerializable         a value has no form on the wire; names the part
     │   ├── PayloadTooLarge         a job's payload is over the limit
     │   ├── Undecodable             the stored bytes are not a job or a result
-    │   ├── PickleRefused           the bytes are a pickle, and pickles are not accepted
+    │   │   └── PickleRefused       the bytes are a pickle, and pickles are not accepted
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
     ├── JobError                    about one job; carries its id
     │   ├── JobNotFound             no such job, or its result is no longer kept
@@ -26,6 +26,7 @@ that Barque raises on its own account.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 __all__ = [
     "ArgumentMismatch",
@@ -51,6 +52,17 @@ __all__ = [
 
 class BarqueError(Exception):
     """The root of the tree."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own way calls the class with `args`, and most of these take keywords.
+        return _restore, (type(self), self.args, dict(vars(self)))
+
+
+def _restore(kind: type[BarqueError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BarqueError:
+    error: BarqueError = kind.__new__(kind, *args)
+    error.args = args  # a TimeoutError, being an OSError, takes them in __init__ alone
+    vars(error).update(attributes)
+    return error
 
 
 class ConfigurationError(BarqueError):

@@ -57,8 +57,8 @@ class _Fixed:
 
 def exponential(first: Seconds = 1, *, factor: float = 2, maximum: Seconds = 60) -> Backoff:
     """Wait `first` seconds, then `factor` times as long each time, never longer than `maximum`."""
-    if factor < 1:
-        raise ConfigurationError(f"exponential(factor={factor!r}): the factor must be at least 1")
+    if not 1 <= factor < float("inf"):
+        raise ConfigurationError(f"exponential(factor={factor!r}): the factor must be a number of at least 1")
     return _Exponential(_seconds("first", first), factor, _seconds("maximum", maximum))
 
 
@@ -121,7 +121,7 @@ class RetryPolicy:
         if attempt >= max_attempts or not self.retries(error):
             return None
         if isinstance(error, Retry) and error.after is not None:
-            return error.after
+            return min(error.after, _LONGEST)
         return self.delay(attempt)
 
     def delay(self, attempt: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -75,11 +76,13 @@ class Settings(BaseSettings):
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
     max_attempts: int = Field(5, ge=1, description="Attempts a job has, unless its task says")
-    keep_result: float = Field(3600.0, ge=0, description="Seconds to keep a result; 0 keeps none")
+    keep_result: float = Field(3600.0, ge=0, le=365 * 24 * 3600, description="Seconds to keep a result; 0 keeps none")
     lease: Annotated[float, Field(ge=1, le=3600)] = Field(
         10.0, description="Seconds until a dead worker's jobs are taken over"
     )
-    shutdown_grace: float = Field(25.0, ge=0, description="Seconds running jobs get to finish on SIGTERM")
+    shutdown_grace: float = Field(
+        25.0, ge=0, le=365 * 24 * 3600, description="Seconds running jobs get to finish on SIGTERM"
+    )
     poll_delay: Seconds = Field(0.5, description="Seconds between looks where no wake-up reaches (arq producers)")
 
     # What travels
@@ -108,6 +111,11 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL the database tasks use unless a call names another",
     )
     compute_processes: int = Field(0, ge=0, description="Processes for CPU-bound work; 0 means one a core")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show everything but what opens the server: pydantic hides a SecretStr, and a URL is a str."""
+        for name, value in super().__repr_args__():
+            yield name, mask_url(value) if name == "redis_url" else value
 
 
 def load_settings(**overrides: Any) -> Settings:

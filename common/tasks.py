@@ -27,6 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+_LONGEST = 365 * 24 * 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
@@ -160,11 +162,12 @@ def task(
         retry=retry if retry is not None else RetryPolicy(),
         keep_result=_seconds(keep_result),
     )
-    if options.keep_result is not None and options.keep_result < 0:
-        raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, zero or more")
+    if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
+        raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")
 
     def register(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:
-        if not inspect.iscoroutinefunction(inspect.unwrap(function)):
+        plain = inspect.unwrap(function)
+        if not inspect.isfunction(plain) or not inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
                 f"@task on {getattr(function, '__qualname__', function)!r}: a task is a coroutine function; "
                 "write `async def`"
@@ -230,6 +233,6 @@ def _seconds(value: float | timedelta | None) -> float | None:
 
 def _positive_seconds(name: str, value: float | timedelta | None) -> float | None:
     seconds = _seconds(value)
-    if seconds is not None and not 0 < seconds <= 365 * 24 * 3600:
-        raise ConfigurationError(f"@task({name}={value!r}): give a number of seconds above zero")
+    if seconds is not None and not 0 < seconds <= _LONGEST:
+        raise ConfigurationError(f"@task({name}={value!r}): give a number of seconds above zero, a year at most")
     return seconds

@@ -7,7 +7,8 @@ what an annotation says. Knows no payload layout (that is codec.py) and no task 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Container, Iterable, Mapping, Reversible, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import PurePath
 from typing import Any
@@ -17,7 +18,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from common.errors import ArgumentMismatch, NotSerializable
 
-__all__ = ["ValueReader", "encode", "encoder", "to_plain", "unserializable_part"]
+__all__ = ["MALFORMED", "ValueReader", "complaint", "encode", "encoder", "to_plain", "unserializable_part"]
+
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes that are not what was asked for: wrong, cut short, not UTF-8, nested without end."""
 
 
 def _encode_hook(value: Any) -> Any:
@@ -74,6 +78,8 @@ def unserializable_part(value: Any, path: str) -> str | None:
     """Return the path and type of the first part that has no form on the wire, or None."""
     try:
         encoder.encode(value)
+    except RecursionError:
+        return f"{path} is nested too deep, or holds itself"
     except Exception as error:
         inner = (unserializable_part(item, path + where) for where, item in _parts(value))
         return next((found for found in inner if found), None) or _complaint(value, path, error)
@@ -107,8 +113,15 @@ class ValueReader:
     __slots__ = ("_adapter", "_decoder", "annotation")
 
     def __init__(self, annotation: Any) -> None:
+        origin = typing.get_origin(annotation) or annotation
+        if origin in {Iterable, Container, Reversible, typing.Iterable, typing.Container, typing.Reversible}:
+            # What travels is an array; msgspec has no form for these wider words.
+            annotation = list[typing.get_args(annotation) or Any]  # type: ignore[misc]
         self.annotation = annotation
         self._adapter: TypeAdapter[Any] | None = None
+        if getattr(annotation, "_is_protocol", False):  # says what a value can do; plain data is all there is
+            self._decoder = msgspec.msgpack.Decoder(Any)
+            return
         try:
             self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_decode_hook)
         except TypeError:
@@ -116,7 +129,7 @@ class ValueReader:
             try:
                 self._adapter = TypeAdapter(annotation)
             except Exception:
-                self._adapter = None  # a Protocol, a TypeVar, …: nothing to check against
+                self._adapter = None  # a TypeVar, …: nothing to check against
 
     @property
     def native(self) -> bool:
@@ -135,8 +148,11 @@ class ValueReader:
             return value if self._adapter is None else self._adapter.validate_python(value)
         except ValidationError as error:
             raise ArgumentMismatch(f"{name}: {_describe(error)}") from None
-        except msgspec.MsgspecError as error:
-            raise ArgumentMismatch(_with_path(str(error), name)) from None
+        except MALFORMED as error:
+            where, why = complaint(error)
+            raise ArgumentMismatch(f"{name}{where}: {why}") from None
+        except Exception as error:  # a user's own type may raise anything while it is made; what, may be a secret
+            raise ArgumentMismatch(f"{name}: making it raised {type(error).__name__}") from None
 
 
 def decode_hook(kind: type, value: Any) -> Any:
@@ -150,8 +166,15 @@ def _describe(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['msg']}" for p in problems)
 
 
-def _with_path(message: str, name: str) -> str:
-    """Turn msgspec's "Expected `int`, got `str` - at `$.a[0]`" into "name.a[0]: Expected …"."""
-    text, _, path = message.partition(" - at `$")
-    tail = re.sub(r"`$", "", path)
-    return f"{name}{tail}: {text}"
+def complaint(error: Exception) -> tuple[str, str]:
+    """Return where in a value msgspec found something wrong, such as `.a[0]` or "", and what, without the value."""
+    if isinstance(error, UnicodeDecodeError):
+        return "", "a text is not valid UTF-8"
+    if isinstance(error, RecursionError):
+        return "", "it is nested too deep"
+    found = re.search(r" - at `(?:key` in `)?\$([^`]*)`$", str(error))
+    text = str(error)[: found.start()] if found else str(error)
+    # msgspec quotes what it got for a Literal, an Enum or a tag, and an argument may be a secret.
+    if re.match(r"Invalid (enum )?value ", text):
+        text = "not one of the values its annotation allows"
+    return found[1] if found else "", text

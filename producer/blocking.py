@@ -7,6 +7,7 @@ same name there and waits. There is no second implementation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import threading
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from common.errors import BarqueError
+from common.errors import BarqueError, RedisUnavailable
 from common.jobs import JobInfo, JobState
 from common.settings import Settings
 from common.tasks import Call, Task
@@ -208,9 +209,18 @@ class BlockingProducer:
         """Run a coroutine of the producer's in the background thread and wait for it.
 
         An interrupt (Ctrl-C) while waiting cancels it.
+
+        Raises:
+            RedisUnavailable: the producer is closed, or it is a forked child's copy whose thread stayed behind.
         """
-        assert self._loop is not None
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        loop = self._loop
+        if loop is None or self._pid != os.getpid():
+            coroutine.close()
+            raise RedisUnavailable(
+                "this BlockingProducer is not open in this process: a job's handle belongs to the producer that "
+                "made it. In a forked child, ask for it again: producer.job(job_id)"
+            )
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result()
         except BaseException:
@@ -233,7 +243,8 @@ class BlockingProducer:
             while (item := self.run(step())) is not None:
                 yield item[0]
         finally:
-            self.run(end())
+            with contextlib.suppress(RedisUnavailable):  # closed in between: nothing of it is left
+                self.run(end())
 
     def _open(self) -> Producer:
         with self._lock:

@@ -7,6 +7,7 @@ that has arrived.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Generator
 from datetime import timedelta
@@ -136,6 +137,9 @@ class Job(Generic[R_co]):
                 await self.wait(wait)
             except (ResultTimeout, JobNotFound):
                 return False
+            assert self._raw is not None
+            with contextlib.suppress(Undecodable):  # what was pushed says it even where no result is kept
+                return decode_result(self._raw, self._producer.reading).outcome == OutcomeKind.CANCELLED
         return await self.status() is JobState.CANCELLED
 
     async def _cancelled_result(self) -> bytes:

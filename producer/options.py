@@ -19,7 +19,7 @@ from common.tasks import Call
 __all__ = ["EnqueueOptions"]
 
 _LONGEST = 10 * 365 * 24 * 3600.0
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class EnqueueOptions:
             )
         fresh = job_id is None and self.delay is None and self.at is None and self.expires is None
         queue = self.queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
+        _check_name("queue", queue)
         payload = encode_job(
             call.name,
             call.args,
@@ -88,7 +89,7 @@ class EnqueueOptions:
             return Enqueue(queue, new_job_id(), payload)
         return Enqueue(
             queue,
-            new_job_id() if job_id is None else _checked_id(job_id),
+            new_job_id() if job_id is None else _check_name("job_id", job_id),
             payload,
             fresh=False,
             delay_ms=round((_seconds("delay", self.delay, least=0.0) or 0.0) * 1000),
@@ -116,7 +117,9 @@ def _seconds(name: str, value: float | timedelta | None, *, least: float) -> flo
     return float(seconds)
 
 
-def _checked_id(job_id: str) -> str:
-    if not job_id or len(job_id) > 512 or _CONTROL.search(job_id):
-        raise ConfigurationError(f"job_id={job_id!r}: give 1 to 512 characters without spaces or control characters")
-    return job_id
+def _check_name(option: str, name: str) -> str:
+    if not name or len(name) > 512 or _NOT_IN_NAMES.search(name):
+        raise ConfigurationError(
+            f"{option}={name!r}: give 1 to 512 characters without spaces, control characters or lone surrogates"
+        )
+    return name

@@ -18,7 +18,7 @@ from common.codec import MSGPACK_ONLY, Payload, Reading, Result, decode_job, dec
 from common.errors import Undecodable
 from common.jobs import JobInfo, JobState
 from common.redis import keys
-from common.values import to_plain
+from common.values import MALFORMED, to_plain
 
 __all__ = ["Inspector", "QueueReport", "WorkerReport"]
 
@@ -81,10 +81,9 @@ class Inspector:
         (stored, payload, attempts), held, score, now = await self._look(job_id, queue, payload=True)
         state = self._state(stored, held=held, score=score, now_ms=now)
         if stored is not None:
-            try:
+            with contextlib.suppress(Undecodable, *MALFORMED, TypeError):  # its parts may be of any shape
                 return _ended(job_id, state, decode_result(stored, self._reading))
-            except Undecodable:
-                return JobInfo(job_id=job_id, state=state, queue=queue)
+            return JobInfo(job_id=job_id, state=state, queue=queue)
         info: dict[str, Any] = {"job_id": job_id, "state": state}
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
@@ -191,4 +190,9 @@ def _ended(job_id: str, state: JobState, result: Result) -> JobInfo:
 
 
 def _time(unix_ms: float | None) -> datetime | None:
-    return None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, tz=UTC)
+    if unix_ms is None:
+        return None
+    try:
+        return datetime.fromtimestamp(unix_ms / 1000, tz=UTC)
+    except (OverflowError, ValueError, OSError):  # whatever a foreign program wrote there
+        return None

@@ -7,7 +7,8 @@
 -- Invariant: a job that runs is ended by its own worker, which alone holds the lease.
 
 local queue, id, result, keep = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-if redis.call('EXISTS', LEASE .. id) == 1 then
+local holder = redis.call('GET', LEASE .. id)
+if holder and holder ~= DONE then
   redis.call('ZADD', ABORT, now_ms(), id)
   redis.call('PUBLISH', CONTROL, 'abort ' .. id)
   return 'running'

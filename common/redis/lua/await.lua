@@ -6,14 +6,16 @@
 -- Invariant: looking and registering are one step, so a job that ends in between is not missed.
 
 local channel = ARGV[1]
-local reply = {}
+local reply, ended = {}, {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local found = redis.call('GET', RESULT .. id)
   if found then
     reply[#reply + 1] = found
+    ended[#ended + 1] = id
   elseif redis.call('EXISTS', JOB .. id, LEASE .. id) == 0 then
     reply[#reply + 1] = 0
+    ended[#ended + 1] = id
   else
     local channels = redis.call('HGET', WAITERS, id)
     if not channels then
@@ -24,4 +26,6 @@ for i = 2, #ARGV do
     reply[#reply + 1] = 1
   end
 end
+-- A stock arq worker pushes nothing and takes nobody off the list.
+if #ended > 0 then redis.call('HDEL', WAITERS, unpack(ended)) end
 return reply

@@ -4,8 +4,8 @@
 -- ARGV: 1 number of fresh jobs; then for each fresh job: id, payload
 --       then for each other job: id, payload, delay ms, due at (Unix ms, 0 = use the delay),
 --       expires after ms (0 = never)
--- Returns: now ms, then for each other job 1 (added) or 0 (the id is taken: the job is there, or its
---          result is still kept)
+-- Returns: now ms, then for each other job 1 (added) or 0 (the id is taken: the job is there, or runs
+--          though its payload has expired, or its result is still kept)
 -- Invariant: a job's payload and its place in the queue appear together or not at all.
 --
 -- A fresh job has an id nobody can have used, is due now and never expires: no check, one MSET.
@@ -31,7 +31,7 @@ end
 for i = 2 + 2 * fresh, #ARGV, 5 do
   local id, payload, delay, at, expires = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
   local key = JOB .. id
-  if redis.call('EXISTS', key, RESULT .. id) > 0 then
+  if redis.call('EXISTS', key, LEASE .. id, RESULT .. id) > 0 then
     reply[#reply + 1] = 0
   else
     local due = at > 0 and at or now + tonumber(delay)

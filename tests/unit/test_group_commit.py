@@ -1,0 +1,147 @@
+"""common/group_commit.py: what arrives together is sent together."""
+
+import asyncio
+
+import pytest
+
+from common.group_commit import GroupCommit
+
+
+class Wire:
+    """A `send` that holds each batch until the test lets it through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.sent = asyncio.Event()
+        self._gates: list[asyncio.Future[None]] = []
+
+    async def send(self, batch: list[int]) -> list[str]:
+        self.batches.append(batch)
+        gate = asyncio.get_running_loop().create_future()
+        self._gates.append(gate)
+        self.sent.set()
+        await gate
+        return [f"answer to {item}" for item in batch]
+
+    async def on_the_wire(self) -> None:
+        await self.sent.wait()
+        self.sent.clear()
+
+    def deliver(self, error: BaseException | None = None) -> None:
+        gate = self._gates.pop(0)
+        gate.set_result(None) if error is None else gate.set_exception(error)
+
+
+def submit(group: GroupCommit[int, str], *items: int) -> list[asyncio.Task[str]]:
+    return [asyncio.create_task(group.submit(item)) for item in items]
+
+
+async def test_at_idle_a_batch_is_one_item_and_leaves_at_once():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    (one,) = submit(group, 1)
+    await wire.on_the_wire()
+    assert wire.batches == [[1]]
+    wire.deliver()
+    assert await one == "answer to 1"
+
+
+async def test_what_arrives_while_a_batch_is_on_the_wire_travels_together_in_the_next_one():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    first = submit(group, 1)
+    await wire.on_the_wire()
+    later = submit(group, 2, 3, 4)
+    await asyncio.sleep(0)
+    wire.deliver()
+    await wire.on_the_wire()
+    assert wire.batches == [[1], [2, 3, 4]]
+    wire.deliver()
+    assert await asyncio.gather(*first, *later) == [f"answer to {item}" for item in (1, 2, 3, 4)]
+
+
+async def test_a_batch_has_no_more_than_its_most():
+    wire = Wire()
+    group = GroupCommit(wire.send, most=2)
+    tasks = submit(group, 1, 2, 3, 4, 5)
+    for _ in range(3):
+        await wire.on_the_wire()
+        wire.deliver()
+    assert wire.batches == [[1, 2], [3, 4], [5]]
+    assert await asyncio.gather(*tasks) == [f"answer to {item}" for item in (1, 2, 3, 4, 5)]
+
+
+async def test_an_exception_reaches_every_caller_of_its_batch_and_no_other():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    first = submit(group, 1)
+    await wire.on_the_wire()
+    failing = submit(group, 2, 3)
+    await asyncio.sleep(0)
+    wire.deliver()
+    await wire.on_the_wire()
+    after = submit(group, 4)
+    await asyncio.sleep(0)
+    wire.deliver(OSError("the wire broke"))
+    await wire.on_the_wire()
+    wire.deliver()
+    results = await asyncio.gather(*first, *failing, *after, return_exceptions=True)
+    assert [type(result) for result in results] == [str, OSError, OSError, str]
+
+
+async def test_a_cancelled_caller_does_not_disturb_its_neighbours():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    tasks = submit(group, 1, 2, 3)
+    await wire.on_the_wire()
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    wire.deliver()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[0] == "answer to 1"
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert results[2] == "answer to 3"
+
+
+async def test_a_caller_cancelled_before_an_exception_arrives_leaves_no_unretrieved_error():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    tasks = submit(group, 1)
+    await wire.on_the_wire()
+    tasks[0].cancel()
+    await asyncio.sleep(0)
+    wire.deliver(OSError())
+    await group.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+
+
+async def test_it_starts_again_after_it_was_idle():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    for item in (1, 2):
+        (task,) = submit(group, item)
+        await wire.on_the_wire()
+        wire.deliver()
+        assert await task == f"answer to {item}"
+    assert wire.batches == [[1], [2]]
+
+
+async def test_closing_waits_until_all_that_was_submitted_is_answered():
+    wire = Wire()
+    group = GroupCommit(wire.send)
+    tasks = submit(group, 1)
+    await wire.on_the_wire()
+    tasks += submit(group, 2)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(group.aclose())
+    wire.deliver()
+    await wire.on_the_wire()
+    assert not closing.done()
+    wire.deliver()
+    await closing
+    assert all(task.done() for task in tasks)
+
+
+async def test_closing_when_nothing_was_ever_submitted_returns():
+    await GroupCommit(Wire().send).aclose()
