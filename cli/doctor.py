@@ -1,0 +1,87 @@
+"""`barque doctor`: is this a server that a queue can be trusted to. The questions are common/redis/diagnosis.py's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli.exit_codes import FAILED, OK
+from cli.options import Json, Queues, RedisUrl, read_settings
+from cli.output import machine, note, show, styled
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from common.redis.diagnosis import Finding
+    from common.settings import Settings
+
+__all__ = ["doctor"]
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(*, redis_url: RedisUrl = None, queues: Queues = None, as_json: Json = False) -> None:
+    r"""Ask the server all that matters to a queue, and say what to change.
+
+    "warn" works but may lose jobs, time or secrets; "fail" does not work. It only reads, and leaves nothing behind.
+
+    Exit codes: 0 nothing fails (there may be warnings), 1 something does, a server that does not answer among it.
+
+    \b
+    Examples:
+      barque doctor
+      barque doctor --redis-url rediss://db.example:6379/0
+      barque doctor --json | jq '.findings[] | select(.status == "fail")'
+    """
+    settings = read_settings(redis_url=redis_url, queues=queues)
+    findings = [*_check_environment(), *asyncio.run(_diagnose(settings))]
+    failed = sum(finding.status == "fail" for finding in findings)
+    if as_json:
+        documents = [
+            {"name": each.name, "status": each.status, "detail": each.detail, "advice": each.advice}
+            for each in findings
+        ]
+        machine({"healthy": not failed, "findings": documents})
+    else:
+        show(_table(findings))
+        warned = sum(finding.status == "warn" for finding in findings)
+        note(f"\n{failed} failed, {warned} to look at, {len(findings) - failed - warned} in order.")
+    raise typer.Exit(FAILED if failed else OK)
+
+
+async def _diagnose(settings: Settings) -> list[Finding]:
+    from common.redis.connection import connect  # noqa: PLC0415 - see the top of main.py
+    from common.redis.diagnosis import diagnose  # noqa: PLC0415
+
+    client: Any = connect(settings, name="doctor")
+    try:
+        return await diagnose(client, settings)
+    finally:
+        await client.aclose()
+
+
+def _check_environment() -> list[Finding]:
+    from cli.origins import misspelt_variables  # noqa: PLC0415 - see the top of main.py
+    from common.redis.diagnosis import Finding  # noqa: PLC0415
+
+    return [
+        Finding("settings", "warn", f"{wrong} is no setting and does nothing", f"did you mean {meant}?")
+        for wrong, meant in misspelt_variables()
+    ]
+
+
+def _table(findings: list[Finding]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - not for --json, not for --help
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        text = styled(finding.detail)
+        if finding.advice:
+            text.append_text(styled(f"\n→ {finding.advice}", "italic"))
+        table.add_row(styled(finding.status, _STYLES[finding.status]), styled(finding.name), text)
+    return table

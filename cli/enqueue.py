@@ -1,0 +1,164 @@
+"""`barque enqueue`: add one job, and wait for it if asked to.
+
+Owns the options and the order of things; how text becomes values is values.py's, whether a task takes them
+task_check.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Json, RedisUrl, Tasks, WaitTimeout, add_current_folder, read_settings
+from cli.output import machine, note
+from cli.values import as_value, moment, pairs, seconds
+
+if TYPE_CHECKING:
+    from common.settings import Settings
+    from common.tasks import Call
+
+__all__ = ["enqueue"]
+
+_LIKE_A_KEYWORD = re.compile(r"[A-Za-z_]\w*=")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Whether to wait for the job, and how long (seconds; None is without end)."""
+
+    asked: bool
+    timeout: float | None
+
+
+def enqueue(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGS", help="Positional arguments: JSON where one is JSON, else text."),
+    ] = None,
+    *,
+    keywords: Annotated[
+        list[str] | None,
+        typer.Option("--kwargs", "-k", metavar="KEY=VALUE", help="A keyword argument; repeat it for each."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Take all arguments as text, none as JSON.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result, and print it.")] = False,
+    timeout: WaitTimeout = None,
+    delay: Annotated[
+        float | None,
+        typer.Option("--delay", metavar="TIME", parser=seconds, help="Due after this: seconds, or 90s, 5m, 2h, 1d."),
+    ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            "--at", metavar="WHEN", parser=moment, help="Due then: 2030-01-31T08:00Z; local time without a zone."
+        ),
+    ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option("--expires", metavar="TIME", parser=seconds, help="From now; after that it is not started."),
+    ] = None,
+    job_id: Annotated[
+        str | None,
+        typer.Option("--job-id", metavar="ID", help="An id of your own; nothing is added while a job has it."),
+    ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option("--queue", metavar="QUEUE", help="Instead of the task's own, or the first of BARQUE_QUEUES."),
+    ] = None,
+    job_timeout: Annotated[
+        float | None,
+        typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take."),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Travels with the job; repeat it for each."),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check",
+            help="Check name and arguments against the tasks of BARQUE_TASKS; --no-check where their code is not.",
+        ),
+    ] = True,
+    tasks: Tasks = None,
+    redis_url: RedisUrl = None,
+    as_json: Json = False,
+) -> None:
+    r"""Add one job, and print its id; with --wait, its result.
+
+    An argument that is JSON travels as what it says (5, true, null, \[1, 2], {"a": 1}, "5"), any other as text.
+    After a `--` everything is an argument, also what starts with a dash. With --wait the result is printed as JSON,
+    bytes in it as base64.
+
+    Exit codes: 1 the job failed or was cancelled, 2 wrong usage, 3 no server, 4 no result within --timeout.
+
+    \b
+    Examples:
+      barque enqueue fetch_url https://example.com --wait --timeout 30
+      barque enqueue resize '{"width": 80}' -k quality=90 --delay 5m
+      barque enqueue greet --raw 007
+      barque enqueue add -- 1 -2
+      barque enqueue their_task 1 --no-check --queue theirs
+    """
+    if timeout is not None and not wait:
+        raise typer.BadParameter(
+            "it says how long to --wait; what one attempt may take is --job-timeout", param_hint="--timeout"
+        )
+    settings = read_settings(redis_url=redis_url, tasks=tasks)
+    from common.tasks import Call  # noqa: PLC0415 - brings in pydantic; not for --help
+
+    positional = [as_value(text, raw=raw) for text in arguments or ()]
+    if keywords and any(_LIKE_A_KEYWORD.match(text) for text in arguments or ()):
+        note("Note: an argument that looks like KEY=VALUE travels as a positional one; each keyword wants its own -k.")
+    call: Call[Any] = Call(task, *positional, **pairs(keywords, "--kwargs", raw=raw))
+    if check:
+        from cli.task_check import check_call  # noqa: PLC0415 - the tasks import a lot; not for --help
+
+        add_current_folder()
+        call = check_call(call, settings, must_import=tasks is not None)
+    options = {
+        "delay": delay,
+        "at": at,
+        "expires": expires,
+        "job_id": job_id,
+        "queue": queue,
+        "timeout": job_timeout,
+        "metadata": pairs(metadata, "--metadata", raw=raw) or None,
+    }
+    code = asyncio.run(_enqueue(call, settings, options, _Waiting(wait, timeout), as_json=as_json))
+    raise typer.Exit(code)
+
+
+async def _enqueue(
+    call: Call[Any], settings: Settings, options: dict[str, Any], waiting: _Waiting, *, as_json: bool
+) -> int:
+    from cli.lookup import asking  # noqa: PLC0415 - see the top of main.py
+    from cli.outcome import show_ending, wait_for  # noqa: PLC0415
+    from producer import Producer  # noqa: PLC0415
+
+    with asking(settings):
+        async with Producer(settings=settings) as producer:
+            job = await producer.enqueue(call, **options)
+            head = {"job_id": job.job_id, "task": call.name, "queue": job.queue, "is_new": job.is_new}
+            if not job.is_new:
+                note(f"Nothing was added: job {job.job_id} is there already, or its result is still kept.")
+            if waiting.asked:
+                if job.is_new:
+                    note(f"Job {job.job_id} is in {job.queue}; waiting for its result.")
+                # A handle without the task: the result as plain data, as JSON wants it.
+                ending = await wait_for(producer.job(job.job_id, queue=job.queue), waiting.timeout)
+    if waiting.asked:
+        return show_ending(ending, as_json=as_json, head=head)
+    if as_json:
+        machine(head)
+    else:
+        print(job.job_id)
+        if job.is_new:
+            note(f"Enqueued {call.name} in {job.queue}.")
+    return 0

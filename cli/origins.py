@@ -1,0 +1,130 @@
+"""Where each setting's value comes from, and how it may be shown."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pydantic import SecretStr
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+
+from common.settings import Settings, mask_url
+
+__all__ = ["EffectiveSetting", "as_text", "effective_settings", "misspelt_variables"]
+
+Origin = Literal["option", "environment", ".env", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveSetting:
+    """One setting as it is in force.
+
+    Attributes:
+        variable: its environment variable.
+        value, default: as JSON can hold them, secrets as `***`.
+    """
+
+    name: str
+    variable: str
+    value: Any
+    origin: Origin
+    default: Any
+    description: str
+
+    @property
+    def shown(self) -> str:
+        """The value as text, as one would write it in the environment; "" when it is not set."""
+        return as_text(self.value)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for a JSON document, where its name is the key."""
+        return {
+            "variable": self.variable,
+            "value": self.value,
+            "from": self.origin,
+            "default": self.default,
+            "description": self.description,
+        }
+
+
+def effective_settings(settings: Settings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
+    """Return every setting, in the order of `Settings`.
+
+    Args:
+        settings: what is in force, read with these options.
+        options: settings given on the command line; None is none.
+    """
+    in_environment = EnvSettingsSource(Settings)()
+    in_file = DotEnvSettingsSource(Settings)()
+    found = []
+    for name, field in Settings.model_fields.items():
+        origin: Origin = "default"
+        if options.get(name) is not None:
+            origin = "option"
+        elif name in in_environment:
+            origin = "environment"
+        elif name in in_file:
+            origin = ".env"
+        value = _plain(getattr(settings, name), is_default=origin == "default")
+        default = _plain(field.default, is_default=True)
+        found.append(EffectiveSetting(name, _variable(name), value, origin, default, field.description or ""))
+    return found
+
+
+def misspelt_variables() -> list[tuple[str, str]]:
+    """Return each variable of the environment that is nearly a setting's, with that setting's.
+
+    Others under `BARQUE_` may belong to somebody: `BARQUE_DATABASE_URL_<NAME>`, a compose file's own.
+    """
+    known = [_variable(name) for name in Settings.model_fields]
+    pairs = []
+    for variable in sorted(os.environ):
+        upper = variable.upper()
+        if not upper.startswith("BARQUE_") or upper in known or any(upper.startswith(f"{name}_") for name in known):
+            continue
+        near = difflib.get_close_matches(upper, known, n=1, cutoff=0.88)
+        pairs += [(variable, near[0])] if near else []
+    return pairs
+
+
+def _variable(name: str) -> str:
+    return f"BARQUE_{name.upper()}"
+
+
+def as_text(value: Any) -> str:
+    """Return a plain value as one would write it in the environment."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any, *, is_default: bool) -> Any:
+    if isinstance(value, SecretStr):
+        # A default is in the source for all to read.
+        return value.get_secret_value() if is_default else "***"
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return _mask(text) if "://" in text else text
+
+
+def _mask(url: str) -> str:
+    """Return a URL without its password, be that before the host or in the query."""
+    parts = urlsplit(mask_url(url))
+    if "password" not in parts.query.lower():
+        return urlunsplit(parts)
+    query = [
+        (key, "***" if "password" in key.lower() else value)
+        for key, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return urlunsplit(parts._replace(query=urlencode(query, safe="*/")))

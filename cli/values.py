@@ -1,0 +1,84 @@
+"""What is typed on a command line, turned into values: arguments of tasks, `key=value`, times.
+
+Owns the rules that docs/cli.md states; reads no settings and asks no server.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import typer
+
+__all__ = ["as_value", "moment", "pairs", "seconds"]
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
+
+
+def as_value(text: str, *, raw: bool = False) -> Any:
+    """Return what a task receives: JSON where the text is JSON, else the text itself.
+
+    `007` and `NaN` are no JSON and stay text.
+
+    Args:
+        raw: take everything as text.
+    """
+    if raw:
+        return text
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def pairs(given: Iterable[str] | None, option: str, *, raw: bool = False) -> dict[str, Any]:
+    """Return `key=value` texts as a dict, each value read by `as_value`.
+
+    Raises:
+        typer.BadParameter: one has no `=` or no key, or two have the same key.
+    """
+    found: dict[str, Any] = {}
+    for pair in given or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            # Without the text itself: a mistyped secret is still a secret.
+            raise typer.BadParameter("write KEY=VALUE, once for each: -k a=1 -k b=2", param_hint=option)
+        if key in found:
+            raise typer.BadParameter(f"{key} is given twice", param_hint=option)
+        found[key] = as_value(value, raw=raw)
+    return found
+
+
+def seconds(text: str | float) -> float:
+    """Return a length of time in seconds: `90`, `90s`, `1.5m`, `2h`, `1d`, `500ms`.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    found = _TIME.fullmatch(str(text).strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no length of time: write seconds, or 500ms, 90s, 5m, 2h, 1d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def moment(text: str | datetime) -> datetime:
+    """Return an ISO 8601 time, aware of its zone; one without a zone is this machine's local time.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        found = text if isinstance(text, datetime) else datetime.fromisoformat(text.strip())
+        return found.astimezone() if found.tzinfo is None else found
+    except (ValueError, OverflowError, OSError):
+        raise typer.BadParameter(
+            f"{text!r} is no ISO 8601 time: write 2030-01-31T08:00Z, or 2030-01-31T08:00 for local time"
+        ) from None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
