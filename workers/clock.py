@@ -16,12 +16,16 @@ class ServerClock:
     __slots__ = ("_offset",)
 
     def __init__(self) -> None:
-        self._offset = time.time() * 1000 - time.monotonic() * 1000
+        self._offset = time.time() * 1000 - time.perf_counter() * 1000
 
     def set(self, now_ms: int) -> None:
         """Take note of the server's time, just received, in Unix ms."""
-        self._offset = now_ms - time.monotonic() * 1000
+        self._offset = now_ms - time.perf_counter() * 1000
 
     def now_ms(self) -> int:
         """Return the server's time in Unix ms."""
-        return int(time.monotonic() * 1000 + self._offset)
+        return int(time.perf_counter() * 1000 + self._offset)
+
+    def at(self, moment: float) -> int:
+        """Return what the server's time was, in Unix ms, when `time.perf_counter()` gave `moment`."""
+        return int(moment * 1000 + self._offset)

@@ -32,6 +32,7 @@ from workers.control import listen_for_aborts
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.runnables import Runnable
+from workers.verdicts import Verdicts
 
 __all__ = ["Engine", "EngineOptions"]
 
@@ -101,15 +102,17 @@ class Engine:
         self._hook_tasks: set[asyncio.Task[None]] = set()
         # Past this many outcomes on their way to Redis no more jobs are claimed: memory stays bounded.
         self._most_waiting = max(1000, 2 * options.concurrency)
+        self._verdicts = Verdicts(
+            worker=options.worker, clock=self.clock, reading=reading, ways=ways, failed_keep_ms=failed_keep_ms
+        )
         self.executor = Executor(
             runnables=runnables,
-            worker=options.worker,
+            verdicts=self._verdicts,
             clock=self.clock,
             reading=reading,
             ways=ways,
             hooks=hooks,
             state=state,
-            failed_keep_ms=failed_keep_ms,
             on_outcome=self._ended,
         )
         self._completer = Completer(store, options.queues, recorded=self._recorded, refused=self._refused)
@@ -148,7 +151,7 @@ class Engine:
             await self._watch(background)
             await self._nothing_held.wait()
         finally:
-            self.executor.leaving = True
+            self._verdicts.leaving = True
             await _whatever_happens(self._wind_down(background))
 
     def stop_claiming(self) -> None:
