@@ -235,6 +235,22 @@ class Store:
         """Return the ids that are to be aborted, whoever asked."""
         return {member.decode(errors=_ANY) for member in await self.client.zrange(keys.ABORT, 0, -1)}
 
+    async def erase(self, queue: str, job_ids: Sequence[str]) -> None:
+        """Remove a queue and all there is of these jobs, results too: for a queue of one's own, once it is idle.
+
+        A worker that still runs one of them finds its lease lost.
+        """
+        for start in range(0, len(job_ids), MOST_PER_CALL):
+            part = [_bytes(job_id) for job_id in job_ids[start : start + MOST_PER_CALL]]
+            prefixes = (keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT)
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.unlink(*(prefix.encode() + job_id for prefix in prefixes for job_id in part))
+            pipeline.zrem(queue, *part)
+            pipeline.zrem(keys.ABORT, *part)
+            pipeline.hdel(keys.WAITERS, *part)  # type: ignore[arg-type]  # bytes do as well
+            await pipeline.execute()
+        await self.client.unlink(queue, keys.wake(queue), keys.health(queue))
+
     async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> None:
         """Publish what a worker says of itself; it is gone after `keep_ms` without another report."""
         pipeline = self.client.pipeline(transaction=True)
