@@ -79,6 +79,9 @@ async def make_worker_of(redis_settings, accepting_pickle):
 
     yield make
     for worker in made:
+        if worker.main_task is not None:  # a worker left running would take the next test's jobs
+            worker.main_task.cancel()
+            await asyncio.wait({worker.main_task})
         await worker.close()
 
 
