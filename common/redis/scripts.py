@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 import redis.asyncio
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from common.redis.wire import Argument, call, call_many
 
@@ -63,11 +63,17 @@ class Script:
         """
         commands = [("EVALSHA", self.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = await call_many(client, commands)
+        failure: Exception | None = None
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
-                replies[index] = await self(client, *calls[index])
+                try:
+                    replies[index] = await self(client, *calls[index])
+                except ResponseError as error:
+                    failure = failure or error
             elif isinstance(reply, Exception):
-                raise reply
+                failure = failure or reply
+        if failure is not None:
+            raise failure
         return replies
 
 

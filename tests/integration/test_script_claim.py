@@ -1,0 +1,223 @@
+"""claim.lua through Store.claim: what it takes, what it leaves, and what it says."""
+
+import pytest
+from redis.exceptions import ResponseError
+
+from common.redis.store import Claimed, Enqueue
+
+AWAKE = {"due": 0}
+TOKEN = (b"w:1:7", "60s")
+
+
+async def claim(store, *queues, most=10, lease_ms=60_000, worker="w", number=7):
+    return await store.claim(queues or ("q",), most=most, lease_ms=lease_ms, worker=worker, number=number)
+
+
+def job(job_id, payload, due_ms, *, attempt=1, aborted=False, queue=0):
+    return Claimed(job_id, payload, attempt, due_ms, aborted, queue, f"w:{attempt}:7")
+
+
+CASES = {
+    "an empty queue": ({}, {}, [], {}),
+    "an empty queue takes its marker away: it would wake workers for nothing": (
+        {"barque:wake:q": AWAKE}, {}, [], {},
+    ),
+    "a due job is taken": (
+        {"q": {"a": 5}, "arq:job:a": b"A"},
+        {},
+        [job("a", b"A", 5)],
+        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+    ),
+    "a job due later is not": (
+        {"q": {"a": "now+30s"}, "arq:job:a": b"A"},
+        {},
+        [],
+        {"q": {"a": "now+30s"}, "arq:job:a": b"A"},
+    ),
+    "attempts are counted on": (
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"3"},
+        {},
+        [job("a", b"A", 5, attempt=4)],
+        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:4:7", "60s"), "arq:retry:a": b"4"},
+    ),
+    "a count with a TTL, as arq writes it, loses it": (
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": (b"1", "90s")},
+        {},
+        [job("a", b"A", 5, attempt=2)],
+        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"2"},
+    ),
+    "a count that is no number starts over": (
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"x"},
+        {},
+        [job("a", b"A", 5)],
+        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+    ),
+    "the earliest due first, and no more than asked; the wake-up is passed on": (
+        {"q": {"c": 7, "a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:job:c": b"C"},
+        {"most": 2},
+        [job("a", b"A", 5), job("b", b"B", 6)],
+        {
+            "q": {"c": 7, "a": "now+60s", "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:job:c": b"C",
+            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
+            "barque:wake:q": AWAKE,
+        },
+    ),
+    "as many as asked and no more due: nobody needs to wake": (
+        {"q": {"a": 5, "b": "now+30s"}, "arq:job:a": b"A"},
+        {"most": 1},
+        [job("a", b"A", 5)],
+        {"q": {"a": "now+60s", "b": "now+30s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+    ),
+    "a job whose payload expired is taken without one, to be ended by a worker": (
+        {"q": {"a": 5}},
+        {},
+        [job("a", None, 5)],
+        {"q": {"a": "now+60s"}, "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+    ),
+    "a job another holds is passed over": (
+        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s")},
+        {},
+        [job("b", b"B", 6)],
+        {
+            "q": {"a": 5, "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s"),
+            "arq:in-progress:b": TOKEN, "arq:retry:b": b"1",
+        },
+    ),
+    "one that is passed over does not take the place of one that is free": (
+        {"q": {"a": 5, "b": 6, "c": 7}, "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s")},
+        {"most": 1},
+        [job("b", b"B", 6)],
+        {
+            "q": {"a": 5, "b": "now+60s", "c": 7}, "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s"),
+            "arq:in-progress:b": TOKEN, "arq:retry:b": b"1", "barque:wake:q": AWAKE,
+        },
+    ),
+    "a late second enqueue of an ended cron tick is dropped": (
+        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": (b"done", "60s")},
+        {},
+        [job("b", b"B", 6)],
+        {
+            "q": {"b": "now+60s"}, "arq:job:b": b"B", "arq:in-progress:a": (b"done", "60s"), "arq:in-progress:b": TOKEN,
+            "arq:retry:b": b"1",
+        },
+    ),
+    "a job to be aborted says so": (
+        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": 9}},
+        {},
+        [job("a", b"A", 5), job("b", b"B", 6, aborted=True)],
+        {
+            "q": {"a": "now+60s", "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": 9},
+            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
+        },
+    ),
+    "two queues, the first one first": (
+        {"q": {"a": 9}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B"},
+        {"queues": ("q", "r"), "most": 1},
+        [job("a", b"A", 9)],
+        {
+            "q": {"a": "now+60s"}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": TOKEN,
+            "arq:retry:a": b"1", "barque:wake:r": AWAKE,
+        },
+    ),
+    "two queues, both served while there is room": (
+        {"q": {"a": 9}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B"},
+        {"queues": ("q", "r")},
+        [job("a", b"A", 9), job("b", b"B", 5, queue=1)],
+        {
+            "q": {"a": "now+60s"}, "r": {"b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B",
+            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_claim(case, keyspace, store):
+    before, options, jobs, after = CASES[case]
+    options = dict(options)
+    await keyspace.seed(before)
+    claimed = await claim(store, *options.pop("queues", ()), **options)
+    assert claimed.jobs == jobs
+    assert await keyspace.dump() == after
+
+
+async def test_it_says_the_servers_time_what_is_next_and_how_much_there_is(keyspace, store):
+    await keyspace.seed({"q": {"a": 5, "later": 10**14}, "r": {"soon": "now+30s"}})
+    before = await keyspace.now_ms()
+    claimed = await claim(store, "q", "r", "empty")
+    after = await keyspace.now_ms()
+    assert before <= claimed.now_ms <= after
+    assert before + 30_000 - 1000 <= claimed.next_due_ms <= after + 30_000
+    assert claimed.waiting == 3
+
+
+async def test_nothing_in_the_future_means_no_next_due_time(keyspace, store):
+    assert (await claim(store)).next_due_ms is None
+
+
+async def test_a_jobs_due_time_is_told_as_it_was(keyspace, store):
+    await keyspace.seed({"q": {"a": 1_700_000_000_123, "b": 1_700_000_000_124.75}})
+    assert [job.due_ms for job in (await claim(store)).jobs] == [1_700_000_000_123, 1_700_000_000_124]
+
+
+async def test_an_attempt_whose_worker_died_is_due_again_by_itself_when_its_lease_ends(keyspace, store, redis):
+    await store.enqueue([Enqueue("q", "a", b"A")])
+    (first,) = (await claim(store, lease_ms=20, worker="dead")).jobs
+    while await redis.exists("arq:in-progress:a"):
+        pass
+    claimed = await claim(store, worker="w2", number=1)
+    while not claimed.jobs:  # the score stands one ms past the lease
+        claimed = await claim(store, worker="w2", number=1)
+    (second,) = claimed.jobs
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert (first.token, second.token) == ("dead:1:7", "w2:2:1")
+    assert second.due_ms >= first.due_ms + 20
+
+
+@pytest.mark.parametrize("most", [1, 10, 500])
+@pytest.mark.parametrize("held", [1000, 2000])
+async def test_jobs_that_stock_arq_workers_run_in_front_do_not_hide_the_next_one(held, most, keyspace, store, redis):
+    names = [f"held-{n:05}" for n in range(held)]
+    await redis.zadd("q", dict.fromkeys(names, 5) | {"free": 6})
+    await redis.mset({f"arq:in-progress:{name}": b"1" for name in names} | {"arq:job:free": b"F"})
+    claimed = await claim(store, most=most)
+    assert [job.job_id for job in claimed.jobs] == ["free"]
+    assert await redis.zcount("q", 5, 5) == held
+
+
+async def test_the_paging_past_held_jobs_has_an_end(keyspace, store, redis):
+    names = [f"held-{n:05}" for n in range(20_000)]
+    for start in range(0, len(names), 5000):
+        part = names[start : start + 5000]
+        await redis.zadd("q", dict.fromkeys(part, 5))
+        await redis.mset({f"arq:in-progress:{name}": b"1" for name in part})
+    await redis.zadd("q", {"free": 6})
+    assert (await claim(store, most=1)).jobs == []
+
+
+async def test_no_more_than_a_thousand_are_taken_at_once(keyspace, store, redis):
+    await store.enqueue([Enqueue("q", f"{n:04}", b"x") for n in range(1001)])
+    claimed = await claim(store, most=5000)
+    assert [job.job_id for job in claimed.jobs] == [f"{n:04}" for n in range(1000)]
+    assert await redis.exists("arq:in-progress:1000") == 0
+
+
+async def test_ids_that_are_no_utf8_are_given_back_unchanged(keyspace, store, redis):
+    await redis.zadd("q", {b"\xff\x00": 5})
+    await redis.set(b"arq:job:\xff\x00", b"A")
+    (taken,) = (await claim(store)).jobs
+    assert taken.job_id.encode(errors="surrogateescape") == b"\xff\x00"
+    assert taken.payload == b"A"
+
+
+@pytest.mark.parametrize("foreign", [b"a string", {"field": b"hash"}])
+async def test_a_queue_of_a_foreign_type_is_an_error(foreign, keyspace, store):
+    await keyspace.seed({"q": foreign})
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await claim(store)
+    assert await keyspace.dump() == {"q": foreign}
+
+
+async def test_a_payload_of_a_foreign_type_counts_as_none(keyspace, store):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": {"field": b"x"}})
+    assert [job.payload for job in (await claim(store)).jobs] == [None]

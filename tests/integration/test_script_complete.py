@@ -1,0 +1,278 @@
+"""complete.lua through Store.complete: each outcome, and that a batch is as good as one by one."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.redis.push import result_frames
+from common.redis.store import Finish, HeldLease, PutBack
+
+AWAKE = {"due": 0}
+
+
+def held(job_id="a", *, token="w:2:7", attempt=2, queue=0):
+    return HeldLease(queue, job_id, token, attempt)
+
+
+RUNNING = {
+    "q": {"a": "now+10s"},
+    "arq:job:a": b"A",
+    "arq:in-progress:a": (b"w:2:7", "10s"),
+    "arq:retry:a": b"2",
+}
+EARLIER = {**RUNNING, "q": {"a": "now+10s", "z": 1}}  # another job is due before, so nobody needs to be woken
+
+CASES = {
+    "finished, its result kept": (
+        RUNNING, [Finish(held(), b"R", 60_000)], [], {"arq:result:a": (b"R", "60s")},
+    ),
+    "finished, its result kept for ever": (
+        RUNNING, [Finish(held(), b"R", -1)], [], {"arq:result:a": b"R"},
+    ),
+    "finished, its result not kept": (
+        RUNNING, [Finish(held(), b"R", 0)], [], {},
+    ),
+    "finished, its id refused for a while (a cron tick)": (
+        RUNNING, [Finish(held(), b"R", 0, done_ms=60_000)], [], {"arq:in-progress:a": (b"done", "60s")},
+    ),
+    "finished, and nobody is asked to abort it any more": (
+        {**RUNNING, "arq:abort": {"a": 5, "b": 6}}, [Finish(held(), b"R", 0)], [], {"arq:abort": {"b": 6}},
+    ),
+    "finished, though its payload expired meanwhile": (
+        {key: value for key, value in RUNNING.items() if key != "arq:job:a"},
+        [Finish(held(), b"R", 60_000)], [], {"arq:result:a": (b"R", "60s")},
+    ),
+    "retried": (
+        EARLIER,
+        [PutBack(held(), "retry", 60_000)],
+        [],
+        {"q": {"a": "now+60s", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2"},
+    ),
+    "retried, and due before all others: the sleep of a worker gets shorter": (
+        {**RUNNING, "q": {"a": "now+90s", "z": "now+90s"}},
+        [PutBack(held(), "retry", 60_000)],
+        [],
+        {"q": {"a": "now+60s", "z": "now+90s"}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:wake:q": AWAKE},
+    ),
+    "retried at once wakes a worker": (
+        RUNNING,
+        [PutBack(held(), "retry", 0)],
+        [],
+        {"q": {"a": "now"}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:wake:q": AWAKE},
+    ),
+    "returned to where it stood, attempt counted": (
+        RUNNING,
+        [PutBack(held(), "return", 5)],
+        [],
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:wake:q": AWAKE},
+    ),
+    "released to where it stood, attempt not counted": (
+        RUNNING,
+        [PutBack(held(), "release", 5)],
+        [],
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"1", "barque:wake:q": AWAKE},
+    ),
+    "released on its first attempt leaves no count": (
+        {**RUNNING, "arq:in-progress:a": (b"w:1:7", "10s"), "arq:retry:a": b"1"},
+        [PutBack(held(token="w:1:7", attempt=1), "release", 5)],
+        [],
+        {"q": {"a": 5}, "arq:job:a": b"A", "barque:wake:q": AWAKE},
+    ),
+    "put back, the wish to abort it stays": (
+        {**EARLIER, "arq:abort": {"a": 5}},
+        [PutBack(held(), "retry", 60_000)],
+        [],
+        {"q": {"a": "now+60s", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "arq:abort": {"a": 5}},
+    ),
+    "in the queue it was taken from": (
+        {**RUNNING, "q": {"x": 5}, "r": {"a": "now+10s"}},
+        [Finish(held(queue=1), b"R", 0)],
+        [],
+        {"q": {"x": 5}},
+    ),
+    **{
+        f"refused when {why}: {kind}": (
+            {**RUNNING, "arq:in-progress:a": lease}, [outcome], [0], {**RUNNING, "arq:in-progress:a": lease},
+        )
+        for why, lease in [
+            ("another worker holds the lease", (b"v:3:1", "10s")),
+            ("a later attempt of this worker holds it", (b"w:3:8", "10s")),
+            ("a stock arq worker holds it", (b"1", "300s")),
+            ("it is over", (b"done", "60s")),
+        ]
+        for kind, outcome in [
+            ("finish", Finish(held(), b"R", 60_000, 60_000)),
+            ("retry", PutBack(held(), "retry", 0)),
+            ("return", PutBack(held(), "return", 5)),
+            ("release", PutBack(held(), "release", 5)),
+        ]
+    },
+    "refused when the lease ran out": (
+        {key: value for key, value in RUNNING.items() if not key.startswith("arq:in-progress")},
+        [Finish(held(), b"R", 60_000)],
+        [0],
+        {key: value for key, value in RUNNING.items() if not key.startswith("arq:in-progress")},
+    ),
+    "a batch: the refused do not hold up the others": (
+        {
+            "q": {"a": "now+10s", "b": "now+10s", "c": "now+10s"}, "arq:job:a": b"A", "arq:job:b": b"B",
+            "arq:job:c": b"C", "arq:in-progress:a": (b"w:1:1", "10s"), "arq:in-progress:b": (b"v:1:1", "10s"),
+            "arq:in-progress:c": (b"w:1:2", "10s"),
+            "arq:retry:a": b"1", "arq:retry:b": b"1", "arq:retry:c": b"1",
+        },
+        [
+            Finish(held("a", token="w:1:1", attempt=1), b"R", 60_000),
+            Finish(held("b", token="w:1:1", attempt=1), b"R", 60_000),
+            PutBack(held("c", token="w:1:2", attempt=1), "release", 5),
+        ],
+        [1],
+        {
+            "q": {"b": "now+10s", "c": 5}, "arq:job:b": b"B", "arq:job:c": b"C", "arq:in-progress:b": (b"v:1:1", "10s"),
+            "arq:retry:b": b"1", "arq:result:a": (b"R", "60s"), "barque:wake:q": AWAKE,
+        },
+    ),
+    "the same attempt twice in a batch: the first outcome stands": (
+        RUNNING,
+        [Finish(held(), b"first", 60_000), PutBack(held(), "retry", 0)],
+        [1],
+        {"arq:result:a": (b"first", "60s")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_complete(case, keyspace, store):
+    before, outcomes, refused, after = CASES[case]
+    await keyspace.seed(before)
+    assert await store.complete(("q", "r"), outcomes) == refused
+    assert await keyspace.dump() == after
+
+
+async def test_sending_a_recorded_batch_again_changes_nothing(keyspace, store):
+    await keyspace.seed(RUNNING)
+    outcomes = [Finish(held(), b"R", 60_000)]
+    assert await store.complete(("q",), outcomes) == []
+    recorded = await keyspace.dump()
+    assert await store.complete(("q",), outcomes) == [0]
+    assert await keyspace.dump() == recorded
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001, 2500])
+async def test_more_outcomes_than_one_call_holds(count, keyspace, store, redis):
+    await redis.mset(
+        {f"arq:in-progress:{n}": b"w:1:1" for n in range(count)} | {f"arq:job:{n}": b"J" for n in range(count)}
+    )
+    await redis.zadd("q", {f"{n}": 5 for n in range(count)})
+    await redis.delete("arq:in-progress:0", f"arq:in-progress:{count - 1}")
+    outcomes = [Finish(held(f"{n}", token="w:1:1", attempt=1), b"R", 60_000) for n in range(count)]
+    assert await store.complete(("q",), outcomes) == [0, count - 1]
+    assert await redis.zcard("q") == 2
+    assert await redis.exists("arq:result:1") == 1
+
+
+@pytest.fixture
+async def pushed(redis):
+    """What is published on the channel `c`, once `take` is awaited."""
+    pubsub = redis.pubsub()
+    await pubsub.subscribe("c", "d")
+    for _ in range(2):
+        while await pubsub.get_message(timeout=5) is None:
+            pass
+
+    async def take() -> tuple[str, list]:
+        async with asyncio.timeout(10):
+            while (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)) is None:
+                pass
+        return message["channel"].decode(), list(result_frames(message["data"]))
+
+    yield take
+    await pubsub.aclose()
+
+
+RUN = {
+    "arq:in-progress:a": (b"w:2:7", "10s"),
+    "arq:in-progress:b": (b"w:2:7", "10s"),
+    "arq:in-progress:n": (b"w:2:7", "10s"),
+}
+
+
+async def test_results_are_pushed_to_those_who_wait_in_one_message_each(keyspace, store, pushed):
+    await keyspace.seed({**RUN, "barque:waiters": {"a": b"c d", "b": b"c", "other": b"d"}})
+    outcomes = [Finish(held(job_id), f"R{job_id}".encode(), 0) for job_id in ("a", "n", "b")]
+    await store.complete(("q",), outcomes)
+    assert dict([await pushed(), await pushed()]) == {"c": [("a", b"Ra"), ("b", b"Rb")], "d": [("a", b"Ra")]}
+    assert await keyspace.dump() == {"barque:waiters": {"other": b"d"}}
+
+
+async def test_a_large_result_that_is_kept_is_to_be_fetched_and_one_that_is_not_is_pushed_all_the_same(
+    keyspace, store, pushed
+):
+    large, limit = b"x" * 65_537, b"x" * 65_536
+    await keyspace.seed({**RUN, "barque:waiters": {"a": b"c", "b": b"c", "n": b"c"}})
+    await store.complete(
+        ("q",), [Finish(held("a"), large, 60_000), Finish(held("b"), large, 0), Finish(held("n"), limit, 60_000)]
+    )
+    assert await pushed() == ("c", [("a", None), ("b", large), ("n", limit)])
+
+
+async def test_a_job_put_back_is_pushed_to_nobody_and_its_waiters_stay(keyspace, store, redis):
+    await keyspace.seed({**RUNNING, "barque:waiters": {"a": b"c"}})
+    await store.complete(("q",), [PutBack(held(), "retry", 60_000)])
+    assert await redis.hgetall("barque:waiters") == {b"a": b"c"}
+
+
+async def test_ids_that_are_no_utf8_end_too(keyspace, store, redis):
+    await redis.set(b"arq:in-progress:\xff", b"w:2:7")
+    assert await store.complete(("q",), [Finish(held("\udcff"), b"R", 60_000)]) == []
+    assert await redis.get(b"arq:result:\xff") == b"R"
+
+
+# A batch of N against N batches of one, from a keyspace with something of everything.
+
+IDS = "abcde"
+STATES = st.fixed_dictionaries(
+    {
+        **{
+            f"arq:in-progress:{job_id}": st.sampled_from([None, (b"w:2:7", "40s"), (b"v:1:1", "40s"), (b"done", "60s")])
+            for job_id in IDS
+        },
+        **{f"arq:job:{job_id}": st.sampled_from([None, b"J"]) for job_id in IDS},
+        **{f"arq:retry:{job_id}": st.sampled_from([None, b"2"]) for job_id in IDS},
+        "q": st.dictionaries(st.sampled_from(IDS + "z"), st.sampled_from([1, "now+20s", "now+90s"]), max_size=5),
+        "r": st.dictionaries(st.sampled_from(IDS + "z"), st.sampled_from([1, "now+20s"]), max_size=3),
+        "arq:abort": st.dictionaries(st.sampled_from(IDS), st.just(7), max_size=3),
+        "barque:waiters": st.dictionaries(st.sampled_from(IDS), st.sampled_from([b"c", b"c d"]), max_size=3),
+    }
+).map(lambda state: {key: value for key, value in state.items() if value})
+LEASES = st.builds(
+    lambda job_id, token, queue: HeldLease(queue, job_id, token, int(token.split(":")[1])),
+    st.sampled_from(IDS),
+    st.sampled_from(["w:2:7", "w:2:7", "w:1:1"]),
+    st.integers(0, 1),
+)
+OUTCOMES = st.one_of(
+    st.builds(
+        Finish, LEASES, st.sampled_from([b"", b"R"]), st.sampled_from([0, -1, 60_000]), st.sampled_from([0, 60_000])
+    ),
+    st.builds(PutBack, LEASES, st.just("retry"), st.sampled_from([0, 60_000])),
+    st.builds(PutBack, LEASES, st.sampled_from(["return", "release"]), st.sampled_from([5, 10**14])),
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(state=STATES, batch=st.lists(OUTCOMES, max_size=8))
+async def test_a_batch_of_n_is_n_batches_of_one(keyspace, store, state, batch):
+    async def after(batches):
+        await keyspace.clear()
+        await keyspace.seed(state)
+        refused, start = [], 0
+        for part in batches:
+            refused += [start + index for index in await store.complete(("q", "r"), part)]
+            start += len(part)
+        left = await keyspace.dump()
+        # The marker is a hint: an outcome that comes later in the batch may make it needless.
+        return refused, {key: value for key, value in left.items() if not key.startswith("barque:wake:")}
+
+    assert await after([batch]) == await after([[outcome] for outcome in batch])

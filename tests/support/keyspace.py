@@ -1,0 +1,101 @@
+"""The whole keyspace as a plain dict, to seed and to compare with.
+
+Owns the notation in which tests of storage are written:
+
+    {
+        "q": {"a": "now", "b": "now+60s", "c": 5},          sorted set: scores as time, or Unix ms as they are
+        "arq:job:a": b"payload",                            string without a TTL
+        "arq:in-progress:a": (b"w:1:1", "10s"),             string with one
+        "barque:waiters": {"a": b"channel"},                hash
+    }
+
+Times are told to the nearest ten seconds, so that no test depends on how long a script takes: tests use times that are
+far enough apart.
+"""
+
+import re
+from typing import Any
+
+import redis.asyncio
+
+__all__ = ["Keyspace"]
+
+_STEP = 10_000
+_LONG_AGO = 10**11
+"""Scores below this are not times of our days: they are shown as the numbers they are."""
+
+
+class Keyspace:
+    """Seeds a server's database and shows all that is in it."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+
+    async def now_ms(self) -> int:
+        """Return the server's clock in Unix ms."""
+        seconds, microseconds = await self.client.time()
+        return seconds * 1000 + microseconds // 1000
+
+    async def seed(self, state: dict[str, Any]) -> None:
+        """Write these keys."""
+        now = await self.now_ms()
+        for key, value in state.items():
+            if isinstance(value, tuple):
+                await self.client.set(key, value[0], px=_ms(value[1]))
+            elif isinstance(value, bytes):
+                await self.client.set(key, value)
+            elif all(isinstance(item, bytes) for item in value.values()):
+                await self.client.hset(key, mapping=value)
+            else:
+                await self.client.zadd(key, {member: _score(score, now) for member, score in value.items()})
+
+    async def dump(self) -> dict[str, Any]:
+        """Return every key with its value and TTL."""
+        now = await self.now_ms()
+        found: dict[str, Any] = {}
+        for raw in [key async for key in self.client.scan_iter()]:
+            value = await self._value(raw, now)
+            ttl = await self.client.pttl(raw)
+            found[_text(raw)] = value if ttl < 0 else (value, f"{_rounded(ttl)}s")
+        return found
+
+    async def clear(self) -> None:
+        """Remove every key."""
+        await self.client.flushdb()
+
+    async def _value(self, key: bytes, now: int) -> Any:
+        kind = (await self.client.type(key)).decode()
+        if kind == "string":
+            return await self.client.get(key)
+        if kind == "zset":
+            return {_text(m): _shown(s, now) for m, s in await self.client.zrange(key, 0, -1, withscores=True)}
+        if kind == "hash":
+            return {_text(field): value for field, value in (await self.client.hgetall(key)).items()}
+        return kind
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
+
+
+def _ms(text: str) -> int:
+    return int(text.removesuffix("s")) * 1000
+
+
+def _score(score: float | str, now: int) -> float:
+    if isinstance(score, str):
+        found = re.fullmatch(r"now(?:([+-]\d+)s)?", score)
+        assert found, score
+        return now + int(found[1] or 0) * 1000
+    return score
+
+
+def _rounded(ms: float) -> int:
+    return round(ms / _STEP) * _STEP // 1000
+
+
+def _shown(score: float, now: int) -> float | str:
+    if score < _LONG_AGO:
+        return int(score)
+    seconds = _rounded(score - now)
+    return f"now{seconds:+}s" if seconds else "now"

@@ -1,0 +1,165 @@
+"""common/redis/lua/: each script's header against the code around it, and prelude.lua against keys.py."""
+
+import asyncio
+import inspect
+import re
+from importlib import resources
+
+import pytest
+
+from common.redis import keys, scripts
+from common.redis.store import Enqueue, Finish, HeldLease, PutBack, Store
+
+SCRIPTS = {script.name: script for script in scripts.SCRIPTS}
+FOLDER = resources.files("common.redis") / "lua"
+
+
+def header(name: str) -> str:
+    """Return the comment a script starts with, without its dashes."""
+    lines = []
+    for line in (FOLDER / f"{name}.lua").read_text("utf-8").splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line.removeprefix("--").removeprefix(" "))
+    return "\n".join(lines)
+
+
+def part(name: str, title: str) -> str:
+    """Return what stands under one title of the header, such as ARGV."""
+    found = re.search(rf"^{title}: (.*?)(?=^\w+: |^$|\Z)", header(name), re.MULTILINE | re.DOTALL)
+    assert found, f"{name}.lua has no {title}"
+    return " ".join(found[1].split())
+
+
+def test_every_file_is_a_script_and_every_script_a_file():
+    files = {path.name.removesuffix(".lua") for path in FOLDER.iterdir() if path.name.endswith(".lua")}
+    assert files - {"prelude"} == SCRIPTS.keys()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_is_for_what_it_takes_returns_and_holds_to(name):
+    assert re.match(rf"{name}: [a-z].*\.$", header(name).splitlines()[0])
+    titles = re.findall(r"^(\w+): ", header(name), re.MULTILINE)
+    assert titles[1:5] == ["KEYS", "ARGV", "Returns", "Invariant"]
+
+
+class Server:
+    """Takes the place of the call to the server and keeps what was sent."""
+
+    def __init__(self, monkeypatch, reply) -> None:
+        self.sent: list[tuple[list, list]] = []
+
+        async def run(script, client, keys, arguments):
+            self.sent.append((list(keys), [a.decode() if isinstance(a, bytes) else a for a in arguments]))
+            return reply
+
+        monkeypatch.setattr(scripts.Script, "__call__", run)
+
+
+LEASE = HeldLease(1, "id", "token", 3)
+
+# What the typed wrapper sends, beside the words of the header in the order it must have.
+WIRE = {
+    "enqueue": (
+        [0, 1],
+        lambda s: s.enqueue([Enqueue("q", "f", b"F"), Enqueue("q", "o", b"O", False, 11, 12, 13)]),
+        ["q"],
+        [1, "f", "F", "o", "O", 11, 12, 13],
+        ["number of fresh jobs", "id", "payload", "id", "payload", "delay ms", "due at", "expires after ms"],
+    ),
+    "claim": (
+        [1, -1, 0],
+        lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7),
+        ["q", "r"],
+        [5, 6, "w", 7],
+        ["most jobs to take", "lease ms", "worker id", "number of this claim"],
+    ),
+    "complete": (
+        [],
+        lambda s: s.complete(("q", "r"), [Finish(LEASE, b"R", 21, 22), PutBack(LEASE, "retry", 23)]),
+        ["q", "r"],
+        ["finish", 1, "id", "token", 3, 21, "R", 22, "retry", 1, "id", "token", 3, 23, "", 0],
+        ["kind", "index of its queue", "id", "token", "attempt", "x", "y", "z"],
+    ),
+    "renew": (
+        [[], []],
+        lambda s: s.renew(("q", "r"), [LEASE], lease_ms=9),
+        ["q", "r"],
+        [9, 1, "id", "token"],
+        ["lease ms", "index of its queue", "id", "token"],
+    ),
+    "await": ([0, 0], lambda s: s.await_results("c", ["a", "b"]), [], ["c", "a", "b"], ["channel", "job ids"]),
+    "abort": (
+        b"missing",
+        lambda s: s.abort("q", "id", result=b"R", keep_ms=9),
+        ["q"],
+        ["id", "R", 9],
+        ["id", "result to store", "keep it for ms"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_wrapper_sends_its_arguments_in_the_headers_order(name, monkeypatch):
+    reply, call, sent_keys, sent_arguments, words = WIRE[name]
+    server = Server(monkeypatch, reply)
+    asyncio.run(call(Store(None)))
+    assert server.sent == [(sent_keys, sent_arguments)]
+    text, at = part(name, "ARGV"), 0
+    for word in words:
+        found = text.find(word, at)
+        assert found >= 0, f"{name}.lua: ARGV has no {word!r} after position {at}: {text}"
+        at = found + len(word)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_keys_line_says_as_many_keys_as_are_sent(name):
+    sent = WIRE[name][2]
+    expected = {0: "none", 1: "1 queue", 2: "queues"}[len(sent)]
+    assert part(name, "KEYS").startswith(expected)
+
+
+def test_the_strides_are_the_ones_the_headers_tell():
+    assert "for each outcome eight" in part("complete", "ARGV")
+    assert "STRIDE = 8" in SCRIPTS["complete"].source
+    assert "for each attempt three" in part("renew", "ARGV")
+    assert "STRIDE = 3" in SCRIPTS["renew"].source
+
+
+def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
+    told = set(re.findall(r'kind "(\w+)"', header("complete")))
+    assert told == {"finish", "retry", "return", "release"}
+
+
+def test_the_prelude_names_the_keys_as_keys_py_does():
+    text = (FOLDER / "prelude.lua").read_text("utf-8")
+    found: dict[str, str] = {}
+    for names, values in re.findall(r"^local ([A-Z, ]+) = ('.*')$", text, re.MULTILINE):
+        found |= dict(zip(names.split(", "), re.findall(r"'([^']*)'", values), strict=True))
+    assert found.pop("DONE") == "done"
+    assert found == {
+        "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
+        "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "CONTROL": keys.CONTROL_CHANNEL,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_no_script_names_a_key_of_its_own(name):
+    text = (FOLDER / f"{name}.lua").read_text("utf-8")
+    code = "\n".join(line.partition("--")[0] for line in text.splitlines())
+    assert not re.search(r"arq:|barque:", code)
+
+
+def test_every_key_function_is_exported_and_says_what_its_key_is():
+    functions = {name for name, value in vars(keys).items() if inspect.isfunction(value)}
+    assert functions <= set(keys.__all__)
+    assert all(inspect.getdoc(getattr(keys, name)) for name in functions)
+
+
+def test_a_scripts_digest_is_that_of_prelude_and_script():
+    import hashlib
+
+    for script in scripts.SCRIPTS:
+        assert script.source.startswith("-- prelude:")
+        assert f"-- {script.name}: " in script.source
+        assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()
