@@ -39,11 +39,11 @@ def demo(
     ] = Path("demo-output"),
     files: Annotated[
         int | None,
-        typer.Option("--files", min=1, help="How many library files to fetch.", show_default="all there are"),
+        typer.Option("--files", metavar="N", min=1, help="How many library files to fetch.", show_default="all there are"),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Worker processes.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Worker processes.")] = 2,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=10_000, help="Jobs at once in each worker.")
+        int, typer.Option("--concurrency", metavar="N", min=1, max=10_000, help="Jobs at once in each worker.")
     ] = 20,
     timeout: Annotated[
         float | None,
@@ -55,10 +55,10 @@ def demo(
             show_default="5s; 30s with --urls",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides which files fail, and how.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Decides which files fail, and how.")] = 1,
     corrupt: Annotated[
         int,
-        typer.Option("--corrupt", min=0, help="Serve so many files wrong, to see that the check finds them."),
+        typer.Option("--corrupt", metavar="N", min=0, help="Serve so many files wrong, to see that the check finds them."),
     ] = 0,
     server: Annotated[
         str | None,
@@ -106,7 +106,7 @@ def demo(
     with _ending_as_on_ctrl_c():
         report = run_demo(options, given, make_view(Console(stderr=True)))
     if as_json:
-        machine(as_data(report), indent=2)
+        machine(as_data(report))
     else:
         print_report(report)
     if not report.ok:
