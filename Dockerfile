@@ -40,7 +40,7 @@ ENV PATH=/opt/barque/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     BARQUE_LOG_FORMAT=json \
-    BARQUE_DATA_ROOT=/data \
+    BARQUE_DATA_ROOT=/data/files \
     BARQUE_DATABASE_URL=sqlite+aiosqlite:////data/barque.sqlite3
 USER 10001:10001
 # Your own task modules go to /app (COPY or a volume) and into BARQUE_TASKS; files tasks write, to /data.

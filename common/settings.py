@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     log_file: Path | None = Field(None, description="Append log lines to this file instead of stderr")
 
     # What the tasks that ship may touch
-    data_root: Path = Field(Path("barque-data"), description="Folder no file task can leave")
+    data_root: Path = Field(Path("barque-data/files"), description="Folder no file task can leave")
     http_allow_private: bool = Field(False, description="Let HTTP tasks reach private and loopback addresses")
     http_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Largest body fetch_url keeps in memory")
     http_download_max_bytes: int = Field(8 * 1024**3, ge=1, description="Largest file download_file writes")

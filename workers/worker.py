@@ -43,8 +43,8 @@ from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
 from workers.engine import Engine, EngineOptions
 from workers.event_loop import ensure_event_loop
+from workers.resources import close_resources
 from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
-from workers.tasks.resources import close_resources
 
 if TYPE_CHECKING:
     from arq.typing import SecondsTimedelta, StartupShutdown, WorkerCoroutine

@@ -20,10 +20,10 @@ import pytest
 
 from common import Context
 from common.errors import ConfigurationError
-from workers.tasks import close_resources, compress_file, process_pool, run_in_process
+from workers.resources import PROCESSES, close_resources
+from workers.tasks import compress_file, process_pool, run_in_process
 from workers.tasks.data_root import PathRefused
 from workers.tasks.process_pool import ProcessLost
-from workers.tasks.resources import PROCESSES
 
 # The functions handed to processes are the standard library's: a process imports what it runs, and this
 # file is no module it could import.

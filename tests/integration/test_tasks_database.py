@@ -11,9 +11,9 @@ import pytest
 
 from common import Context
 from common.errors import ConfigurationError
-from workers.tasks import close_resources, database_engines, insert_rows, query_database
+from workers.resources import DATABASE, close_resources
+from workers.tasks import database_engines, insert_rows, query_database
 from workers.tasks.database_errors import DatabaseUnavailable, InvalidRows, StatementRefused, TooManyRows
-from workers.tasks.resources import DATABASE
 
 POSTGRES = os.environ.get("BARQUE_TEST_POSTGRES_URL", "")
 

@@ -10,7 +10,8 @@ import structlog.testing
 from aiohttp import web
 
 from common import Context, Retry
-from workers.tasks import close_resources, download_file, downloads, partial_file
+from workers.resources import close_resources
+from workers.tasks import download_file, downloads, partial_file
 from workers.tasks.data_root import PathRefused
 from workers.tasks.http_errors import (
     BodyTooLarge,

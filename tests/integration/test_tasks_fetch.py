@@ -16,7 +16,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from common import Context, Retry
-from workers.tasks import close_resources, fetch_url
+from workers.resources import HTTP, close_resources
+from workers.tasks import fetch_url
 from workers.tasks.address_guard import AddressGuard
 from workers.tasks.http_client import HttpClient
 from workers.tasks.http_errors import (
@@ -29,7 +30,6 @@ from workers.tasks.http_errors import (
     InvalidRequest,
     TooManyRedirects,
 )
-from workers.tasks.resources import HTTP
 
 
 @pytest.fixture

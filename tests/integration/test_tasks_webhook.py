@@ -12,7 +12,8 @@ from aiohttp import web
 
 from common import Context, Retry
 from common.errors import ConfigurationError
-from workers.tasks import close_resources, deliver_webhook
+from workers.resources import close_resources
+from workers.tasks import deliver_webhook
 from workers.tasks.http_errors import ForbiddenAddress, HttpStatusError, HttpUnavailable, InvalidRequest
 
 KEY = b"0123456789abcdef01234567"

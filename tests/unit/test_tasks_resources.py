@@ -6,8 +6,7 @@ import sys
 import structlog.testing
 
 from common.tasks import registered_tasks
-from workers.tasks import close_resources
-from workers.tasks.resources import DATABASE, HTTP, PROCESSES, shared
+from workers.resources import DATABASE, HTTP, PROCESSES, close_resources, shared
 
 
 class Opened:

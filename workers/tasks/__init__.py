@@ -9,12 +9,10 @@ from workers.tasks.compute import compress_file, run_in_process
 from workers.tasks.database import insert_rows, query_database
 from workers.tasks.files import append_file, checksum_file, list_files, read_file, write_file
 from workers.tasks.http import deliver_webhook, download_file, fetch_url
-from workers.tasks.resources import close_resources
 
 __all__ = [
     "append_file",
     "checksum_file",
-    "close_resources",
     "compress_file",
     "deliver_webhook",
     "download_file",

@@ -28,8 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from common.errors import ConfigurationError
 from common.settings import settings_for_process
+from workers.resources import DATABASE, shared
 from workers.tasks.database_errors import DatabaseError, DatabaseUnavailable, StatementRefused
-from workers.tasks.resources import DATABASE, shared
 
 __all__ = ["Engines", "engine_for", "errors_explained"]
 

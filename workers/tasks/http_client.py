@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from common.settings import settings_for_process
+from workers.resources import HTTP, shared
 from workers.tasks.address_guard import AddressGuard, refusal
 from workers.tasks.http_errors import (
     BodyTooLarge,
@@ -34,7 +35,6 @@ from workers.tasks.http_errors import (
     TooManyRedirects,
     masked,
 )
-from workers.tasks.resources import HTTP, shared
 
 __all__ = ["Answer", "HttpClient", "Request", "http_client"]
 

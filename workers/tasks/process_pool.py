@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from common import Context
 from common.errors import BarqueError, ConfigurationError
 from common.settings import settings_for_process
-from workers.tasks.resources import PROCESSES, shared
+from workers.resources import PROCESSES, shared
 
 __all__ = ["ProcessLost", "ProcessPool", "run_in_process"]
 
