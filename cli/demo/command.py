@@ -39,7 +39,9 @@ def demo(
     ] = Path("demo-output"),
     files: Annotated[
         int | None,
-        typer.Option("--files", metavar="N", min=1, help="How many library files to fetch.", show_default="all there are"),
+        typer.Option(
+            "--files", metavar="N", min=1, help="How many library files to fetch.", show_default="all there are"
+        ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Worker processes.")] = 2,
     concurrency: Annotated[
@@ -58,7 +60,9 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Decides which files fail, and how.")] = 1,
     corrupt: Annotated[
         int,
-        typer.Option("--corrupt", metavar="N", min=0, help="Serve so many files wrong, to see that the check finds them."),
+        typer.Option(
+            "--corrupt", metavar="N", min=0, help="Serve so many files wrong, to see that the check finds them."
+        ),
     ] = 0,
     server: Annotated[
         str | None,

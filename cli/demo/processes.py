@@ -15,7 +15,7 @@ import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from cli.demo.server import Answers
 from common.errors import BarqueError
 from common.settings import Settings
 
-__all__ = ["FileServer", "ProcessDied", "Workers", "environment"]
+__all__ = ["Child", "FileServer", "ProcessDied", "Workers", "environment"]
 
 _SECONDS_TO_STOP = 15.0
 
@@ -40,6 +40,13 @@ kill -KILL "$@" 2>/dev/null
 
 class ProcessDied(BarqueError):
     """A child process ended by itself; the message has the end of what it wrote."""
+
+
+class Child(Protocol):
+    """One child process, or several."""
+
+    def check(self) -> None:
+        """Raise ProcessDied if one is gone."""
 
 
 class FileServer:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +22,14 @@ from pydantic import SecretStr
 from cli.demo.attempts import Journal
 from cli.demo.faults import plan_server
 from cli.demo.items import Item, hash_files, library_files, library_folder, read_urls
-from cli.demo.processes import FileServer, ProcessDied, Workers
+from cli.demo.processes import Child, FileServer, ProcessDied, Workers
 from cli.demo.progress import Counts, View
 from cli.demo.report import Paths, Report, WorkerFigures, write_report
 from cli.demo.server import Answers
 from cli.demo.verify import read_rows, verify
 from cli.demo.work import Work, erase
 from common.embedded import EmbeddedServer
-from common.errors import ConfigurationError
+from common.errors import ConfigurationError, RedisUnavailable
 from common.jobs import new_job_id
 from common.redis.connection import describe
 from common.server_binary import find_server
@@ -99,29 +99,17 @@ class _Demo:
             settings, settings.queues[0], source.items, window=options.workers * options.concurrency * 3 // 2 + 1
         )
         if not options.embedded:
-            # Runs once the workers have ended, however they did.
-            self._stack.callback(lambda: asyncio.run(erase(settings, settings.queues[0], work.job_ids)))
+            self._stack.callback(self._clean_up, settings, work)  # runs once the workers have ended, however they did
         workers = self._stack.enter_context(Workers(options.workers, settings, folder=self._folder, logs=self._logs))
         journal = Journal(workers.logs)
-
-        def check() -> None:
-            workers.check()
-            if source.server is not None:
-                source.server.check()
-
-        def look(counts: Counts) -> None:
-            check()
-            journal.read()
-            counts.retries, counts.timeouts = journal.tally.retries, journal.tally.timeouts
-            counts.by_worker = journal.tally.by_worker
-
-        self._wait_until_ready(journal, check)
+        children: list[Child] = [workers, *([source.server] if source.server is not None else [])]
+        self._wait_until_ready(journal, children)
         view.start()
         try:
-            asyncio.run(work.run(look, view))
+            asyncio.run(work.run(_look(journal, children), view))
             exit_codes = workers.stop()
             answers = source.server.stop() if source.server is not None else None
-            journal.read()
+            _read(journal, work.counts)
             view.stop(work.counts)
         except KeyboardInterrupt:
             view.stop()
@@ -179,10 +167,18 @@ class _Demo:
             f"an embedded {binary.kind} {version} on port {server.port}",
         )
 
-    def _wait_until_ready(self, journal: Journal, check: Callable[[], None]) -> None:
+    def _clean_up(self, settings: Settings, work: Work) -> None:
+        queue = settings.queues[0]
+        try:
+            asyncio.run(erase(settings, queue, work.job_ids))
+        except RedisUnavailable as error:  # what came before is the news, and must not be hidden by this
+            self._view.say(f"Not cleaned up: the queue {queue} and its jobs may still be on the server. {error}")
+
+    def _wait_until_ready(self, journal: Journal, children: Sequence[Child]) -> None:
         deadline = time.monotonic() + _SECONDS_TO_START
         while len(journal.started) < self._options.workers:
-            check()
+            for child in children:
+                child.check()
             journal.read()
             if time.monotonic() > deadline:
                 raise ProcessDied(
@@ -227,6 +223,23 @@ class _Demo:
         )
         write_report(report)
         return report
+
+
+def _look(journal: Journal, children: Sequence[Child]) -> Callable[[Counts], None]:
+    """Return what brings counts up to date from the logs, and raises when a child process has died."""
+
+    def look(counts: Counts) -> None:
+        for child in children:
+            child.check()
+        _read(journal, counts)
+
+    return look
+
+
+def _read(journal: Journal, counts: Counts) -> None:
+    journal.read()
+    counts.retries, counts.timeouts = journal.tally.retries, journal.tally.timeouts
+    counts.by_worker = journal.tally.by_worker
 
 
 def run_demo(options: Options, given: Settings, view: View) -> Report:
