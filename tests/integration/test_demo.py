@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -89,11 +90,11 @@ async def run(tmp_path, *arguments, **environment):
 
 
 async def under_way(process):
-    """Wait until jobs have been done, and return the workers' output so far."""
+    """Wait until rows have been stored."""
     assert process.stderr is not None
     async with asyncio.timeout(60):
-        while b"  fetched " not in (line := await process.stderr.readline()):
-            assert line, "the demo ended before it had done anything"
+        while not re.search(rb", stored [1-9]", line := await process.stderr.readline()):
+            assert line, "the demo ended before it had stored anything"
 
 
 def is_running(pid):
@@ -138,11 +139,11 @@ async def test_every_file_arrives_through_500s_429s_and_stalls(tmp_path):
     fetches = next(figures for figures in report["tasks"] if figures["task"] == "fetch_checksum")
     assert report["ok"]
     assert (fetches["jobs"], fetches["failed"]) == (FILES, 0)
-    # At least: a machine under load may time out an answer that was not meant to.
+    # At least: a machine under load may time out an answer that was not meant to, a planned 429 among them.
     assert fetches["retries"] >= len(faults)
     assert fetches["timeouts"] >= faults.count(Fault.STALL) > 0
-    assert report["answers"]["errors"] >= faults.count(Fault.ERROR) > 0
-    assert report["answers"]["busy"] == faults.count(Fault.BUSY) > 0
+    assert report["answers"]["errors"] > 0
+    assert 0 < report["answers"]["busy"] <= faults.count(Fault.BUSY)
     assert report["unreadable_lines"] == 0
     assert sum(worker["jobs"] for worker in report["workers"]) == sum(figures["jobs"] for figures in report["tasks"])
 
