@@ -93,10 +93,10 @@ def configure_logs(settings: Settings, stream: BinaryIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # Not the default formatter of tracebacks: with rich installed it shows local variables, and so arguments.
+    text = structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)
     renderer: list[Processor] = (
-        [_as_text(structlog.dev.ConsoleRenderer(colors=terminal)), _to_bytes]
-        if console
-        else [structlog.processors.format_exc_info, _render_json]
+        [_as_text(text), _to_bytes] if console else [structlog.processors.format_exc_info, _render_json]
     )
     structlog.configure(
         processors=[*shared, *renderer],

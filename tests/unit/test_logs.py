@@ -249,3 +249,15 @@ def test_a_host_program_that_set_up_structlog_is_left_alone():
     configure_logs_of_host()
     structlog.get_logger().info("hello")
     assert [line["event"] for line in seen] == ["hello"]
+
+
+def test_a_traceback_on_the_console_shows_no_local_variables():
+    stream = configured(terminal=True, log_format="console")
+    secret = "sk-" + "123456"
+    try:
+        raise ValueError(len(secret))
+    except ValueError:
+        structlog.get_logger().exception("it failed")
+    text = stream.getvalue().decode()
+    assert "ValueError" in text
+    assert secret not in text
