@@ -34,6 +34,14 @@ def pytest_collection_modifyitems(items):
         if here in item.path.parents:
             # arq 0.28 closes its client by redis-py's old word.
             item.add_marker(pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning"))
+            parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            if item.path.stem == "test_mixed_fleet" or any(_names_arq(value) for value in parameters):
+                # arq's own worker leaves a pipeline open when it is cancelled while it claims.
+                item.add_marker(pytest.mark.filterwarnings("ignore:Unclosed client session:ResourceWarning"))
+
+
+def _names_arq(value):
+    return value == "arq" or (isinstance(value, tuple) and "arq" in value)
 
 
 @pytest.fixture(params=["arq", "barque"])
