@@ -125,7 +125,8 @@ class Job(Generic[R_co]):
 
         Returns:
             True when the job ended as cancelled; False when it ended in another way, was not there, or has not
-            ended yet (the request stands).
+            ended yet (the request stands). Where no result is kept, and the job ends before this can ask for it,
+            there is nothing left to tell how: False.
         """
         answer = await self._producer.store.abort(
             self.queue, self.job_id, result=await self._cancelled_result(), keep_ms=self._producer.keep_cancelled_ms

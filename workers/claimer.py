@@ -27,6 +27,9 @@ __all__ = ["Claimer"]
 
 log = structlog.get_logger("barque.claimer")
 
+_LAST_REPLY = 1.0
+"""Seconds to wait for the claim that is on its way when claiming stops."""
+
 
 class Claimer:
     """Claims jobs for one worker.
@@ -105,9 +108,22 @@ class Claimer:
 
     async def _claim(self, asked: int) -> Claim:
         self._claims += 1
-        claim = await self._store.claim(
-            self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+        claiming = asyncio.ensure_future(
+            self._store.claim(
+                self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+            )
         )
+        try:
+            return self._take(await asyncio.shield(claiming))
+        except asyncio.CancelledError:
+            # The server may have given jobs already. Left where they are they would wait out their lease, and the
+            # attempt would count; taken, they are run or released like any other.
+            await asyncio.wait({claiming}, timeout=_LAST_REPLY)
+            if not claiming.cancel() and not claiming.cancelled() and claiming.exception() is None:
+                self._take(claiming.result())
+            raise
+
+    def _take(self, claim: Claim) -> Claim:
         self._clock.set(claim.now_ms)
         if claim.jobs:
             self._started += len(claim.jobs)

@@ -136,6 +136,7 @@ class Engine:
             changed=self._leases_changed,
         )
         self._claiming: asyncio.Task[None] | None = None
+        self._releasing = False
 
     async def run(self) -> None:
         """Run jobs until a burst is done or `stop_claiming` was called and all running jobs have ended.
@@ -156,13 +157,14 @@ class Engine:
 
     def stop_claiming(self) -> None:
         """Claim no more; `run` returns when the jobs that run now have ended."""
+        if self._claiming is not None and self._claimer.accepting:
+            self._claiming.cancel()  # once: it then waits for the claim that is on its way
         self._claimer.accepting = False
-        if self._claiming is not None:
-            self._claiming.cancel()
 
     def release(self) -> None:
         """Claim no more and give back what runs; `run` returns when that is recorded."""
         self.stop_claiming()
+        self._releasing = True
         for attempt in list(self.held.values()):
             self.executor.stop(attempt, StopReason.RELEASED)
 
@@ -224,6 +226,8 @@ class Engine:
                 self.executor.stop(earlier, StopReason.LOST)
             self.held[attempt.job_id] = attempt
             self.executor.start(attempt)
+            if self._releasing:
+                self.executor.stop(attempt, StopReason.RELEASED)
 
     def _ended(self, outcome: Outcome) -> None:
         self._completer.add(outcome)

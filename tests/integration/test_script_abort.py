@@ -18,6 +18,9 @@ CASES = {
     "due later": (
         {"q": {"a": "now+60s"}, "arq:job:a": b"A"}, 0, "cancelled", {},
     ),
+    "the last one of its queue takes the marker along": (
+        {"q": {"a": 5}, "arq:job:a": b"A", "barque:wake:q": {"due": 0}}, 0, "cancelled", {},
+    ),
     "waiting though its payload expired": ({"q": {"a": 5}}, 60_000, "cancelled", {"arq:result:a": (b"R", "60s")}),
     "an earlier wish is settled": (
         {**WAITING, "arq:abort": {"a": 1, "c": 2}}, 0, "cancelled", {**LEFT, "arq:abort": {"c": 2}},

@@ -18,5 +18,6 @@ redis.call('ZREM', queue, id)
 redis.call('DEL', JOB .. id, RETRY .. id)
 redis.call('ZREM', ABORT, id)
 if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
+if redis.call('EXISTS', queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
 push_results({ id }, { result }, { keep ~= '0' })
 return 'cancelled'
