@@ -1,0 +1,13 @@
+"""A producer and workers for the pages of this folder; results stay, as they would in production."""
+
+import pytest
+
+from tests.support.running import producer, run_worker
+
+__all__ = ["producer", "run_worker"]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "tests/fundamentals" in item.path.as_posix():
+            item.add_marker(pytest.mark.leaves_keys("arq:result:*"))
