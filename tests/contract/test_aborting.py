@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from arq import func
 from arq.constants import abort_jobs_ss
-from arq.jobs import Job, JobStatus
+from arq.jobs import Job, JobStatus, SerializationError
 
 pytestmark = pytest.mark.leaves_keys("arq:result:*")
 
@@ -96,3 +96,15 @@ async def test_a_job_that_ends_well_in_spite_of_the_abort_succeeded(make_worker,
         assert await job.abort(timeout=10, poll_delay=0.01) is False
     assert await job.result() == "finished anyway"
     assert worker.jobs_complete == 1
+
+
+async def test_in_msgpack_an_abort_is_told_in_words(make_worker, msgpack_redis):
+    """A CancelledError has no form there, so arq's client raises its SerializationError instead."""
+    job = await msgpack_redis.enqueue_job("greet")
+    with pytest.raises(asyncio.TimeoutError):
+        await job.abort(timeout=0, poll_delay=0.01)
+    pair = {"job_serializer": msgpack_redis.job_serializer, "job_deserializer": msgpack_redis.job_deserializer}
+    await make_worker([greet], allow_abort_jobs=True, **pair).async_run()
+    with pytest.raises(SerializationError):
+        await job.result()
+    assert (await job.info()).success is False

@@ -154,3 +154,35 @@ async def test_closing_a_worker_that_handles_signals_lets_its_jobs_end(make_work
     await asyncio.wait_for(closing, 10)
     await task
     assert await job.result() == "done"
+
+
+async def test_an_error_in_a_hook_before_the_job_fails_that_job_alone(make_worker_of, arq_redis):
+    """arq's own worker ends on it, and leaves the job marked as running."""
+
+    async def refuse(ctx):
+        if ctx["job_id"] == "bad":
+            raise RuntimeError("not this one")
+
+    bad = await arq_redis.enqueue_job("greet", _job_id="bad")
+    good = await arq_redis.enqueue_job("greet")
+    worker = make_worker_of("barque", [greet], on_job_start=refuse)
+    await worker.async_run()
+    assert (worker.jobs_complete, worker.jobs_failed) == (1, 1)
+    assert await good.result() == "hello"
+    with pytest.raises(RuntimeError, match="not this one"):
+        await bad.result()
+
+
+@pytest.mark.parametrize("name", ["on_job_end", "after_job_end"])
+async def test_an_error_in_a_hook_after_the_job_goes_to_the_event_loop(make_worker_of, arq_redis, name):
+    """arq's own worker ends on it."""
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    async def stumble(ctx):
+        raise RuntimeError("in the hook")
+
+    jobs = [await arq_redis.enqueue_job("greet") for _ in range(2)]
+    assert await make_worker_of("barque", [greet], **{name: stumble}).run_check() == 2
+    assert [await job.result() for job in jobs] == ["hello", "hello"]
+    assert [str(error) for error in told] == ["in the hook", "in the hook"]
