@@ -156,6 +156,7 @@ class Worker(arq.worker.Worker):
         self._tasks = tasks
         self._engine: Engine | None = None
         self._drain: asyncio.Task[None] | None = None
+        self._stopping = False
         self._ended = asyncio.Event()
         self._ended.set()
         self._started_ms = 0
@@ -211,7 +212,7 @@ class Worker(arq.worker.Worker):
 
     async def main(self) -> None:
         """Connect, start up, run jobs; what `run` and `async_run` await."""
-        self._ended = asyncio.Event()
+        self._stopping, self._ended = False, asyncio.Event()
         try:
             await self._main()
         finally:
@@ -238,7 +239,7 @@ class Worker(arq.worker.Worker):
             await self.on_startup(self.ctx)
         store = Store(self.pool)
         self._engine = self._make_engine(store)
-        if self._drain is not None and not self._drain.done():  # the signal came during the start
+        if self._stopping:  # a signal, or `close`, came during the start
             self._engine.stop_claiming()
         try:
             await self._engine.run()
@@ -378,8 +379,7 @@ class Worker(arq.worker.Worker):
         seconds = self._job_completion_wait
         log.info("worker_stopping", signal=name, running=len(self.tasks), how=f"within {seconds:g} s")
         self.allow_pick_jobs = False
-        if self._engine is not None:
-            self._engine.stop_claiming()
+        self._claim_no_more()
         self._drain = self.loop.create_task(self._release_after(seconds, signum))
 
     async def _release_after(self, seconds: float, signum: signal.Signals) -> None:
@@ -387,7 +387,13 @@ class Worker(arq.worker.Worker):
             await asyncio.wait_for(self._ended.wait(), timeout=seconds)
         self._cancel_main(signum)
 
+    def _claim_no_more(self) -> None:
+        self._stopping = True
+        if self._engine is not None:
+            self._engine.stop_claiming()
+
     def _cancel_main(self, signum: signal.Signals) -> None:
+        self._stopping = True
         if self.main_task is not None:
             self.main_task.cancel()
         elif self._engine is not None:  # `main` was awaited directly, in a task that is not ours to cancel
@@ -404,7 +410,7 @@ class Worker(arq.worker.Worker):
             if not self._handle_signals or self._engine is None:
                 self.handle_sig(signal.SIGUSR1)
             else:
-                self._engine.stop_claiming()
+                self._claim_no_more()
             await self._ended.wait()
         if self._drain is not None:
             self._drain.cancel()

@@ -136,6 +136,25 @@ async def test_closing_a_worker_that_never_ran_does_nothing(make_worker, hooks, 
     assert told == []
 
 
+@pytest.mark.parametrize("method", ["main", "async_run"])
+async def test_closing_a_worker_that_is_still_starting_stops_it(make_worker_of, method):
+    starting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def start(ctx):
+        starting.set()
+        await go_on.wait()
+
+    worker = make_worker_of("barque", [greet], on_startup=start, burst=False)
+    task = asyncio.create_task(getattr(worker, method)())
+    await starting.wait()
+    closing = asyncio.create_task(worker.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait_for(closing, 10)
+    await asyncio.wait({task}, timeout=10)
+    assert task.done()
+
+
 async def test_closing_a_worker_that_handles_signals_lets_its_jobs_end(make_worker_of, arq_redis):
     started, finish = asyncio.Event(), asyncio.Event()
 
