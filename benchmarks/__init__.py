@@ -1,0 +1,1 @@
+"""Barque measured against what a user would pick instead: see docs/benchmarks.md."""

@@ -1,0 +1,169 @@
+"""One run of the benchmark: measures times subjects times repetitions, in turn.
+
+Owns the order (round robin: one repetition of a measure goes through all its subjects before the next begins, so
+that a machine that slows down slows all), the scale of a run and what becomes of a failure. What is measured is in
+measures/, where it runs in processes.py and server.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.adapters import Adapter
+from benchmarks.environments import Missing
+from benchmarks.processes import Client, Failed, Worker
+from benchmarks.results import Results
+from benchmarks.server import Server
+
+__all__ = ["Bench", "Measure", "Scale", "install", "measure_all"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is run.
+
+    Attributes:
+        repeat: repetitions of each measure.
+        seconds: a drain, or a batch of enqueues, is sized to take about so long.
+        most_jobs: and has so many jobs at most.
+        paced_seconds: how long jobs come in at 50/s.
+        round_trips: jobs whose result is waited for.
+        backlog: jobs of the long backlog.
+        idle_seconds: how long idle workers are watched.
+    """
+
+    repeat: int = 5
+    seconds: float = 3.0
+    most_jobs: int = 200_000
+    paced_seconds: float = 10.0
+    round_trips: int = 300
+    backlog: int = 1_000_000
+    idle_seconds: float = 20.0
+
+    @classmethod
+    def short(cls) -> Scale:
+        """Return the scale of `make bench`: under ten minutes on two cores."""
+        return cls(repeat=2, seconds=1.0, paced_seconds=3.0, round_trips=100, idle_seconds=8.0)
+
+    def jobs(self, rate: float, least: int = 200) -> int:
+        """Return how many jobs take about `seconds` at this rate (jobs/s)."""
+        return min(self.most_jobs, max(least, round(rate * self.seconds)))
+
+
+class Measure(Protocol):
+    """One thing to measure.
+
+    Attributes:
+        name: on the command line and in the results.
+        title: in tables.
+        once: it is the same each time, or too long to repeat: one repetition serves.
+    """
+
+    name: str
+    title: str
+    once: bool
+
+    def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
+        """Return what is measured: names of adapters, or variants of one."""
+        ...
+
+    def run(self, bench: Bench, subject: str) -> dict[str, float]:
+        """Measure one subject once; return metric -> value."""
+        ...
+
+
+class Bench:
+    """What a measure works with: the server, the peers and a folder for this run."""
+
+    def __init__(self, server: Server, adapters: Mapping[str, Adapter], folder: Path, scale: Scale) -> None:
+        self.server = server
+        self.adapters = adapters
+        self.folder = folder
+        self.scale = scale
+        self._numbers = itertools.count()
+
+    def worker(self, adapter: Adapter, *, wanted: int, expect: int) -> Worker:
+        """Return a worker process of a peer, to be entered.
+
+        Args:
+            wanted: jobs at once; the peer is set to the nearest it has.
+            expect: jobs after which its marks are written.
+        """
+        at_once = adapter.at_once(wanted)
+        env = self.env() | {"BENCH_CONCURRENCY": str(at_once)}
+        name, folder = self.place(f"{adapter.name}-worker")
+        return Worker(adapter.worker(at_once), folder, name, env=env, expect=expect)
+
+    @contextlib.contextmanager
+    def client(self, adapter: Adapter, *, clear: bool = True) -> Iterator[Client]:
+        """Run a peer's enqueuing side, on an empty server unless told otherwise."""
+        if clear:
+            self.server.clear()
+        name, folder = self.place(f"{adapter.name}-client")
+        with Client(adapter.client(), folder, name, env=self.env()) as client:
+            yield client
+
+    def env(self) -> dict[str, str]:
+        """Return where the server is, for every process."""
+        return {"BENCH_REDIS_URL": self.server.url, "BARQUE_REDIS_URL": self.server.url}
+
+    def place(self, name: str) -> tuple[str, Path]:
+        """Return a name that was not used before, and its folder."""
+        folder = self.folder / f"{next(self._numbers):04}-{name}"
+        folder.mkdir(parents=True)
+        return name, folder
+
+
+def install(adapters: Mapping[str, Adapter], say: Callable[[str], None]) -> tuple[dict[str, Adapter], dict[str, str]]:
+    """Install the peers; return those that are there, and why the others are not, by name."""
+    there: dict[str, Adapter] = {}
+    missing: dict[str, str] = {}
+    for name, adapter in adapters.items():
+        try:
+            adapter.environment.make()
+            adapter.environment.versions(adapter.versions_of)  # what cannot be imported is missing too
+        except Missing as error:
+            missing[name] = str(error)
+            say(f"  {adapter.title}: missing: {error}")
+        else:
+            there[name] = adapter
+    return there, missing
+
+
+def measure_all(bench: Bench, measures: Sequence[Measure], results: Results, say: Callable[[str], None]) -> None:
+    """Run the measures and add what they give to the results.
+
+    A subject that fails is left out of the measure's further repetitions, and what it said is kept.
+    """
+    for measure in measures:
+        say(measure.title)
+        failures: dict[str, str] = {}
+        for repetition in range(1 if measure.once else bench.scale.repeat):
+            for subject in measure.subjects(bench.adapters):
+                if subject in failures:
+                    continue
+                began = time.monotonic()
+                try:
+                    values = measure.run(bench, subject)
+                except Failed as error:
+                    failures[subject] = str(error)
+                    results.failures.setdefault(measure.name, {})[subject] = str(error)
+                    say(f"  {subject}: FAILED: {_first_line(error)}")
+                    continue
+                results.add(measure.name, subject, values)
+                say(f"  {repetition + 1}. {subject:<12} {_brief(values)}  ({time.monotonic() - began:.1f} s)")
+
+
+def _brief(values: Mapping[str, float]) -> str:
+    forms = {metric: "{:,.4g}" if value < 1000 else "{:,.0f}" for metric, value in values.items()}
+    return "  ".join(f"{metric} {forms[metric].format(value)}" for metric, value in values.items())
+
+
+def _first_line(error: Failed) -> str:
+    return str(error).partition("\n")[0]
