@@ -18,12 +18,14 @@ import fnmatch
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis as redis_py
 import redis.asyncio as redis_asyncio
 
+from common import tasks
 from common.embedded import EmbeddedServer
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
@@ -43,6 +45,18 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call":
         item.stash[_FAILED] = report.failed
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Take the tasks a test module defines out of the registry again: two modules may well use one name."""
+    report = yield
+    if isinstance(collector, pytest.Module):
+        here = str(Path(__file__).parent)
+        for name, made in tasks.registered_tasks().items():
+            if made.place.startswith(here):
+                del tasks._registry[name]
     return report
 
 

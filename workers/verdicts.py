@@ -11,7 +11,7 @@ import time
 import traceback
 from typing import Any
 
-from common.codec import Form, Reading, Result, encode_result, is_pickle
+from common.codec import Form, Reading, Result, encode_result, encode_success, is_pickle
 from common.errors import NotSerializable, Retry
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Finish, PutBack
@@ -58,14 +58,36 @@ class Verdicts:
         """Judge a return."""
         if attempt.stop is StopReason.LOST:
             return self._lost(attempt)
-        result = self._result(attempt, success=True, value=value, outcome=OutcomeKind.SUCCEEDED)
+        ended = time.perf_counter()
         try:
-            stored = encode_result(result, self._reading)
+            stored = self._encoded(attempt, value, self._clock.at(ended))
         except NotSerializable as error:
             return self._unserializable(attempt, error)
-        assert attempt.runnable is not None
-        record = Finish(attempt.lease, stored, attempt.runnable.keep_ms, attempt.runnable.done_ms)
-        return Outcome(attempt, OutcomeKind.SUCCEEDED, record, run_seconds=self._run_seconds(attempt))
+        runnable = attempt.runnable
+        assert runnable is not None
+        record = Finish(attempt.lease, stored, runnable.keep_ms, runnable.done_ms)
+        return Outcome(attempt, OutcomeKind.SUCCEEDED, record, run_seconds=ended - attempt.started)
+
+    def _encoded(self, attempt: Attempt, value: Any, finished_ms: int) -> bytes:
+        payload = attempt.payload
+        assert payload is not None
+        if payload.form == "msgpack":
+            try:
+                return encode_success(
+                    payload,
+                    value,
+                    job_id=attempt.job_id,
+                    queue=attempt.queue,
+                    attempt=attempt.number,
+                    started_ms=attempt.started_ms,
+                    finished_ms=finished_ms,
+                    worker=self._worker,
+                )
+            except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
+                pass
+        return encode_result(
+            self._result(attempt, success=True, value=value, outcome=OutcomeKind.SUCCEEDED), self._reading
+        )
 
     def _unserializable(self, attempt: Attempt, error: NotSerializable) -> Outcome:
         """Fail in words alone: with those, arq's client raises its SerializationError."""
@@ -99,7 +121,10 @@ class Verdicts:
         asked = self._as_retry(error)
         delay = None
         if self._ways.retry_jobs:
-            delay = attempt.runnable.policy.decide(asked or error, attempt.number, attempt.max_attempts)
+            try:
+                delay = attempt.runnable.policy.decide(asked or error, attempt.number, attempt.max_attempts)
+            except Exception as broken:  # a backoff of the user's own; its traceback shows the task's error as well
+                return self._failed(attempt, broken)
         if delay is None:
             cause = error.__cause__ if asked is not None and error.__cause__ is not None else error
             return self._failed(attempt, cause, failure)

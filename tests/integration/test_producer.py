@@ -1,0 +1,197 @@
+"""producer/client.py and job.py against a real server: what is added, what is refused, what breaks."""
+
+import asyncio
+import socket
+
+import pytest
+
+from common.codec import decode_job
+from common.errors import JobNotFound, NotSerializable, PayloadTooLarge, RedisUnavailable, ResultTimeout
+from common.jobs import JobState
+from common.settings import load_settings
+from common.tasks import Call
+from producer import Producer
+from tests.support.running import producer
+
+__all__ = ["producer"]
+
+
+async def test_every_option_reaches_the_server(producer, keyspace):
+    job = await producer.enqueue(
+        Call("t", 1, b=2), delay=60, expires=3600, job_id="mine", queue="mail", timeout=5, metadata={"trace": "x"}
+    )
+    assert (job.job_id, job.queue, job.is_new) == ("mine", "mail", True)
+    left = await keyspace.dump()
+    raw, ttl = left.pop("arq:job:mine")
+    assert left == {"mail": {"mine": "now+60s"}, "barque:wake:mail": {"due": 0}}
+    assert ttl == "3600s"
+    payload = decode_job(raw)
+    assert (payload.task, payload.as_objects()) == ("t", ((1,), {"b": 2}))
+    assert (payload.extras.timeout, payload.extras.meta) == (5, {"trace": "x"})
+
+
+async def test_enqueues_from_many_coroutines_share_round_trips(producer, keyspace, redis):
+    await redis.config_resetstat()
+    jobs = await asyncio.gather(*(producer.enqueue(Call("t", n)) for n in range(500)))
+    calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert calls <= 3
+    assert await redis.zcard("arq:queue") == 500
+    assert len({job.job_id for job in jobs}) == 500
+
+
+async def test_enqueue_many_keeps_the_order_and_takes_each_tasks_options(producer, keyspace):
+    jobs = await producer.enqueue_many((Call("t", n) for n in range(3)), delay=60, queue="q", metadata={"m": 1})
+    left = await keyspace.dump()
+    assert list(left["q"]) == [job.job_id for job in jobs]
+    assert set(left["q"].values()) == {"now+60s"}
+
+
+async def test_enqueue_many_of_none(producer, keyspace):
+    assert await producer.enqueue_many([]) == []
+    assert await keyspace.dump() == {}
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [(Call("t", object()), NotSerializable), (Call("t", "x" * 2_000_000), PayloadTooLarge)]
+)
+async def test_one_call_that_cannot_travel_stops_them_all_before_anything_is_sent(bad, error, producer, keyspace):
+    with pytest.raises(error):
+        await producer.enqueue_many([Call("t"), bad, Call("t")])
+    with pytest.raises(error):
+        await producer.gather(Call("t"), bad)
+    assert await keyspace.dump() == {}
+
+
+async def test_one_callers_mistake_does_not_reach_the_others_of_its_batch(producer, keyspace, redis):
+    results = await asyncio.gather(
+        producer.enqueue(Call("t")),
+        producer.enqueue(Call("t", object())),
+        producer.enqueue(Call("t")),
+        return_exceptions=True,
+    )
+    assert [type(result).__name__ for result in results] == ["Job", "NotSerializable", "Job"]
+    assert await redis.zcard("arq:queue") == 2
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda p: p.enqueue(Call("t")),
+        lambda p: p.enqueue_many([Call("t")]),
+        lambda p: p.job("a").result(timeout=5),
+        lambda p: p.job("a").status(),
+        lambda p: p.job("a").info(),
+        lambda p: p.job("a").abort(),
+        lambda p: p.gather(Call("t")),
+    ],
+    ids=["enqueue", "enqueue_many", "result", "status", "info", "abort", "gather"],
+)
+@pytest.mark.parametrize("when", ["never opened", "closed"])
+async def test_a_producer_that_is_not_open_says_so(use, when, redis_url):
+    producer = Producer(redis_url)
+    if when == "closed":
+        await producer.connect()
+        await producer.aclose()
+    with pytest.raises(RedisUnavailable, match="not open: use `async with Producer"):
+        await use(producer)
+
+
+async def test_opening_and_closing_twice_is_fine_and_it_can_be_opened_again(redis_url, keyspace, redis):
+    producer = Producer(redis_url)
+    await producer.connect()
+    await producer.connect()
+    await producer.aclose()
+    await producer.aclose()
+    async with producer:
+        await producer.enqueue(Call("t"))
+    assert await redis.zcard("arq:queue") == 1
+
+
+async def test_closing_leaves_no_connection_behind(redis_url, redis):
+    async with Producer(redis_url) as producer:
+        with pytest.raises(JobNotFound):
+            await producer.job("none").result(timeout=5)
+        names = {client["name"] for client in await redis.client_list()}
+        assert any(name.startswith("barque-producer-") for name in names)
+    async with asyncio.timeout(10):
+        while any(client["name"].startswith("barque-producer-") for client in await redis.client_list()):
+            await asyncio.sleep(0)
+
+
+async def test_a_refused_connection_is_one_readable_error_and_keeps_the_password_to_itself():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(RedisUnavailable) as raised:
+        async with Producer(f"redis://:hunter2@127.0.0.1:{port}"):
+            pass
+    message = str(raised.value)
+    assert f"127.0.0.1:{port}" in message
+    assert "\n" not in message
+    assert "hunter2" not in message
+
+
+async def test_a_server_that_hangs_is_an_error_in_time_and_the_producer_is_of_use_afterwards(
+    redis_url, keyspace, redis
+):
+    async with Producer(redis_url, answer_within=0.1) as producer:
+        await producer.enqueue(Call("t"))
+        await redis.execute_command("CLIENT", "PAUSE", 1000, "ALL")
+        with pytest.raises(RedisUnavailable, match=r"gave no answer within 0\.1 s; 1 job\(s\) may be there or not"):
+            await producer.enqueue(Call("t"), job_id="mine")
+        await redis.ping()  # answered when the pause is over
+        again = await producer.enqueue(Call("t"), job_id="mine")
+        assert await again.status() is JobState.QUEUED
+        assert await redis.zcard("arq:queue") == 2
+
+
+async def test_a_connection_that_breaks_is_an_error_and_the_next_enqueue_has_a_new_one(producer, keyspace, redis):
+    await producer.enqueue(Call("t"))
+    for client in await redis.client_list():
+        if client["name"].startswith("barque-producer-"):
+            await redis.client_kill_filter(_id=client["id"])
+    outcomes = []
+    async with asyncio.timeout(10):
+        while "Job" not in outcomes:
+            outcomes += [
+                type(x).__name__ for x in await asyncio.gather(producer.enqueue(Call("t")), return_exceptions=True)
+            ]
+    assert set(outcomes) <= {"Job", "RedisUnavailable"}
+
+
+async def test_a_queue_that_is_no_queue_is_an_error_that_says_so(producer, keyspace, redis):
+    await keyspace.seed({"q": b"a string"})
+    with pytest.raises(RedisUnavailable, match=r"did not take 1 job.*WRONGTYPE"):
+        await producer.enqueue(Call("t"), queue="q", job_id="a")
+
+
+async def test_settings_and_a_url_together(redis_url):
+    settings = load_settings(redis_url="redis://elsewhere", queues="a,b")
+    producer = Producer(redis_url, settings=settings)
+    assert producer.settings.redis_url == redis_url
+    assert producer.settings.queues == ("a", "b")
+    assert producer.job("x").queue == "a"
+
+
+async def test_a_handle_shows_its_id_and_queue_and_no_arguments(producer, keyspace):
+    job = await producer.enqueue(Call("t", "secret"), job_id="mine")
+    again = await producer.enqueue(Call("t", "secret"), job_id="mine")
+    assert repr(job) == "<Job mine in arq:queue>"
+    assert repr(again) == "<Job mine in arq:queue, was there already>"
+
+
+async def test_gather_and_as_completed_have_one_limit_for_all(producer, keyspace):
+    with pytest.raises(ResultTimeout, match=r"2 jobs were not all done after 0\.05 s"):
+        await producer.gather(Call("t"), Call("t"), timeout=0.05)
+    with pytest.raises(ResultTimeout, match=r"2 of 2 jobs have no result after 0\.05 s"):
+        await anext(producer.as_completed([Call("t"), Call("t")], timeout=0.05))
+
+
+async def test_who_gives_up_waiting_leaves_no_task_behind(producer, keyspace):
+    async def give_up() -> int:
+        with pytest.raises(ResultTimeout):
+            await producer.gather(*(Call("t", n) for n in range(20)), timeout=0.05)
+        return len(asyncio.all_tasks())
+
+    # The first wait starts what listens for the producer; from then on nothing is added.
+    assert await give_up() == await give_up() == await give_up()

@@ -1,0 +1,202 @@
+"""producer/results.py: results pushed to who waits, whatever happens to the connection."""
+
+import asyncio
+
+import pytest
+
+from common.codec import Result, encode_result
+from common.errors import JobNotFound
+from common.redis.store import Finish, HeldLease, Store
+from producer import results as results_module
+from producer.results import ResultListener
+
+LEASE = "w:1:1"
+
+
+@pytest.fixture
+async def listener(store):
+    listening = ResultListener(store, "test")
+    yield listening
+    await listening.aclose()
+
+
+@pytest.fixture
+def no_slow_look(monkeypatch):
+    """Nothing but a push may bring a result."""
+    monkeypatch.setattr(results_module, "_LOOK_EVERY", 3600.0)
+
+
+async def running(redis, *job_ids: str) -> None:
+    for job_id in job_ids:
+        await redis.set(f"arq:in-progress:{job_id}", LEASE)
+        await redis.set(f"arq:job:{job_id}", b"J")
+
+
+async def finish(store: Store, *job_ids: str, result: bytes = b"R", keep_ms: int = 0) -> None:
+    await store.complete(("q",), [Finish(HeldLease(0, job_id, LEASE, 1), result, keep_ms) for job_id in job_ids])
+
+
+async def registered(redis, *job_ids: str) -> None:
+    """Wait until the server knows who waits."""
+    async with asyncio.timeout(10):
+        while not all(await redis.hmget("barque:waiters", *job_ids)):
+            await asyncio.sleep(0)
+
+
+def waiting(listener, *job_ids: str) -> list[asyncio.Task[bytes]]:
+    return [asyncio.create_task(listener.wait(job_id)) for job_id in job_ids]
+
+
+async def all_of(tasks):
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*tasks)
+
+
+async def test_a_result_that_is_there_already_is_given_at_once(listener, keyspace, no_slow_look):
+    await keyspace.seed({"arq:result:a": b"R"})
+    assert await all_of(waiting(listener, "a")) == [b"R"]
+
+
+async def test_a_result_is_pushed_when_the_job_ends(listener, store, redis, keyspace, no_slow_look):
+    await running(redis, "a")
+    tasks = waiting(listener, "a")
+    await registered(redis, "a")
+    await finish(store, "a")
+    assert await all_of(tasks) == [b"R"]
+    assert await keyspace.dump() == {}, "a result that is not kept is pushed all the same, and nothing stays"
+
+
+async def test_a_job_that_ends_between_asking_and_registering_is_not_missed(
+    listener, store, redis, keyspace, no_slow_look
+):
+    # Ends race with registrations in every order; whatever the order, each waiter has its result.
+    names = [f"j{n}" for n in range(300)]
+    await running(redis, *names)
+    tasks = []
+    for start in range(0, 300, 10):
+        part = names[start : start + 10]
+        tasks += waiting(listener, *part)
+        await asyncio.gather(
+            finish(store, *part[:5], keep_ms=60_000), asyncio.sleep(0), finish(store, *part[5:], keep_ms=60_000)
+        )
+    assert await all_of(tasks) == [b"R"] * 300
+
+
+async def test_many_wait_for_one_job(listener, store, redis, keyspace, no_slow_look):
+    await running(redis, "a")
+    tasks = waiting(listener, *["a"] * 50)
+    await registered(redis, "a")
+    tasks += waiting(listener, *["a"] * 50)
+    await asyncio.sleep(0)
+    await finish(store, "a", keep_ms=60_000)
+    assert await all_of(tasks) == [b"R"] * 100
+
+
+async def test_two_producers_wait_for_one_job(listener, store, redis, keyspace, no_slow_look):
+    other = ResultListener(store, "other")
+    await running(redis, "a")
+    tasks = waiting(listener, "a") + waiting(other, "a")
+    async with asyncio.timeout(10):
+        while len((await redis.hget("barque:waiters", "a") or b"").split()) < 2:
+            await asyncio.sleep(0)
+    await finish(store, "a")
+    assert await all_of(tasks) == [b"R", b"R"]
+    await other.aclose()
+
+
+@pytest.mark.parametrize("keep_ms", [0, 60_000])
+async def test_a_large_result_is_fetched_where_it_is_kept_and_pushed_where_not(
+    keep_ms, listener, store, redis, keyspace, no_slow_look
+):
+    await running(redis, "a", "b")
+    large = bytes(range(256)) * 1024
+    tasks = waiting(listener, "a", "b")
+    await registered(redis, "a", "b")
+    await finish(store, "a", result=large, keep_ms=keep_ms)
+    await finish(store, "b")
+    assert await all_of(tasks) == [large, b"R"]
+
+
+async def test_after_a_lost_subscription_all_waits_are_registered_anew(listener, store, redis, keyspace, no_slow_look):
+    await running(redis, "before", "meanwhile", "after")
+    tasks = waiting(listener, "before", "meanwhile", "after")
+    await registered(redis, "before", "meanwhile", "after")
+    await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    # Ended while nobody listened: pushed to nobody, found when the subscription is back.
+    await finish(store, "meanwhile", keep_ms=60_000)
+    async with asyncio.timeout(20):
+        await asyncio.wait({tasks[1]})
+    await finish(store, "before", "after")
+    assert await all_of(tasks) == [b"R"] * 3
+
+
+async def test_a_wait_begun_while_the_subscription_is_lost_is_served_too(
+    listener, store, redis, keyspace, no_slow_look
+):
+    await running(redis, "a", "b")
+    tasks = waiting(listener, "a")
+    await registered(redis, "a")
+    for _ in range(3):
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    tasks += waiting(listener, "b")
+    await registered(redis, "b")
+    await finish(store, "a", "b", keep_ms=60_000)
+    assert await all_of(tasks) == [b"R", b"R"]
+
+
+async def test_what_a_stock_arq_worker_ends_without_a_word_is_found_by_the_slow_look(
+    listener, redis, keyspace, monkeypatch
+):
+    monkeypatch.setattr(results_module, "_LOOK_EVERY", 0.01)
+    await running(redis, "a")
+    tasks = waiting(listener, "a")
+    await registered(redis, "a")
+    await redis.set("arq:result:a", b"R")
+    await redis.delete("arq:job:a", "arq:in-progress:a")
+    assert await all_of(tasks) == [b"R"]
+    assert await redis.exists("barque:waiters") == 0, "nobody is left on the list"
+
+
+async def test_a_job_that_vanishes_is_not_waited_for_without_end(listener, redis, keyspace, monkeypatch):
+    monkeypatch.setattr(results_module, "_LOOK_EVERY", 0.01)
+    await running(redis, "a")
+    tasks = waiting(listener, "a")
+    await registered(redis, "a")
+    await redis.delete("arq:job:a", "arq:in-progress:a")
+    with pytest.raises(JobNotFound, match="job a is not there") as raised:
+        await all_of(tasks)
+    assert raised.value.job_id == "a"
+
+
+async def test_a_waiter_that_gives_up_does_not_disturb_another(listener, store, redis, keyspace, no_slow_look):
+    await running(redis, "a")
+    quitter, stayer = waiting(listener, "a", "a")
+    await registered(redis, "a")
+    quitter.cancel()
+    await asyncio.wait({quitter})
+    await finish(store, "a")
+    assert await all_of([stayer]) == [b"R"]
+
+
+async def test_closing_ends_every_wait_and_every_task(listener, redis, keyspace):
+    await running(redis, "a")
+    before = asyncio.all_tasks()
+    tasks = waiting(listener, "a")
+    await registered(redis, "a")
+    await listener.aclose()
+    assert isinstance((await asyncio.gather(*tasks, return_exceptions=True))[0], asyncio.CancelledError)
+    assert asyncio.all_tasks() == before
+
+
+async def test_ten_thousand_waits(listener, store, redis, keyspace, no_slow_look):
+    names = [f"j{n}" for n in range(10_000)]
+    await redis.mset({f"arq:in-progress:{name}": LEASE for name in names})
+    tasks = waiting(listener, *names)
+    async with asyncio.timeout(30):
+        while await redis.hlen("barque:waiters") < len(names):
+            await asyncio.sleep(0.01)
+    raw = encode_result(
+        Result("j", "t", "q", success=True, value=1, attempt=1, enqueued_ms=1, started_ms=1, finished_ms=1)
+    )
+    await finish(store, *names, result=raw)
+    assert await all_of(tasks) == [raw] * 10_000
