@@ -39,6 +39,7 @@ __all__ = [
     "decode_result",
     "encode_job",
     "encode_result",
+    "encode_success",
     "is_pickle",
 ]
 
@@ -333,6 +334,43 @@ def encode_result(result: Result, reading: Reading = MSGPACK_ONLY) -> bytes:
                 return encoder.encode(_result_map(result, _utf8))
         part = unserializable_part(result.value, "the result") or f"the result: {failure}"
         raise NotSerializable(f"{result.task}: {part}, which has no form on the wire") from failure
+
+
+def encode_success(
+    payload: Payload,
+    value: Any,
+    *,
+    job_id: str,
+    queue: str,
+    attempt: int,
+    started_ms: int,
+    finished_ms: int,
+    worker: str,
+) -> bytes:
+    """Return the result of a job that succeeded and came as msgpack: `encode_result` for the common case.
+
+    Raises:
+        Exception: anything, if the value has no form on the wire; `encode_result` then says which part.
+    """
+    return encoder.encode(
+        _ResultMap(
+            attempt,
+            payload.task,
+            payload.args,
+            payload.kwargs,
+            payload.enqueued_ms,
+            True,
+            value,
+            started_ms,
+            finished_ms,
+            queue,
+            job_id,
+            "succeeded",
+            worker,
+            None,
+            None if payload.extras is None else payload.extras.meta,
+        )
+    )
 
 
 def _result_map(result: Result, text: Callable[[str], str]) -> _ResultMap:
