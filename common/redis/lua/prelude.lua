@@ -21,6 +21,11 @@ local function wake(queue)
   redis.call('ZADD', WAKE .. queue, 0, 'due')
 end
 
+-- A big-endian u32. Redis's struct library would do, but is not part of Lua, nor of fakeredis.
+local function u32(n)
+  return string.char(math.floor(n / 16777216) % 256, math.floor(n / 65536) % 256, math.floor(n / 256) % 256, n % 256)
+end
+
 -- Push ended jobs to whoever waits for them.
 -- ids, results: arrays of equal length; results[i] may be ''. kept[i]: whether it can be fetched.
 -- Message: frames of two big-endian u32 lengths, id, result; a result length of 0 says "fetch it".
@@ -33,7 +38,7 @@ local function push_results(ids, results, kept)
       served[#served + 1] = ids[i]
       local body = results[i]
       if kept[i] and #body > LARGEST_PUSH then body = '' end
-      local frame = struct.pack('>I4I4', #ids[i], #body) .. ids[i] .. body
+      local frame = u32(#ids[i]) .. u32(#body) .. ids[i] .. body
       for channel in string.gmatch(channels, '%S+') do
         messages[channel] = (messages[channel] or '') .. frame
       end

@@ -1,0 +1,86 @@
+"""What must type-check for users of Barque, with the types it must have. Never run; mypy reads it."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import assert_type
+
+from common import NEVER, Call, Context, Retry, RetryPolicy, Task, exponential, fixed, linear, task
+from common.errors import BarqueError
+from common.jobs import JobInfo, JobState
+from producer import BlockingJob, BlockingProducer, Job, Producer
+
+
+class Page:
+    text: str
+
+
+@task
+async def fetch_url(ctx: Context, url: str, *, tries: int = 1) -> Page:
+    assert_type(ctx.attempt, int)
+    ctx.log.info("fetched", url=url)
+    raise Retry(after=timedelta(seconds=5))
+
+
+@task(timeout=timedelta(seconds=10), retry=RetryPolicy(max_attempts=5, backoff=exponential(1, maximum=60)), queue="q")
+async def count(ctx: Context, words: list[str]) -> int:
+    return len(words)
+
+
+@task(name="no_arguments", retry=NEVER, keep_result=0)
+async def no_arguments(ctx: Context) -> None: ...
+
+
+RetryPolicy(backoff=linear(1), retry_on=(OSError,), fail_on=(ConnectionError,), jitter="none")
+RetryPolicy(backoff=fixed(timedelta(seconds=1)))
+RetryPolicy(backoff=lambda attempt: attempt * 2.0)
+
+assert_type(fetch_url("u"), Call[Page])
+assert_type(fetch_url("u", tries=3), Call[Page])
+assert_type(count(["a"]), Call[int])
+assert_type(no_arguments(), Call[None])
+takes_any_task: Task[..., int] = count
+
+
+async def with_a_producer() -> None:
+    async with Producer("redis://localhost", answer_within=5) as producer:
+        job = await producer.enqueue(fetch_url("u"), delay=timedelta(seconds=1), job_id="a", metadata={"a": 1})
+        assert_type(job, Job[Page])
+        assert_type(await job, Page)
+        assert_type(await job.result(timeout=5), Page)
+        assert_type(await job.status(), JobState)
+        assert_type(await job.info(), JobInfo)
+        assert_type(await job.abort(), bool)
+        assert_type(job.is_new, bool)
+        await producer.enqueue(no_arguments(), at=datetime.now(tz=UTC), expires=60, queue="low", timeout=5)
+
+        jobs = await producer.enqueue_many(count([word]) for word in "abc")
+        assert_type(jobs, list[Job[int]])
+
+        assert_type(await producer.gather(count([]), count([]), timeout=5), list[int])
+        assert_type(await producer.gather(count([]), return_exceptions=True), list[int | BarqueError])
+
+        async for done in producer.as_completed([fetch_url("u"), fetch_url("v")]):
+            assert_type(done, Job[Page])
+        assert_type(producer.map(fetch_url, ["u", "v"]), AsyncIterator[Page])
+        assert_type(producer.map(lambda n: count([str(n)]), range(3), window=5, ordered=False), AsyncIterator[int])
+
+        assert_type(await producer.job("a", task=fetch_url).result(), Page)
+        by_name: Call[int] = Call("count", ["a"])
+        assert_type(await producer.enqueue(by_name), Job[int])
+
+
+def without_a_loop() -> None:
+    with BlockingProducer() as producer:
+        job = producer.enqueue(fetch_url("u"))
+        assert_type(job, BlockingJob[Page])
+        assert_type(job.result(timeout=5), Page)
+        assert_type(producer.gather(count([]), count([])), list[int])
+        assert_type(producer.gather(count([]), return_exceptions=True), list[int | BarqueError])
+        assert_type(producer.enqueue_many([count([])]), list[BlockingJob[int]])
+        assert_type(producer.map(fetch_url, ["u"]), Iterator[Page])
+        for done in producer.as_completed([fetch_url("u")]):
+            assert_type(done, BlockingJob[Page])
+
+
+async def in_a_test_of_ones_own() -> None:
+    assert_type(await count.function(Context(), ["a"]), int)

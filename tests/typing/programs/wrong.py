@@ -1,0 +1,74 @@
+"""What must not type-check: each marked line is one mistake, and a checker must see each. Never run."""
+
+from common import Call, Context, RetryPolicy, exponential, task
+from producer import BlockingProducer, Producer
+
+
+@task
+async def fetch_url(ctx: Context, url: str, *, tries: int = 1) -> str:
+    return url * tries
+
+
+@task
+async def count(ctx: Context, n: int) -> int:
+    return n
+
+
+@task  # E: arg-type call-overload
+async def without_a_context(url: str) -> str:
+    return url
+
+
+@task  # E: arg-type call-overload
+def not_a_coroutine(ctx: Context, url: str) -> str:
+    return url
+
+
+@task  # E: arg-type call-overload
+async def without_anything() -> None: ...
+
+
+@task(timeout="10")  # E: arg-type call-overload untyped-decorator
+async def timeout_as_text(ctx: Context) -> None: ...
+
+
+@task(retries=3)  # E: call-overload untyped-decorator
+async def no_such_option(ctx: Context) -> None: ...
+
+
+RetryPolicy(jitter="half")  # E: arg-type
+RetryPolicy(retry_on=ValueError)  # E: arg-type
+RetryPolicy(backoff=5)  # E: arg-type
+exponential("1")  # E: arg-type
+fetch_url(1)  # E: arg-type
+fetch_url()  # E: call-arg
+fetch_url("u", "v")  # E: call-arg arg-type
+fetch_url("u", tries="3")  # E: arg-type
+fetch_url("u", retries=3)  # E: call-arg
+fetch_url(Context(), "u")  # E: call-arg arg-type
+
+
+async def with_a_producer(producer: Producer) -> None:
+    await producer.enqueue(fetch_url(1))  # E: arg-type
+    await producer.enqueue(fetch_url)  # E: arg-type
+    await producer.enqueue(fetch_url.function(Context(), "u"))  # E: arg-type
+    await producer.enqueue("fetch_url")  # E: arg-type
+    await producer.enqueue(fetch_url("u"), delay="1")  # E: arg-type
+    await producer.enqueue(fetch_url("u"), at=5)  # E: arg-type
+    await producer.enqueue(fetch_url("u"), delay_ms=5)  # E: call-arg
+    job = await producer.enqueue(fetch_url("u"))
+    number: int = await job.result()  # E: assignment
+    number = await job  # E: assignment
+    texts: list[str] = await producer.gather(count(1), count(2))  # E: arg-type list-item
+    await producer.gather([count(1)])  # E: arg-type call-overload
+    async for number in producer.map(fetch_url, [1, 2]):  # E: arg-type list-item assignment
+        texts.append(str(number))
+    await producer.job("a", task=count).result() + "text"  # E: operator
+    call: Call[int] = fetch_url("u")  # E: assignment
+    await producer.enqueue(call)
+
+
+def without_a_loop(producer: BlockingProducer) -> None:
+    producer.enqueue(fetch_url(1))  # E: arg-type
+    number: int = producer.enqueue(fetch_url("u")).result()  # E: assignment
+    number += 1

@@ -1,0 +1,64 @@
+"""The types users see: programs/right.py checks; in programs/wrong.py each marked line, and no other, is wrong."""
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+ROOT = PROGRAMS.parents[2]
+
+
+@pytest.fixture(scope="module")
+def errors() -> dict[str, dict[int, set[str]]]:
+    """Run mypy once over both programs; return the codes of its errors by file and line."""
+    report = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--no-error-summary",
+            "--show-error-codes",
+            "--no-pretty",
+            *sorted(map(str, PROGRAMS.glob("*.py"))),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    found: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for line in report.stdout.splitlines():
+        place = re.match(r"(?P<file>[^:]+):(?P<line>\d+): error: .*\[(?P<code>[\w-]+)\]$", line)
+        if place is None:
+            assert ": note: " in line, f"mypy said: {line}"
+            continue
+        found[Path(place["file"]).name][int(place["line"])].add(place["code"])
+    assert report.stderr == ""
+    return found
+
+
+def marked(name: str) -> dict[int, set[str]]:
+    lines = (PROGRAMS / name).read_text("utf-8").splitlines()
+    return {n: set(found[1].split()) for n, line in enumerate(lines, 1) if (found := re.search(r"# E: (.+)$", line))}
+
+
+def test_what_users_write_type_checks_with_the_types_it_should_have(errors):
+    assert dict(errors["right.py"]) == {}
+
+
+def test_each_mistake_is_seen_where_it_is_made_and_for_its_own_reason(errors):
+    expected = marked("wrong.py")
+    found = errors["wrong.py"]
+    assert sorted(found) == sorted(expected)
+    # One mistake may be told by either of two codes, as mypy's versions see fit; it must be one of those named.
+    assert {line: codes for line, codes in found.items() if not codes <= expected[line]} == {}
+
+
+def test_there_are_mistakes_to_see():
+    assert len(marked("wrong.py")) > 30

@@ -1,0 +1,59 @@
+"""Producer and worker on fakeredis: a user's own tests need no server, and the scripts have a second opinion."""
+
+import asyncio
+
+import fakeredis
+import pytest
+from arq.connections import ArqRedis
+
+from common import Context, RetryPolicy, fixed, task
+from common.errors import JobCancelled
+from producer import Producer
+from producer import client as producer_client
+from workers.worker import Worker
+
+
+@task(retry=RetryPolicy(max_attempts=2, backoff=fixed(0)))
+async def second_time(ctx: Context, a: int) -> int:
+    if ctx.attempt == 1:
+        raise ConnectionError
+    return a * ctx.attempt
+
+
+@pytest.fixture
+def connected_to_fake(monkeypatch):
+    """Every producer opens a connection to one fake server."""
+    server = fakeredis.FakeServer()
+
+    async def open_fake(settings, *, name=None):
+        return fakeredis.FakeAsyncRedis(server=server)
+
+    monkeypatch.setattr(producer_client, "open_client", open_fake)
+    return server
+
+
+async def test_a_job_goes_all_the_way(connected_to_fake):
+    fake = fakeredis.FakeAsyncRedis(server=connected_to_fake)
+    pool = ArqRedis(connection_pool=fake.connection_pool)
+    worker = Worker([second_time], redis_pool=pool, handle_signals=False, burst=True, poll_delay=0.05)
+    async with Producer() as producer:
+        jobs = await producer.enqueue_many(second_time(n) for n in range(20))
+        async with asyncio.timeout(30):
+            await worker.async_run()
+        assert [await job.result(timeout=10) for job in jobs] == [2 * n for n in range(20)]
+    assert worker.jobs_complete == 20
+    assert worker.jobs_retried == 20
+    await worker.close()
+    await fake.aclose()
+
+
+async def test_a_result_is_pushed_to_who_waits(connected_to_fake):
+    async with Producer() as producer:
+        job = await producer.enqueue(second_time(1))
+        waiting = asyncio.create_task(job.result(timeout=30))
+        async with asyncio.timeout(30):
+            while not await producer.store.client.exists("barque:waiters"):
+                await asyncio.sleep(0)
+            assert await job.abort()
+        with pytest.raises(JobCancelled):
+            await waiting
