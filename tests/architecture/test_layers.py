@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,21 @@ def importers(package: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in FILES if package in imported(path)}
 
 
+@pytest.fixture
+def loggers_stay_enabled():
+    """import-linter sets `logging` up, and thereby disables every logger there is."""
+    root = logging.getLogger()
+    loggers = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    before = [(logger, logger.disabled) for logger in loggers]
+    handlers, level = root.handlers[:], root.level
+    yield
+    for logger, disabled in before:
+        logger.disabled = disabled
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("loggers_stay_enabled")
 def test_the_contracts_hold(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     status = lint_imports(no_cache=True)
