@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--full", action="store_true", help="longer runs and more repetitions")
     parser.add_argument("--only", metavar="MEASURE,…", help=f"of {', '.join(MEASURES)}")
     parser.add_argument("--peers", metavar="PEER,…", help=f"of {', '.join(discover())}; Barque always takes part")
-    parser.add_argument("--repeat", type=int, metavar="N", help="repetitions of each measure")
+    parser.add_argument("--repeat", type=int, metavar="N", help="repetitions of each measure, for all peers")
     parser.add_argument("--most-jobs", type=int, metavar="N", help="at most so many jobs in a run: to try the harness")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go; benchmarks/results/ else")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots into this folder, as SVG")
@@ -96,7 +96,8 @@ def _chosen(arguments: argparse.Namespace) -> tuple[dict[str, Adapter], list[Mea
         measures = [MEASURES[name] for name in _names(arguments.only, MEASURES, "--only")]
     scale = Scale() if arguments.full else Scale.short()
     if arguments.repeat is not None:
-        scale = replace(scale, repeat=max(1, arguments.repeat))
+        repeat = max(1, arguments.repeat)
+        scale = replace(scale, repeat=repeat, repeat_latency=repeat, others_once=False)
     if arguments.most_jobs is not None:
         most = max(1, arguments.most_jobs)
         scale = replace(scale, most_jobs=most, backlog=min(scale.backlog, 10 * most))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,8 @@ class NodeEnvironment(Environment):
         for source in self.sources.iterdir():
             shutil.copy(source, self.folder)
         if not is_made:
-            npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+            # Not `npm ci`: it wants the optional packages of every platform in the lock file, which npm wrote without.
+            npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
             _run(npm, f"install {self.name}", folder=self.folder)
             self._made(lock)
 
@@ -145,15 +147,22 @@ class NodeEnvironment(Environment):
 
 
 class RubyEnvironment(Environment):
-    """The system's Ruby; its packages are the system's to install."""
+    """The system's Ruby; its packages are the system's, and installed only where BENCH_APT=1 allows it."""
 
     def make(self) -> None:
-        """Check that the peer is there."""
-        if shutil.which(self.name) is None or shutil.which("ruby") is None:
+        """Check that the peer is there, or install it."""
+        packages = ["ruby", f"ruby-{self.name}", "ruby-hiredis"]
+        if not self._is_there() and os.environ.get("BENCH_APT") == "1":
+            _run(["apt-get", "update", "--quiet"], "update the list of packages")
+            _run(["apt-get", "install", "--yes", "--no-install-recommends", *packages], f"install {self.name}")
+        if not self._is_there():
             raise Missing(
-                f"{self.name} is not installed. On Debian and Ubuntu: "
-                f"apt-get install --no-install-recommends ruby-{self.name} ruby-hiredis"
+                f"{self.name} is not installed. On Debian and Ubuntu, as root: apt-get install "
+                f"--no-install-recommends {' '.join(packages)}; or BENCH_APT=1, which does that"
             )
+
+    def _is_there(self) -> bool:
+        return shutil.which(self.name) is not None and shutil.which("ruby") is not None
 
     def versions(self, packages: tuple[str, ...]) -> dict[str, str]:
         """Return the installed versions, and Ruby's own."""

@@ -29,7 +29,9 @@ class Scale:
     """How much is run.
 
     Attributes:
-        repeat: repetitions of each measure.
+        repeat: repetitions of what is measured in jobs per second.
+        repeat_latency: repetitions of what is measured in milliseconds or in megabytes: these vary less.
+        others_once: peers that no goal is about run once, however often the others do.
         seconds: a drain, or a batch of enqueues, is sized to take about so long.
         most_jobs: and has so many jobs at most.
         paced_seconds: how long jobs come in at 50/s.
@@ -39,6 +41,8 @@ class Scale:
     """
 
     repeat: int = 5
+    repeat_latency: int = 3
+    others_once: bool = False
     seconds: float = 3.0
     most_jobs: int = 200_000
     paced_seconds: float = 10.0
@@ -49,7 +53,15 @@ class Scale:
     @classmethod
     def short(cls) -> Scale:
         """Return the scale of `make bench`: under ten minutes on two cores."""
-        return cls(repeat=2, seconds=1.0, paced_seconds=3.0, round_trips=100, idle_seconds=8.0)
+        return cls(
+            repeat=3,
+            repeat_latency=1,
+            others_once=True,
+            seconds=1.0,
+            paced_seconds=4.0,
+            round_trips=150,
+            idle_seconds=8.0,
+        )
 
     def jobs(self, rate: float, least: int = 200) -> int:
         """Return how many jobs take about `seconds` at this rate (jobs/s)."""
@@ -62,15 +74,17 @@ class Measure(Protocol):
     Attributes:
         name: on the command line and in the results.
         title: in tables.
-        once: it is the same each time, or too long to repeat: one repetition serves.
     """
 
     name: str
     title: str
-    once: bool
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return what is measured: names of adapters, or variants of one."""
+        ...
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
         ...
 
     def run(self, bench: Bench, subject: str) -> dict[str, float]:
@@ -144,9 +158,9 @@ def measure_all(bench: Bench, measures: Sequence[Measure], results: Results, say
     for measure in measures:
         say(measure.title)
         failures: dict[str, str] = {}
-        for repetition in range(1 if measure.once else bench.scale.repeat):
+        for repetition in range(measure.repetitions(bench.scale)):
             for subject in measure.subjects(bench.adapters):
-                if subject in failures:
+                if subject in failures or (repetition and _is_done(bench, subject)):
                     continue
                 began = time.monotonic()
                 try:
@@ -158,6 +172,11 @@ def measure_all(bench: Bench, measures: Sequence[Measure], results: Results, say
                     continue
                 results.add(measure.name, subject, values)
                 say(f"  {repetition + 1}. {subject:<12} {_brief(values)}  ({time.monotonic() - began:.1f} s)")
+
+
+def _is_done(bench: Bench, subject: str) -> bool:
+    adapter = bench.adapters.get(subject)
+    return bench.scale.others_once and adapter is not None and not adapter.in_goals
 
 
 def _brief(values: Mapping[str, float]) -> str:

@@ -1,6 +1,6 @@
 """The plots of a run: starts plots' own environment, where matplotlib is, on the results file.
 
-The drawing itself is drawing.py's, which imports nothing of this project.
+The drawing itself is drawing.py's.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks.environments import HERE, PEERS, PythonEnvironment
+from benchmarks.environments import PEERS, ROOT, PythonEnvironment
 
 __all__ = ["draw"]
 
@@ -23,6 +23,11 @@ def draw(results: Path, folder: Path, form: str = "svg") -> list[str]:
     environment = PythonEnvironment("plots", PEERS / "plots" / "requirements.txt")
     environment.make()
     folder.mkdir(parents=True, exist_ok=True)
-    run = [environment.program("python"), str(HERE / "drawing.py"), str(results), str(folder), form]
-    done = subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True)
+    run = [
+        environment.program("python"),
+        "-m",
+        "benchmarks.drawing",
+        *map(str, (results.absolute(), folder.absolute(), form)),
+    ]
+    done = subprocess.run(run, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.split()

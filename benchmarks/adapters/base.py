@@ -39,6 +39,7 @@ class Adapter(Protocol):
         drain_rate: jobs a second it is known to run, roughly; sizes a run, so that no peer takes minutes.
         enqueue_rate: jobs a second it is known to enqueue, roughly.
         keeps_results: whether a caller can wait for a result.
+        in_goals: whether a goal is about it, or could be; the short set runs the others once.
         versions_of: the packages whose versions the report names.
     """
 
@@ -49,6 +50,7 @@ class Adapter(Protocol):
     drain_rate: int
     enqueue_rate: int
     keeps_results: bool
+    in_goals: bool
     versions_of: tuple[str, ...]
 
     @property
@@ -77,6 +79,7 @@ class _Peer:
     drain_rate: int
     enqueue_rate: int
     keeps_results: bool = True
+    in_goals: bool = True
     versions_of: tuple[str, ...] = ()
 
     @property

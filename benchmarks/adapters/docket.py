@@ -13,8 +13,9 @@ ADAPTER = Docket(
     name="docket",
     title="docket",
     settings="concurrency as wanted; a worker of the documented `Worker` class under uvloop (its command line starts "
-    "none), hiredis; log level INFO, its default; `add_many` in its own batches of a thousand; results pushed",
+    "none), hiredis, as many connections as it asks for; log level INFO, its default (two lines a job); `add_many` in its own batches of a thousand; results pushed",
     drain_rate=300,
     enqueue_rate=3_000,
+    in_goals=False,
     versions_of=("pydocket", "redis", "hiredis", "uvloop"),
 )

@@ -11,9 +11,11 @@ class Dramatiq(PythonPeer):
 ADAPTER = Dramatiq(
     name="dramatiq",
     title="Dramatiq",
-    settings="dramatiq-gevent with one process and as many greenlets as wanted; hiredis; results kept an hour; its "
-    "own log (INFO: none a job); no bulk call; 32 threads enqueue the single ones; results by a blocking pop",
+    settings="dramatiq-gevent with one process and as many greenlets as wanted; a pool of 100 connections on which "
+    "greenlets wait their turn; hiredis; its own log (INFO: no line a job); results kept an hour; no bulk call; 32 "
+    "threads enqueue the single ones; results by a blocking pop",
     drain_rate=1_000,
     enqueue_rate=4_000,
+    in_goals=False,
     versions_of=("dramatiq", "gevent", "redis", "hiredis"),
 )

@@ -19,5 +19,6 @@ ADAPTER = Rq(
     "single ones; results by a blocking read",
     drain_rate=400,
     enqueue_rate=5_000,
+    in_goals=False,
     versions_of=("rq", "redis", "hiredis"),
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.adapters import Adapter
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, Scale
 
 __all__ = ["Drain"]
 
@@ -23,14 +23,16 @@ _ROUNDS = 4
 class Drain:
     """Jobs per second, and the CPU time each costs in the worker and in the server."""
 
-    once = False
-
     def __init__(self, name: str, title: str, *, task: str, wanted: int, task_seconds: float) -> None:
         self.name = name
         self.title = title
         self._task = task
         self._wanted = wanted
         self._task_seconds = task_seconds
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return all peers."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.adapters import Adapter
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, Scale
 
 __all__ = ["BulkEnqueue", "SingleEnqueue"]
 
@@ -14,7 +14,9 @@ _MOST_SINGLE = 20_000
 
 
 class _Enqueue:
-    once = False
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return all peers."""

@@ -11,7 +11,7 @@ from typing import cast
 
 from benchmarks.adapters import OURS, Adapter
 from benchmarks.adapters.barque import Barque
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, Scale
 from benchmarks.processes import answer_of
 
 __all__ = ["Floor"]
@@ -22,7 +22,10 @@ class Floor:
 
     name = "floor"
     title = "The floor: bare asyncio, and the scripts alone"
-    once = False
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return what is run bare."""

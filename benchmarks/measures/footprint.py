@@ -8,7 +8,7 @@ from typing import cast
 
 from benchmarks.adapters import OURS, Adapter
 from benchmarks.adapters.barque import Barque
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, Scale
 from benchmarks.processes import Worker
 from benchmarks.summary import percentile
 from common.redis.keys import WORKERS
@@ -23,7 +23,10 @@ class InFlight:
 
     name = "in_flight"
     title = "10,000 jobs in flight, sleeping"
-    once = False
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat_latency
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return Barque."""
@@ -58,7 +61,10 @@ class IdleMemory:
 
     name = "idle_memory"
     title = "Idle worker: resident memory"
-    once = False
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat_latency
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return all peers."""
@@ -79,9 +85,11 @@ class IdleServer:
 
     name = "idle_server"
     title = "100 idle workers: CPU time of the server"
-    once = True
-
     processes, workers_each = 4, 25
+
+    def repetitions(self, scale: Scale) -> int:  # noqa: ARG002 - each run is an average of its own
+        """Return how often it is run."""
+        return 1
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return Barque."""

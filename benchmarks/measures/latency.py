@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from benchmarks.adapters import Adapter
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, Scale
 from benchmarks.summary import percentile
 
 __all__ = ["Pickup", "RoundTrip"]
@@ -35,7 +35,10 @@ class Pickup:
 
     name = "pickup"
     title = "Pickup from idle, 50 jobs/s"
-    once = False
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat_latency
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return all peers."""
@@ -59,7 +62,10 @@ class RoundTrip:
 
     name = "round_trip"
     title = "Enqueue to result in the caller's hand, idle"
-    once = False
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat_latency
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return the peers that keep results."""

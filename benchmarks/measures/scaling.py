@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from benchmarks.adapters import OURS, Adapter
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, Scale
 from common.redis.keys import WORKERS
 from common.settings import DEFAULT_QUEUE
 
@@ -27,7 +27,10 @@ class Scaling:
 
     name = "scaling"
     title = "1, 2, 4 and 8 worker processes"
-    once = False
+
+    def repetitions(self, scale: Scale) -> int:
+        """Return how often it is run."""
+        return scale.repeat
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return the numbers of processes."""

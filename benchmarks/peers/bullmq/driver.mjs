@@ -6,7 +6,6 @@ import { connection } from './surroundings.mjs';
 
 const AT_ONCE = 10_000;
 const queue = new Queue('bench', { connection });
-const events = new QueueEvents('bench', { connection });
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const seconds = (began) => Number(now() - began) / 1e9;
 
@@ -42,6 +41,9 @@ const commands = {
 
   async round_trip({ jobs, pause, most_seconds: mostSeconds }) {
     const latencies = [];
+    // Only here: whoever reads the events makes the server send all of them.
+    const events = new QueueEvents('bench', { connection });
+    await events.waitUntilReady();
     const start = now();
     for (let number = 0; number < jobs && seconds(start) < mostSeconds; number += 1) {
       await sleep(pause * 1000);
@@ -51,6 +53,7 @@ const commands = {
       latencies.push(Number(now() - began));
       if (value !== number) throw new Error(`the result of job ${number} is ${value}`);
     }
+    await events.close();
     return { latencies_ns: latencies };
   },
 };
@@ -58,12 +61,10 @@ const commands = {
 const say = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
 
 await queue.waitUntilReady();
-await events.waitUntilReady();
 say({ ready: true });
 for await (const line of createInterface({ input: process.stdin })) {
   const { do: name, ...command } = JSON.parse(line);
   say(await commands[name](command).catch((error) => ({ error: String(error) })));
 }
-await events.close();
 await queue.close();
 process.exit(0);

@@ -27,7 +27,6 @@ const bodies = {
 const worker = new Worker('bench', (job) => bodies[job.name](job), {
   connection,
   concurrency: Number(process.env.BENCH_CONCURRENCY ?? 100),
-  removeOnComplete: { age: 3600 },
 });
 worker.on('error', (error) => console.error(error));
 process.on('SIGTERM', () => worker.close().then(() => process.exit(0)));

@@ -9,6 +9,7 @@ app.conf.update(
     result_expires=3600,
     worker_send_task_events=False,
     task_send_sent_event=False,
+    result_backend_thread_safe=True,  # else each greenlet opens a connection of its own for its one result
     broker_connection_retry_on_startup=True,
 )
 

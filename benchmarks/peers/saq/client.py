@@ -28,5 +28,5 @@ class Client:
             await asyncio.gather(*(self.enqueue(task, number) for number in numbers[start : start + _AT_ONCE]))
 
     async def round_trip(self, task: str, number: int):
-        # `apply` listens before it enqueues; `job.refresh` would miss the end of a job that was faster.
-        return await self.queue.apply(task, number=number, timeout=10, ttl=_KEEP)
+        # `job.refresh`, which listens, would miss the end of a job that ended before it did.
+        return await self.queue.apply(task, number=number, timeout=10, ttl=_KEEP, poll_interval=0.001)
