@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test check check-format check-lint check-types check-imports format setup lock clean
+.PHONY: help demo test bench bench-full check check-format check-lint check-types check-imports format setup lock clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,7 +30,7 @@ READY := $(VENV)/.barque-ready
 help: ## what there is (this text)
 	@echo 'Barque: a distributed async task-worker system on Redis. New here? Try `make demo`.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo 'The first run makes $(VENV) and installs into it; nothing else on the machine is touched.'
 	@echo 'One test:        make test ARGS="tests/unit/test_retry.py -k backoff"'
@@ -42,6 +42,12 @@ demo: $(READY) ## start a server and workers on this machine, and watch jobs run
 
 test: $(READY) ## run all tests (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) ## measure Barque beside other queues: the short set, under ten minutes; gates nothing
+	@$(BIN)/python -m benchmarks --short --json benchmarks/results/short.json --plots docs/images $(ARGS)
+
+bench-full: $(READY) ## the same with longer runs and more repetitions: about an hour
+	@$(BIN)/python -m benchmarks --full --json benchmarks/results/full.json --plots docs/images $(ARGS)
 
 check: check-format check-lint check-types check-imports ## formatting, lint, types and layers, as CI does
 
@@ -117,8 +123,8 @@ lock: $(BIN)/python ## pin again what pyproject.toml asks for (UPGRADE=1: the ne
 	@$(COMPILE) --group lock --output-file constraints/lock.txt
 	@echo 'Look at the difference, run `make check test`, and commit constraints/ with pyproject.toml.'
 
-clean: ## remove .venv, caches and what the demo wrote (never barque-data/, where jobs live)
+clean: ## remove .venv, caches, the peers' environments and what the demo wrote (never barque-data/, where jobs live)
 	@rm -rf '$(VENV)' build dist demo-output htmlcov .coverage ./*.egg-info
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf benchmarks/.envs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -type d -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@echo 'Clean.'
