@@ -11,8 +11,8 @@ class Streaq(PythonPeer):
 ADAPTER = Streaq(
     name="streaq",
     title="streaq",
-    settings="concurrency as wanted; uvloop by anyio_kwargs; its own log (INFO: two lines a job); results kept an hour; "
-    "`enqueue_many`, ten thousand a call; results pushed",
+    settings="concurrency as wanted; uvloop by anyio_kwargs; its own log (INFO: two lines a job); results kept an "
+    "hour; `enqueue_many`, ten thousand a call; results pushed",
     drain_rate=1_000,
     enqueue_rate=14_000,
     versions_of=("streaq", "coredis", "uvloop"),
