@@ -103,7 +103,7 @@ $(DEPENDENCIES): $(BIN)/python constraints/development.txt
 # editable install names its top-level packages, so a new one asks for a new install.
 $(READY): $(DEPENDENCIES) pyproject.toml $(wildcard */__init__.py)
 	@echo '==> installing Barque itself (editable)'
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 # Pins stay as they are unless pyproject.toml asks for other ones; UPGRADE=1 moves all to the newest.

@@ -11,6 +11,7 @@
     │   ├── Undecodable             the stored bytes are not a job or a result
     │   │   └── PickleRefused       the bytes are a pickle, and pickles are not accepted
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
+    ├── TaskNotFound                a worker has no task of that name
     ├── JobError                    about one job; carries its id
     │   ├── JobNotFound             no such job, or its result is no longer kept
     │   ├── ResultTimeout           no result within the time the caller gave (a TimeoutError)
@@ -45,6 +46,7 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "TaskFailed",
+    "TaskNotFound",
     "TaskTimedOut",
     "Undecodable",
 ]
@@ -103,6 +105,10 @@ class PickleRefused(Undecodable):
 
 class ArgumentMismatch(PayloadError):
     """An argument is not what the task's annotation says; the message has the path to the field."""
+
+
+class TaskNotFound(BarqueError):
+    """A worker took a job of a task it does not have."""
 
 
 class JobError(BarqueError):

@@ -27,13 +27,15 @@ class JobState(StrEnum):
     FAILED = "failed"
     """Failed for good: no attempt is left, or its error is not retried."""
     CANCELLED = "cancelled"
+    ENDED = "ended"
+    """It has ended, but how cannot be read here: its result is a pickle, or no result at all."""
     UNKNOWN = "unknown"
     """No trace of it: never enqueued, or ended and its result is no longer kept."""
 
     @property
     def ended(self) -> bool:
         """Whether the job has its final outcome."""
-        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.ENDED}
 
 
 class OutcomeKind(StrEnum):

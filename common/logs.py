@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
@@ -88,13 +89,16 @@ def configure_logs(settings: Settings, stream: BinaryIO | None = None) -> None:
     terminal = stream.isatty()
     console = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
     level = logging.getLevelNamesMapping()[settings.log_level]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    # Not the default formatter of tracebacks: with rich installed it shows local variables, and so arguments.
-    text = structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)
+    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
+    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, stamp]
+    text = structlog.dev.ConsoleRenderer(
+        colors=terminal and not os.environ.get("NO_COLOR"),
+        # Not the default one: with rich installed it shows local variables, and so arguments.
+        exception_formatter=structlog.dev.plain_traceback,
+        sort_keys=False,
+        pad_event_to=0,
+        pad_level=False,
+    )
     renderer: list[Processor] = (
         [_as_text(text), _to_bytes] if console else [structlog.processors.format_exc_info, _render_json]
     )

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from common.arguments import ArgumentReader, return_reader
 from common.context import Context
@@ -66,6 +66,14 @@ class Call(Generic[R_co]):
         # Arguments may be secrets; a Call shows how many it has.
         return f"<Call {self.name} with {len(self.args) + len(self.kwargs)} argument(s)>"
 
+    if not TYPE_CHECKING:  # type checkers rightly say that a Call cannot be awaited
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(
+                f"{self!r} runs nothing by itself: enqueue it (`await producer.enqueue(…)`), or, in a test, "
+                f"await the function: `await {self.name}.function(Context(), …)`"
+            )
+
 
 class Task(Generic[P, R]):
     """A coroutine function registered under a name, with its options.
@@ -84,10 +92,18 @@ class Task(Generic[P, R]):
         self.function = function
         self.name = name
         self.options = options
+        self._signature = inspect.signature(function)
+        self._fewest, self._most = _positional_arguments(self._signature)
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        """Bind the arguments; nothing runs until a Producer enqueues the Call."""
+        """Bind the arguments; nothing runs until a Producer enqueues the Call.
+
+        Raises:
+            TypeError: they are not what the function takes, as when calling it.
+        """
+        if kwargs or not self._fewest <= len(args) <= self._most:
+            self._signature.bind(None, *args, **kwargs)  # says what is wrong, in Python's own words
         call: Call[R] = Call(self.name, *args, **kwargs)
         call.task = self
         return call
@@ -219,6 +235,18 @@ def import_tasks(modules: Iterable[str]) -> dict[str, Task[Any, Any]]:
                 f"BARQUE_TASKS: importing {module!r} failed: {type(error).__name__}: {error}"
             ) from error
     return registered_tasks()
+
+
+def _positional_arguments(signature: inspect.Signature) -> tuple[int, float]:
+    """Return how many arguments a call without keywords takes, at the fewest and the most, the context aside."""
+    kinds = inspect.Parameter
+    parameters = list(signature.parameters.values())[1:]
+    if any(p.kind is kinds.KEYWORD_ONLY and p.default is kinds.empty for p in parameters):
+        return 1, 0  # none will do
+    positional = [p for p in parameters if p.kind in {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}]
+    fewest = sum(p.default is kinds.empty for p in positional)
+    endless = any(p.kind is kinds.VAR_POSITIONAL for p in parameters)
+    return fewest, float("inf") if endless else len(positional)
 
 
 def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

@@ -112,7 +112,11 @@ def _seconds(name: str, value: float | timedelta | None, *, least: float) -> flo
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not least <= seconds <= _LONGEST:
+    try:
+        fits = least <= seconds <= _LONGEST
+    except TypeError:  # "60s", say
+        fits = False
+    if not fits:
         raise ConfigurationError(f"{name}={value!r}: give seconds, or a timedelta, of {least:g} or more")
     return float(seconds)
 

@@ -100,4 +100,5 @@ class AttemptLog:
         """Write through structlog's own chain: a terminal, or a set-up that is the host program's."""
         said = {name: value for name, value in msgspec.structs.asdict(line).items() if value is not None}
         del said["timestamp"]
+        said = {"task": said.pop("task"), **said}  # on a terminal the name is what is looked for first
         getattr(self._logger, said.pop("level"))(said.pop("event"), **said)

@@ -7,12 +7,13 @@ the completer. An attempt reads as a pipeline: prepared -> called -> one of succ
 from __future__ import annotations
 
 import asyncio
+import difflib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from common.codec import Reading, decode_job
-from common.errors import PayloadError
+from common.errors import PayloadError, TaskNotFound
 from workers.arq_ways import ArqWays, Hook, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
@@ -127,7 +128,9 @@ class Executor:
             raise asyncio.CancelledError
         runnable = self._runnables.get(payload.task)
         if runnable is None:
-            raise CannotRunError(self._ways.failure(f"function {payload.task!r} not found"))
+            raise CannotRunError(
+                self._not_found(payload.task), self._ways.failure(f"function {payload.task!r} not found")
+            )
         attempt.runnable = runnable
         if payload.job_try is not None and payload.job_try > attempt.number:
             attempt.number = payload.job_try
@@ -135,6 +138,13 @@ class Executor:
         if attempt.number > attempt.max_attempts:
             raise CannotRunError(self._ways.failure(f"max {attempt.max_attempts} retries exceeded"))
         return runnable
+
+    def _not_found(self, task: str) -> TaskNotFound:
+        near = difflib.get_close_matches(task, self._runnables, n=1)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else "start a worker whose BARQUE_TASKS names the module that has it"
+        )
+        return TaskNotFound(f"function {task!r} not found among the {len(self._runnables)} of this worker; {hint}")
 
     def _coroutine(self, attempt: Attempt, runnable: Runnable) -> Coroutine[Any, Any, Any]:
         """Check the arguments, start the clock, and return what is to be awaited."""

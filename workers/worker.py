@@ -36,7 +36,7 @@ from common.logs import configure_logs, configure_logs_of_host
 from common.redis.connection import UNAVAILABLE, blocking_twin, open_client
 from common.redis.inspect import WorkerReport
 from common.redis.store import BlockingStore, Store
-from common.settings import Settings, load_settings
+from common.settings import Settings, load_settings, misspelt
 from common.tasks import Task
 from common.values import encode, to_plain
 from workers.arq_ways import ArqWays, Hooks
@@ -221,6 +221,8 @@ class Worker(arq.worker.Worker):
     async def _main(self) -> None:
         if self.settings is not None:
             configure_logs(self.settings)
+            for name, meant in misspelt():
+                log.warning("unknown_setting", name=name, did_you_mean=meant)
             # The loop's own default is a handful of threads: file work of a hundred jobs would queue behind it.
             threads = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="barque-io")
             asyncio.get_running_loop().set_default_executor(threads)
@@ -234,6 +236,7 @@ class Worker(arq.worker.Worker):
             queues=list(self.queues),
             functions=sorted(self.functions),
             concurrency=self.max_jobs,
+            **({"modules": list(self.settings.tasks)} if self.settings is not None else {}),
         )
         if self.on_startup:
             await self.on_startup(self.ctx)

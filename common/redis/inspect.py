@@ -16,7 +16,7 @@ import redis.asyncio
 
 from common.codec import MSGPACK_ONLY, Payload, Reading, Result, decode_job, decode_result
 from common.errors import Undecodable
-from common.jobs import JobInfo, JobState
+from common.jobs import JobInfo, JobState, RemoteError
 from common.redis import keys
 from common.values import MALFORMED, to_plain
 
@@ -76,14 +76,17 @@ class Inspector:
     async def job(self, job_id: str, queue: str) -> JobInfo:
         """Return all that is stored on a job; its `state` is UNKNOWN when nothing is.
 
-        A payload or result that cannot be decoded here leaves its fields empty rather than raise.
+        A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result,
+        `error` then says why.
         """
         (stored, payload, attempts), held, score, now = await self._look(job_id, queue, payload=True)
         state = self._state(stored, held=held, score=score, now_ms=now)
         if stored is not None:
-            with contextlib.suppress(Undecodable, *MALFORMED, TypeError):  # its parts may be of any shape
+            try:
                 return _ended(job_id, state, decode_result(stored, self._reading))
-            return JobInfo(job_id=job_id, state=state, queue=queue)
+            except (Undecodable, *MALFORMED, TypeError) as error:  # its parts may be of any shape
+                why = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", str(error))
+                return JobInfo(job_id=job_id, state=JobState.ENDED, queue=queue, error=why)
         info: dict[str, Any] = {"job_id": job_id, "state": state}
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
@@ -140,7 +143,7 @@ class Inspector:
             try:
                 result = decode_result(stored, self._reading)
             except Undecodable:
-                return JobState.FAILED
+                return JobState.ENDED
             return _state_of(result)
         if score is None:
             return JobState.UNKNOWN

@@ -15,7 +15,7 @@ SURFACE = {
         "linear", "load_settings", "task",
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
-    "workers": ["Worker", "WorkerSettings"],
+    "workers": ["Worker", "WorkerSettings", "install"],
 }  # fmt: skip
 
 METHODS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from common import NEVER, Context, task
+from common import NEVER, Call, Context, task
 from common.errors import NotSerializable, TaskFailed
 
 
@@ -65,9 +65,14 @@ async def test_a_wrong_argument_fails_the_job_before_the_task_runs_and_is_named(
         await job.result(timeout=10)
 
 
-async def test_a_missing_argument_is_named_too(producer, run_worker):
+async def test_a_missing_argument_is_told_where_it_was_forgotten():
+    with pytest.raises(TypeError, match="missing a required argument: 'number'"):
+        double()  # type: ignore[call-arg]
+
+
+async def test_and_by_the_worker_to_those_who_call_by_name(producer, run_worker):
     await run_worker(double)
-    job = await producer.enqueue(double())  # type: ignore[call-arg]
+    job = await producer.enqueue(Call("double"))
     with pytest.raises(TaskFailed, match="double: argument number is missing"):
         await job.result(timeout=10)
 

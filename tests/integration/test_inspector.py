@@ -35,8 +35,8 @@ STATES = {
     JobState.SUCCEEDED: [{"arq:result:a": a_result()}],
     JobState.FAILED: [
         {"arq:result:a": a_result(**ERROR, outcome="failed")}, {"arq:result:a": a_result(**ERROR, outcome="timed_out")},
-        {"arq:result:a": b"garbage"}, {"arq:result:a": pickle.dumps({})},
     ],
+    JobState.ENDED: [{"arq:result:a": b"garbage"}, {"arq:result:a": pickle.dumps({})}],
     JobState.CANCELLED: [{"arq:result:a": a_result(**ERROR, outcome="cancelled")}],
 }  # fmt: skip
 

@@ -63,7 +63,9 @@ def test_a_worker_id_names_the_process_and_is_never_given_twice():
 
 
 def test_which_states_are_final():
-    assert {state for state in JobState if state.ended} == {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    assert {state for state in JobState if state.ended} == {
+        JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.ENDED,
+    }  # fmt: skip
 
 
 def test_outcomes_are_the_words_of_the_log_events():
