@@ -21,13 +21,24 @@ from typing import Any, Self
 
 from benchmarks.adapters.base import Program
 
-__all__ = ["Client", "Failed", "Worker", "answer_of"]
+__all__ = ["Client", "Failed", "Worker", "answer_of", "trouble_in"]
 
 _LAST_LINES = 15
 _TROUBLE = re.compile(
-    r"Traceback \(most recent call last\)|^\s+at .+:\d+:\d+\)?$|^.* (ERROR|FATAL|WARN): ", re.MULTILINE
+    r"""
+    Traceback\ \(most\ recent\ call\ last\)   # Python, in plain text or inside a line of JSON
+    | ^\s+at\ .+:\d+:\d+\)?$                  # Node
+    | ^.*\ (?:ERROR|FATAL|WARN):\             # Sidekiq
+    | ^.*"level":"(?:error|critical)"          # Barque
+    """,
+    re.MULTILINE | re.VERBOSE,
 )
-"""A stack of Python's or Node's, or a complaint of Sidekiq's, in a log."""
+
+
+def trouble_in(log: str) -> str | None:
+    """Return what in a log says that jobs or results went wrong, or None."""
+    found = _TROUBLE.search(log)
+    return found[0].strip() if found else None
 
 
 class Failed(Exception):
@@ -63,7 +74,7 @@ class _Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        complaint = _TROUBLE.search(self.log.read_text(errors="replace"))
+        complaints = [trouble_in(log.read_text(errors="replace")) for log in self.folder.glob("*.log")]
         # What a run wanted to know it knows by now; a graceful end would only cost time.
         self.signal(signal.SIGKILL)
         self.process.wait()
@@ -71,9 +82,9 @@ class _Process:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-        if kind is None and complaint is not None:
+        if kind is None and any(complaints):
             # A figure of a run that failed jobs, or lost results, on its way would say nothing.
-            raise self.failed(f"it logged trouble: {complaint[0].strip()}")
+            raise self.failed(f"it logged trouble: {next(filter(None, complaints))}")
 
     @property
     def process(self) -> subprocess.Popen[str]:

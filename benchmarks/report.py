@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from benchmarks.goals import OURS, Verdict
 from benchmarks.results import Results
 from benchmarks.summary import Figure
 
 __all__ = ["budget", "markdown"]
+
+_LEAST_JOBS = 50_000
+"""A run that may not have so many jobs is over before the fast ones are under way."""
 
 
 def markdown(results: Results, verdicts: Sequence[Verdict]) -> str:
@@ -51,8 +55,17 @@ def _heading(results: Results) -> str:
         f"Measured {about['date']} at commit {about['source'] or 'unknown'} on {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, "
         f"{about['server']}. One worker process each. Medians of {about['scale']['repeat']} alternating runs; "
-        "in brackets the least and the most.\n\n"
+        f"in brackets the least and the most.{_warning(about)}\n\n"
         f"    {about['command']}"
+    )
+
+
+def _warning(about: Mapping[str, Any]) -> str:
+    most = about["scale"]["most_jobs"]
+    return (
+        f"\n\n**A trial of the harness, with at most {most:,} jobs a run: the figures mean nothing.**"
+        if (most < _LEAST_JOBS)
+        else ""
     )
 
 
@@ -113,7 +126,7 @@ def _footprint(results: Results) -> str:
         (_named(results, peer), _cell(results.figure("idle_memory", peer, "resident_mb"), "{:.1f}"))
         for peer in _ordered(results, "idle_memory", "resident_mb", ascending=True)
     ]
-    if rows:
+    if results.subjects("idle_memory"):
         lines.append(_table(("idle worker", "resident MB"), rows))
     return "## Footprint\n\n" + "\n\n".join(lines) if lines else ""
 
@@ -139,11 +152,12 @@ def _backlog_and_scaling(results: Results) -> str:
             subject,
             _cell(results.figure("scaling", subject, "jobs_per_s"), "{:,.0f}"),
             _cell(results.figure("scaling", subject, "redis_us"), "{:.1f}"),
+            _cell(results.figure("scaling", subject, "scripts_us"), "{:.1f}"),
         )
         for subject in results.subjects("scaling")
     ]
     if rows:
-        header = ("processes", "jobs/s", "Redis CPU, us a job, enqueue to finish")
+        header = ("processes", "jobs/s", "Redis CPU, us a job, enqueue to finish", "of it in scripts")
         parts.append(f"## Worker processes\n\n{_table(header, rows)}")
     return "\n\n".join(parts)
 

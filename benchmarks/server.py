@@ -62,9 +62,10 @@ class Server:
         about = self._client.info("cpu")
         return float(about["used_cpu_sys"]) + float(about["used_cpu_user"])
 
-    def command_microseconds(self) -> dict[str, float]:
-        """Return the microseconds spent in each command since it started; a script's commands count twice."""
-        return {name.removeprefix("cmdstat_"): stat["usec"] for name, stat in self._client.info("commandstats").items()}
+    def script_microseconds(self) -> float:
+        """Return the time it has spent in scripts, the commands they call included, in microseconds."""
+        stats = self._client.info("commandstats")
+        return float(sum(stats.get(f"cmdstat_{name}", {}).get("usec", 0) for name in ("eval", "evalsha")))
 
     def count(self, sorted_set: str) -> int:
         """Return how many members a sorted set has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -100,22 +101,18 @@ class IdleServer:
         adapter = cast("Barque", bench.adapters[subject])
         wanted = self.processes * self.workers_each
         bench.server.clear()
-        running: list[Worker] = []
-        try:
+        with contextlib.ExitStack() as stack:
             for _ in range(self.processes):
                 name, folder = bench.place("barque-idle")
                 program = adapter.script("idle", str(self.workers_each))
-                running.append(Worker(program, folder, name, env=bench.env(), expect=0).__enter__())
+                worker = stack.enter_context(Worker(program, folder, name, env=bench.env(), expect=0))
             deadline = time.monotonic() + 60
             while bench.server.count(WORKERS) < wanted:
                 if time.monotonic() > deadline:
-                    raise running[0].failed(f"{bench.server.count(WORKERS)} of {wanted} idle workers came up")
+                    raise worker.failed(f"{bench.server.count(WORKERS)} of {wanted} idle workers came up")
                 time.sleep(0.1)
             time.sleep(_SETTLE)
             used, began = bench.server.cpu_seconds(), time.monotonic()
             time.sleep(bench.scale.idle_seconds)
             share = (bench.server.cpu_seconds() - used) / (time.monotonic() - began)
-        finally:
-            for worker in running:
-                worker.__exit__(None, None, None)
         return {"core_percent": 100 * share, "workers": wanted}

@@ -50,7 +50,7 @@ class Scaling:
                 time.sleep(_POLL)
             for worker in workers:
                 worker.signal(signal.SIGSTOP)
-            used = bench.server.cpu_seconds()
+            used, in_scripts = bench.server.cpu_seconds(), bench.server.script_microseconds()
             client.ask("bulk", task="noop", jobs=jobs)
             began = time.monotonic()
             for worker in workers:
@@ -62,4 +62,10 @@ class Scaling:
                 time.sleep(_POLL)
             seconds = time.monotonic() - began
             used = bench.server.cpu_seconds() - used
-        return {"jobs_per_s": jobs / seconds, "redis_us": used / jobs * 1e6, "jobs": jobs}
+            in_scripts = bench.server.script_microseconds() - in_scripts
+        return {
+            "jobs_per_s": jobs / seconds,
+            "redis_us": used / jobs * 1e6,
+            "scripts_us": in_scripts / jobs,
+            "jobs": jobs,
+        }

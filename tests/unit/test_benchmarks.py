@@ -11,7 +11,7 @@ from benchmarks.environments import PEERS, Missing, NodeEnvironment, OwnEnvironm
 from benchmarks.goals import GOALS, evaluate
 from benchmarks.harness import Scale, install, measure_all
 from benchmarks.measures import MEASURES
-from benchmarks.processes import Failed
+from benchmarks.processes import Failed, trouble_in
 from benchmarks.report import budget, markdown
 from benchmarks.results import Results
 from benchmarks.summary import Figure, percentile
@@ -31,7 +31,7 @@ def results(samples=None, *, failures=None, missing=()):
         "command": "python -m benchmarks",
         "source": "abc1234",
         "server": "Redis 7.0.15, loopback, no persistence",
-        "scale": {"repeat": 3},
+        "scale": {"repeat": 3, "most_jobs": 200_000},
         "machine": {"processor": "One", "cores": 2, "memory_gib": 4, "system": "Linux", "python": "3.11.7"},
     }
     return Results(about, peers, samples or {}, failures or {})
@@ -129,8 +129,19 @@ class TestGoals:
 
     def test_backlogs_are_held_against_the_short_one(self):
         samples = rates("backlog", short=100, long=84, scheduled=86)
+        for kind in ("long", "scheduled"):
+            samples["backlog"][kind]["backlog"] = [1_000_000]
         found = {each.subject: each.met for each in evaluate(results(samples)) if each.met is not None}
         assert found == {"A backlog of 1,000,000": False, "1,000,000 scheduled jobs": True}
+
+    def test_a_trial_with_fewer_jobs_meets_no_goal_about_many(self):
+        samples = rates("backlog", short=100, long=100) | {
+            "in_flight": {"barque": {"jobs": [9_999], "bytes_per_job": [1.0], "loop_late_p99_ms": [0.1]}}
+        }
+        samples["backlog"]["long"]["backlog"] = [999_999]
+        assert {each.met for each in evaluate(results(samples))} == {None}
+        samples["in_flight"]["barque"]["jobs"] = [10_000]
+        assert verdict(results(samples), "<= 6 KB of worker memory a job").met is True
 
 
 class TestReport:
@@ -169,6 +180,33 @@ class TestReport:
         parts = budget(results(samples))
         assert [round(spent, 6) for _, spent in parts] == [2.0, 18.0, 5.0]
         assert budget(results()) is None
+
+    def test_says_when_a_run_was_only_a_trial(self):
+        found = results()
+        assert "mean nothing" not in markdown(found, [])
+        found.about["scale"]["most_jobs"] = 1000
+        assert "at most 1,000 jobs a run: the figures mean nothing" in markdown(found, [])
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "Traceback (most recent call last):",
+            '{"event":"job_failed","traceback":"Traceback (most recent call last):\\n"}',
+            '{"event":"worker_broken","level":"error"}',
+            "    at Worker.process (/srv/worker.js:12:34)",
+            "pid=7 tid=x WARN: Errno::ECONNREFUSED",
+        ],
+    )
+    def test_a_log_that_tells_of_failure_is_seen(self, line):
+        assert trouble_in(f"all well\n{line}\nall well again") is not None
+
+    @pytest.mark.parametrize(
+        "line", ["", "INFO: done at 12:30:15", '{"event":"job_succeeded","level":"info"}', "warnings: none, errors: 0"]
+    )
+    def test_a_log_of_success_is_not(self, line):
+        assert trouble_in(line) is None
 
 
 class TestResults:
