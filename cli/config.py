@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, Queues, RedisUrl, Tasks, read_settings
-from cli.output import fields, machine, note, show, styled
+from cli.output import fields, machine, note, show, styled, width
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from cli.origins import EffectiveSetting
 
@@ -36,7 +36,8 @@ def config(
       barque config --explain
       barque config --json | jq '.settings.redis_url'
     """
-    from cli.origins import effective_settings, misspelt_variables  # noqa: PLC0415 - see the top of main.py
+    from cli.origins import effective_settings  # noqa: PLC0415 - see the top of main.py
+    from common.settings import misspelt  # noqa: PLC0415
 
     options = {"redis_url": redis_url, "queues": queues, "tasks": tasks}
     found = effective_settings(read_settings(**options), options)
@@ -44,11 +45,11 @@ def config(
         machine({"settings": {each.name: each.document() for each in found}})
     elif explain:
         for each in found:
-            show(styled(each.variable, "bold"), fields(_explained(each)))
+            show(*([""] if each is not found[0] else []), styled(each.variable, "bold"), fields(_explained(each)))
     else:
-        show(_table(found))
-    for wrong, meant in misspelt_variables():
-        note(f"{wrong} is no setting and does nothing; did you mean {meant}?")
+        show(*_lines(found, width()))
+    for wrong, meant in misspelt():
+        note(f"{wrong} is no setting and does nothing; {f'did you mean {meant}?' if meant else 'none is like it'}")
 
 
 def _explained(each: EffectiveSetting) -> list[tuple[str, object]]:
@@ -61,14 +62,22 @@ def _explained(each: EffectiveSetting) -> list[tuple[str, object]]:
     return rows if each.origin == "default" else [*rows, ("default", as_text(each.default) or "not set")]
 
 
-def _table(found: list[EffectiveSetting]) -> Table:
-    from rich.table import Table  # noqa: PLC0415 - not for --json, not for --help
+def _lines(found: list[EffectiveSetting], columns: int) -> list[RenderableType]:
+    """Return a line for each setting; a value too long for its column has the lines below to itself, in one piece."""
+    from rich.padding import Padding  # noqa: PLC0415 - not for --json, not for --help
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("Setting", no_wrap=True)
-    table.add_column("Value", overflow="fold")
-    table.add_column("From", no_wrap=True)
+    first = max(len(each.variable) for each in found)
+    last = max(len(each.origin) for each in found)
+    middle = max(columns - first - last - 4, len("Value"))
+    lines: list[RenderableType] = [styled(f"{'Setting':{first}}  {'Value':{middle}}  From", "bold")]
     for each in found:
-        style = "dim" if each.origin == "default" else "green"
-        table.add_row(styled(each.variable), styled(each.shown), styled(each.origin, style))
-    return table
+        value = styled(each.shown)
+        fits = value.cell_len <= middle and "\n" not in value.plain
+        line = styled(f"{each.variable:{first}}  ")
+        if fits:
+            line.append_text(value)
+        line.append(" " * (first + 2 + middle + 2 - line.cell_len))
+        lines.append(line.append(each.origin, "dim" if each.origin == "default" else "green"))
+        if not fits:
+            lines.append(Padding(value, (0, 0, 0, 2)))
+    return lines

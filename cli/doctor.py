@@ -63,12 +63,17 @@ async def _diagnose(settings: Settings) -> list[Finding]:
 
 
 def _check_environment() -> list[Finding]:
-    from cli.origins import misspelt_variables  # noqa: PLC0415 - see the top of main.py
-    from common.redis.diagnosis import Finding  # noqa: PLC0415
+    from common.redis.diagnosis import Finding  # noqa: PLC0415 - see the top of main.py
+    from common.settings import misspelt  # noqa: PLC0415
 
     return [
-        Finding("settings", "warn", f"{wrong} is no setting and does nothing", f"did you mean {meant}?")
-        for wrong, meant in misspelt_variables()
+        Finding(
+            "settings",
+            "warn",
+            f"{wrong} is no setting and does nothing",
+            f"did you mean {meant}?" if meant else "`barque config` lists all there are",
+        )
+        for wrong, meant in misspelt()
     ]
 
 

@@ -114,9 +114,9 @@ def enqueue(
     from common.tasks import Call  # noqa: PLC0415 - brings in pydantic; not for --help
 
     positional = [as_value(text, raw=raw) for text in arguments or ()]
-    if keywords and any(_LIKE_A_KEYWORD.match(text) for text in arguments or ()):
-        note("Note: an argument that looks like KEY=VALUE travels as a positional one; each keyword wants its own -k.")
     call: Call[Any] = Call(task, *positional, **pairs(keywords, "--kwargs", raw=raw))
+    if keywords and not check and any(_LIKE_A_KEYWORD.match(text) for text in arguments or ()):
+        note("Note: an argument that looks like KEY=VALUE travels as a positional one; each keyword wants its own -k.")
     if check:
         from cli.task_check import check_call  # noqa: PLC0415 - the tasks import a lot; not for --help
 

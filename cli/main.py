@@ -12,9 +12,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from cli.config import config
 from cli.demo.command import demo
@@ -29,8 +30,31 @@ from cli.worker import worker
 
 __all__ = ["app", "main"]
 
+
+class _PlainFlags(TyperCommand):
+    """A command whose help shows no type beside a flag: `--json`, where Typer alone says `--json <bool>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
+class _PlainFlagsGroup(TyperGroup):
+    """The same for `barque` itself."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
+
+
 app = typer.Typer(
     name="barque",
+    cls=_PlainFlagsGroup,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +70,7 @@ def _help(function: Callable[..., None]) -> str:
 
 
 for _command in (worker, enqueue, result, status, redis, config, doctor, demo):
-    app.command(help=_help(_command))(_command)
+    app.command(cls=_PlainFlags, help=_help(_command))(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +12,7 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
 from common.settings import Settings, mask_url
 
-__all__ = ["EffectiveSetting", "as_text", "effective_settings", "misspelt_variables"]
+__all__ = ["EffectiveSetting", "as_text", "effective_settings"]
 
 Origin = Literal["option", "environment", ".env", "default"]
 
@@ -73,22 +71,6 @@ def effective_settings(settings: Settings, options: Mapping[str, Any]) -> list[E
         default = _plain(field.default, is_default=True)
         found.append(EffectiveSetting(name, _variable(name), value, origin, default, field.description or ""))
     return found
-
-
-def misspelt_variables() -> list[tuple[str, str]]:
-    """Return each variable of the environment that is nearly a setting's, with that setting's.
-
-    Others under `BARQUE_` may belong to somebody: `BARQUE_DATABASE_URL_<NAME>`, a compose file's own.
-    """
-    known = [_variable(name) for name in Settings.model_fields]
-    pairs = []
-    for variable in sorted(os.environ):
-        upper = variable.upper()
-        if not upper.startswith("BARQUE_") or upper in known or any(upper.startswith(f"{name}_") for name in known):
-            continue
-        near = difflib.get_close_matches(upper, known, n=1, cutoff=0.88)
-        pairs += [(variable, near[0])] if near else []
-    return pairs
 
 
 def _variable(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.exit_codes import FAILED, OK
 from cli.output import machine, note, to_jsonable
-from common.errors import JobCancelled, TaskFailed
+from common.errors import JobCancelled, TaskFailed, Undecodable
 from common.jobs import JobState, RemoteError
 from producer import Job
 
@@ -19,8 +19,9 @@ class Ending:
     """How a job ended.
 
     Attributes:
-        state: succeeded, failed or cancelled.
+        state: succeeded, failed or cancelled; ended, when its result cannot be read here.
         result: what the task returned, as plain data.
+        error: what it failed with; or why its result cannot be read.
         attempts: how many it had, where that is known (of failures).
     """
 
@@ -35,7 +36,7 @@ async def wait_for(job: Job[Any], timeout: float | None) -> Ending:
     """Wait for the job and return how it ended; only waiting itself raises.
 
     Raises:
-        ResultTimeout, JobNotFound, RedisUnavailable, Undecodable: see `producer.Job.result`.
+        ResultTimeout, JobNotFound, RedisUnavailable: see `producer.Job.result`.
     """
     try:
         return Ending(job.job_id, JobState.SUCCEEDED, result=await job.result(timeout))
@@ -44,6 +45,9 @@ async def wait_for(job: Job[Any], timeout: float | None) -> Ending:
         return Ending(job.job_id, JobState.FAILED, error=remote, attempts=error.attempts)
     except JobCancelled:
         return Ending(job.job_id, JobState.CANCELLED)
+    except Undecodable as error:
+        why = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", str(error))
+        return Ending(job.job_id, JobState.ENDED, error=why)
 
 
 def show_ending(ending: Ending, *, as_json: bool, head: dict[str, Any] | None = None) -> int:
@@ -62,7 +66,8 @@ def show_ending(ending: Ending, *, as_json: bool, head: dict[str, Any] | None = 
         if ending.error is not None:
             error = ending.error
             document["error"] = {"type": error.type, "message": error.message, "traceback": error.traceback}
-            document["attempts"] = ending.attempts
+            if ending.attempts is not None:
+                document["attempts"] = ending.attempts
         machine(document)
     elif ending.state is JobState.SUCCEEDED:
         machine(converted.value, indent=2)
@@ -77,6 +82,8 @@ def _describe(ending: Ending) -> str:
     if ending.error is None:
         return f"Job {ending.job_id} was cancelled."
     error = ending.error
+    if ending.state is JobState.ENDED:
+        return f"Job {ending.job_id} has ended, but its result cannot be read here: {error.message}"
     kind = error.type.removeprefix("builtins.")
     what = f"{kind}: {error.message}" if error.message else kind
     trace = f"\n\nIn the worker:\n{error.traceback.rstrip()}" if error.traceback else ""

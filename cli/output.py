@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-__all__ = ["Jsonable", "fields", "machine", "note", "show", "styled", "to_jsonable", "visible"]
+__all__ = ["Jsonable", "fields", "machine", "note", "show", "styled", "to_jsonable", "visible", "width"]
 
 # C0 but tab and newline, DEL, C1, line separators, bidirectional overrides, halves of surrogate pairs.
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -127,6 +127,11 @@ def _console() -> Console:
     from rich.console import Console  # noqa: PLC0415 - not for --json, not for --help
 
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def width() -> int:
+    """Return how many columns what is shown may take."""
+    return _console().width
 
 
 def styled(value: object, style: str = "") -> Text:

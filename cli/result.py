@@ -34,7 +34,8 @@ def result(
 
     Bytes in a result are printed as base64. An error is printed on stderr with the worker's traceback.
 
-    Exit codes: 1 the job failed, was cancelled or is not there, 3 no server, 4 no result yet.
+    Exit codes: 1 the job failed, was cancelled or is not there, or its result cannot be read here, 3 no server,
+    4 no result yet.
 
     \b
     Examples:

@@ -40,7 +40,7 @@ def status(
     A queue's "queued" jobs are due and wait for a worker. "Scheduled or running" are those that are due later, and
     those that run: a running job's place is the end of its lease. Workers report every five seconds.
 
-    Exit codes: 1 a job is not there, 3 no server.
+    Exit codes: 1 a job is not there, or has ended and its result cannot be read here, 3 no server.
 
     \b
     Examples:
@@ -56,7 +56,7 @@ def status(
         raise typer.Exit(OK)
     infos = asyncio.run(_jobs(job_ids, settings, only=queues is not None))
     status_view.show_jobs(infos, arguments=arguments, as_json=as_json)
-    raise typer.Exit(FAILED if any(info.state.value == "unknown" for info in infos) else OK)
+    raise typer.Exit(FAILED if any(info.state.value in {"unknown", "ended"} for info in infos) else OK)
 
 
 async def _overview(settings: Settings, *, only: bool) -> Overview:

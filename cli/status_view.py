@@ -22,6 +22,7 @@ _STYLES = {
     JobState.SUCCEEDED: "green",
     JobState.FAILED: "red",
     JobState.CANCELLED: "yellow",
+    JobState.ENDED: "yellow",
     JobState.UNKNOWN: "red",
     JobState.RUNNING: "cyan",
 }
@@ -153,7 +154,9 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
         # A running job's score is the end of its lease.
         shown = "lease ends" if name == "due_at" and info.state is JobState.RUNNING else name.removesuffix("_at")
         rows.append((shown, _moment(getattr(info, name))))
-    if info.error is not None:
+    if info.error is not None and info.state is JobState.ENDED:
+        rows.append(("", f"its result cannot be read here: {info.error.message}"))
+    elif info.error is not None:
         kind = info.error.type.removeprefix("builtins.")
         rows.append(("error", f"{kind}: {info.error.message}" if info.error.message else kind))
     rows.append(("metadata", _compact(info.metadata) if info.metadata else None))

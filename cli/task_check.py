@@ -6,6 +6,8 @@ Owns the check before a job is enqueued; the worker makes the same one on the ar
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,9 @@ from common.tasks import Call, Task, import_tasks
 from common.values import encode
 
 __all__ = ["check_call"]
+
+_KEYWORD = re.compile(r"([A-Za-z_]\w*)=")
+_TEXT_WAS_EXPECTED = re.compile(r"argument (\w+)(\[\d+\])?: Expected `(?:[^`]*\W)?str(?:\W[^`]*)?`, got `(?!str`)")
 
 
 def check_call(call: Call[Any], settings: Settings, *, must_import: bool) -> Call[Any]:
@@ -41,6 +46,9 @@ def check_call(call: Call[Any], settings: Settings, *, must_import: bool) -> Cal
     if task is None:
         raise ConfigurationError(_unknown(call.name, sorted(tasks), settings.tasks))
     _check_arguments(call, task)
+    for name in _like_keywords(call):
+        if name in inspect.signature(task.function).parameters:
+            note(f"Note: {name}=… travels as a positional argument; keyword arguments go as `-k {name}=…`.")
     call.task = task
     return call
 
@@ -51,9 +59,28 @@ def _check_arguments(call: Call[Any], task: Task[Any, Any]) -> None:
     try:
         task.arguments.read(positional, keyword)
     except ArgumentMismatch as error:
-        typed = any(not isinstance(value, str) for value in (*call.args, *call.kwargs.values()))
-        hint = ". What is JSON is not read as text: add --raw, or quotes: '\"5\"'" if typed else ""
-        raise ArgumentMismatch(f"{error}{hint}. Nothing was enqueued") from None
+        raise ArgumentMismatch(f"{error}{_hint(call, task, str(error))}. Nothing was enqueued") from None
+
+
+def _hint(call: Call[Any], task: Task[Any, Any], complaint: str) -> str:
+    """Return what is most likely meant by arguments a task does not take, or "".
+
+    An argument's value is not repeated, the name before its `=` is.
+    """
+    taken = inspect.signature(task.function).parameters
+    text = _TEXT_WAS_EXPECTED.search(complaint)
+    # An argument as a whole, or one of *args; not a part of a list: --raw would make the whole list a text.
+    if text and (text[2] is None or taken[text[1]].kind is inspect.Parameter.VAR_POSITIONAL):
+        return ". What is JSON is not read as text: add --raw, or quotes: '\"5\"'"
+    names = _like_keywords(call)
+    # Those the task takes are surely meant; others only if there are too many arguments with them.
+    meant = [name for name in names if name in taken] or (names if "positional argument" in complaint else [])
+    return f"; keyword arguments go as `-k {meant[0]}=…`" if meant else ""
+
+
+def _like_keywords(call: Call[Any]) -> list[str]:
+    """Return the names before the `=` of positional arguments that look like `name=value`."""
+    return [found[1] for value in call.args if isinstance(value, str) and (found := _KEYWORD.match(value))]
 
 
 def _unknown(name: str, known: Sequence[str], modules: Sequence[str]) -> str:

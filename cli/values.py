@@ -6,7 +6,6 @@ Owns the rules that docs/cli.md states; reads no settings and asks no server.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -14,9 +13,6 @@ from typing import Any
 import typer
 
 __all__ = ["as_value", "moment", "pairs", "seconds"]
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
 
 
 def as_value(text: str, *, raw: bool = False) -> Any:
@@ -59,10 +55,12 @@ def seconds(text: str | float) -> float:
     Raises:
         typer.BadParameter: it is none of these.
     """
-    found = _TIME.fullmatch(str(text).strip())
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no length of time: write seconds, or 500ms, 90s, 5m, 2h, 1d")
-    return float(found[1]) * _UNITS[found[2]]
+    from common.durations import read_seconds  # noqa: PLC0415 - see the top of main.py
+
+    try:
+        return read_seconds(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def moment(text: str | datetime) -> datetime:

@@ -9,6 +9,7 @@ import typer
 
 from cli.options import Json, Queues, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine
+from cli.values import seconds
 
 __all__ = ["worker"]
 
@@ -28,8 +29,9 @@ def worker(
         float | None,
         typer.Option(
             "--shutdown-grace",
-            metavar="SECONDS",
-            help="What running jobs get to finish at a stop, instead of BARQUE_SHUTDOWN_GRACE.",
+            metavar="TIME",
+            parser=seconds,
+            help="What running jobs get to finish at a stop, instead of BARQUE_SHUTDOWN_GRACE: seconds, or 90s, 5m.",
         ),
     ] = None,
     redis_url: RedisUrl = None,

@@ -1,27 +1,36 @@
 """Every setting of Barque: environment variables under `BARQUE_`, or a `.env` file beside the process.
 
-Owns names, defaults and checks; reads nothing but the environment. A bad value is one
-`ConfigurationError` that names the variable.
+Owns names, defaults and checks; reads nothing but these two. A bad value is one `ConfigurationError` that names the
+variable; its wording is setting_errors.py's. A variable that is no setting is never an error: `misspelt` lists them.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
+from common.durations import read_seconds
 from common.errors import ConfigurationError
+from common.setting_errors import in_plain_words
 
-__all__ = ["DEFAULT_QUEUE", "Settings", "load_settings", "mask_url", "settings_for_process"]
+__all__ = ["DEFAULT_QUEUE", "Settings", "load_settings", "mask_url", "misspelt", "settings_for_process"]
 
 DEFAULT_QUEUE = "arq:queue"
 """arq's own default (arq.constants.default_queue_name): a stock arq producer finds the same queue."""
+
+_NO_SETTINGS = {"BARQUE_DEBUG", "BARQUE_IMAGE"}
+"""Names that mean something to the command line, or to the compose file, and are no settings."""
+
+_NO_SETTINGS_PREFIXES = ("BARQUE_TEST_", "BARQUE_WEBHOOK_SECRET_", "BARQUE_DATABASE_URL_")
 
 
 def _split_commas(value: Any) -> Any:
@@ -37,8 +46,30 @@ def _check_url(value: str) -> str:
     return value
 
 
+def _check_queues(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("name at least one queue")
+    return names
+
+
+def _check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name.endswith(".py") or "/" in name:
+            module = name.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+            raise ValueError(f"{name!r} is a file; give a module name, without .py: {module}")
+    return names
+
+
+def _with_units(value: Any) -> Any:
+    return read_seconds(value) if isinstance(value, str) else value
+
+
+_YEAR = 365 * 24 * 3600
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-Seconds = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]
+Duration = Annotated[float, BeforeValidator(_with_units)]
+"""Seconds; as text also `500ms`, `90s`, `5m`, `2h`, `1d`."""
+Seconds = Annotated[Duration, Field(gt=0, le=_YEAR)]
 
 
 class Settings(BaseSettings):
@@ -71,18 +102,18 @@ class Settings(BaseSettings):
     redis_connect_timeout: Seconds = Field(5.0, description="Seconds to wait for a connection")
 
     # What this worker runs
-    queues: Names = Field((DEFAULT_QUEUE,), min_length=1, description="Queues to serve, first one first")
-    tasks: Names = Field(("workers.tasks",), description="Modules to import; importing registers their tasks")
+    queues: Annotated[Names, AfterValidator(_check_queues)] = Field(
+        (DEFAULT_QUEUE,), description="Queues to serve, first one first"
+    )
+    tasks: Annotated[Names, AfterValidator(_check_modules)] = Field(
+        ("workers.tasks",), description="Modules to import; importing registers their tasks"
+    )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
     max_attempts: int = Field(5, ge=1, description="Attempts a job has, unless its task says")
-    keep_result: float = Field(3600.0, ge=0, le=365 * 24 * 3600, description="Seconds to keep a result; 0 keeps none")
-    lease: Annotated[float, Field(ge=1, le=3600)] = Field(
-        10.0, description="Seconds until a dead worker's jobs are taken over"
-    )
-    shutdown_grace: float = Field(
-        25.0, ge=0, le=365 * 24 * 3600, description="Seconds running jobs get to finish on SIGTERM"
-    )
+    keep_result: Duration = Field(3600.0, ge=0, le=_YEAR, description="Seconds to keep a result; 0 keeps none")
+    lease: Duration = Field(10.0, ge=1, le=3600, description="Seconds until a dead worker's jobs are taken over")
+    shutdown_grace: Duration = Field(25.0, ge=0, le=_YEAR, description="Seconds running jobs get to finish on SIGTERM")
     poll_delay: Seconds = Field(0.5, description="Seconds between looks where no wake-up reaches (arq producers)")
 
     # What travels
@@ -134,11 +165,46 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [
-            f"BARQUE_{str(problem['loc'][0]).upper() if problem['loc'] else '?'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise ConfigurationError("; ".join(lines)) from None
+        raise ConfigurationError(in_plain_words(error, Settings.model_fields)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{Settings.model_config.get('env_file')} cannot be read: {_why(error)}") from None
+
+
+def misspelt() -> list[tuple[str, str | None]]:
+    """Return each name under `BARQUE_` that is no setting, with the setting it is nearest to, None if it is near none.
+
+    Looks at the environment and the `.env` file. `BARQUE_DEBUG`, `BARQUE_WEBHOOK_SECRET_<NAME>` and the like mean
+    something without being settings, and are not listed; nor is what Kubernetes sets for a service called `barque-…`.
+    """
+    known = {name.upper(): f"BARQUE_{name.upper()}" for name in Settings.model_fields}
+    unknown = []
+    for name in sorted({*os.environ, *_names_in_file()}):
+        upper = name.upper()
+        if not upper.startswith("BARQUE_") or upper in known.values() or _means_something(upper, os.environ):
+            continue
+        # Without the prefix, which would make any two names alike.
+        near = difflib.get_close_matches(upper.removeprefix("BARQUE_"), known, n=1, cutoff=0.7)
+        unknown.append((name, known[near[0]] if near else None))
+    return unknown
+
+
+def _names_in_file() -> set[str]:
+    try:
+        return {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}
+    except (OSError, UnicodeDecodeError):
+        return set()  # `load_settings` says so
+
+
+def _means_something(name: str, environment: Mapping[str, str]) -> bool:
+    if name in _NO_SETTINGS or name.startswith(_NO_SETTINGS_PREFIXES):
+        return True
+    hosts = "_SERVICE_HOST"
+    services = tuple(found.removesuffix(hosts) for found in environment if found.endswith(hosts))
+    return name.startswith(tuple(f"{service}_{part}" for service in services for part in ("SERVICE_", "PORT")))
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or type(error).__name__
 
 
 @functools.cache

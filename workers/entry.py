@@ -37,7 +37,8 @@ def resolve() -> type[Any]:
     except BarqueError as error:
         program = Path(sys.argv[0])
         if program.stem == "arq" or program.parent.name == "arq":  # the script, or python -m arq
-            # On arq's command line a wrong setting is one readable line.
-            sys.exit(f"barque: {error}")
+            # On arq's command line a wrong setting is one readable line, and the exit code is `barque worker`'s.
+            print(f"barque: {error}", file=sys.stderr)  # noqa: T201
+            sys.exit(2)
         raise
     return WorkerSettings

@@ -10,6 +10,7 @@ from typing import Any
 
 from arq.connections import RedisSettings
 
+from common.errors import ConfigurationError
 from common.redis.address import connection_options, sentinels
 from common.settings import Settings, load_settings
 from common.tasks import Task, import_tasks
@@ -21,9 +22,11 @@ def worker_options(settings: Settings) -> dict[str, Any]:
     """Return the options of a `Worker` that these settings ask for.
 
     Raises:
-        ConfigurationError: a module of `BARQUE_TASKS` cannot be imported, or two tasks have one name.
+        ConfigurationError: a module of `BARQUE_TASKS` cannot be imported, two tasks have one name, or there is none.
     """
     tasks: list[Task[Any, Any]] = list(import_tasks(settings.tasks).values())
+    if not tasks:
+        raise ConfigurationError(_no_task(settings.tasks))
     return {
         "functions": tasks,
         "settings": settings,
@@ -40,6 +43,13 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         "allow_abort_jobs": True,
         "health_check_interval": 10,
     }
+
+
+def _no_task(modules: tuple[str, ...]) -> str:
+    if not modules:
+        return "BARQUE_TASKS: name at least one module with tasks in it, such as my_app.tasks"
+    have = "has" if len(modules) == 1 else "have"
+    return f"BARQUE_TASKS: {', '.join(modules)} {have} no @task; decorate a coroutine function with @task"
 
 
 def redis_settings(settings: Settings) -> RedisSettings:

@@ -70,8 +70,8 @@ def demo(
             "--server",
             "--redis-url",
             metavar="URL",
-            help="A Redis or Valkey that runs already, instead of an embedded one; BARQUE_REDIS_URL does it, too. "
-            "The demo uses a queue of its own there, and cleans up.",
+            help="A Redis or Valkey that runs already, instead of BARQUE_REDIS_URL or an embedded one. The demo uses "
+            "a queue of its own there, and cleans up.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +79,8 @@ def demo(
 ) -> None:
     """Watch it work: a server, two workers and 1,000 and more jobs on this machine, every result checked.
 
-    Starts an embedded Valkey, an HTTP server that serves this Python's own standard library late, with some 500s,
+    Uses the server of --server or BARQUE_REDIS_URL (a variable, or a line of .env), and starts an embedded Valkey where
+    neither names one. Starts an HTTP server that serves this Python's own standard library late, with some 500s,
     some 429s and some stalls, and worker processes as `arq workers.WorkerSettings`. Fetches every file, stores a row
     each in SQLite, holds every SHA-256 against the file on disk, and writes a report.
 

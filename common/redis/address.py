@@ -8,6 +8,7 @@ command fails, and its errors quote the URL.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from common.settings import Settings
 __all__ = ["Address", "Sentinels", "connection_options", "describe", "parse_url", "sentinels"]
 
 _SENTINEL_PORT = 26379
+# With an @ after the host's place, what looks like a port is part of a password.
+_PORT = re.compile(r"\w+://(?:[^/?#@]*@)?[^/?#@]*:0*(\d+)(?:[/?#][^@]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ def parse_url(url: str) -> Address:
         port = parts.port
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
+        found = _PORT.fullmatch(url)
+        if found and int(found[1][:6]) > 65535:
+            raise _wrong("has a port out of range: the port must be 0 to 65535") from None
         raise _wrong(
             "cannot be taken apart: give redis://user:password@host:port/db, and write the characters "
             "/ ? # @ : % of a password percent-encoded (%2F %3F %23 %40 %3A %25)"

@@ -307,7 +307,7 @@ def _judge_protection(client: redis.asyncio.Redis, settings: Settings) -> Findin
 
 def _judge_skew(skew: float, uncertainty: float) -> Finding:
     side = "ahead of" if skew > 0 else "behind"
-    detail = f"the server's clock is {abs(skew):.3f} s {side} this machine's (± {uncertainty:.3f} s)"
+    detail = f"{abs(skew):.3f} s {side} this machine's clock (± {uncertainty:.3f} s)"
     if abs(skew) - uncertainty > _SKEW_SECONDS:
         return Finding(
             "clock",

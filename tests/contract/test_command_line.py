@@ -190,7 +190,7 @@ async def test_watch_reloads_the_worker_when_a_file_changes(start, app, msgpack_
 @pytest.mark.parametrize("command", [(str(ARQ),), (sys.executable, "-m", "arq")], ids=["script", "module"])
 async def test_a_wrong_setting_is_one_readable_line(start, environment, words, command):
     async with start(command=command, **environment) as arq:
-        assert await arq.ends() == 1
+        assert await arq.ends() == 2
     [line] = arq.lines
     assert line.startswith("barque: ")
     assert words in line

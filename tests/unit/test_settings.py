@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from common.durations import as_duration, read_seconds
 from common.errors import ConfigurationError
-from common.settings import DEFAULT_QUEUE, Settings, load_settings, mask_url, settings_for_process
+from common.settings import DEFAULT_QUEUE, Settings, load_settings, mask_url, misspelt, settings_for_process
 
 SECRET = "hunter2"
+NO_TIME = "is no length of time: write seconds, or 500ms, 90s, 5m, 2h, 1d"
 
 WRONG = {
     "REDIS_URL": ["http://host", "host:6379", ""],
@@ -18,8 +20,9 @@ WRONG = {
     "CONCURRENCY": ["0", "many", "1.5", "1000001"],
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
     "MAX_ATTEMPTS": ["0", "x"],
-    "KEEP_RESULT": ["-1", "nan", "inf", "soon"],
-    "LEASE": ["0.5", "3601", "nan"],
+    "KEEP_RESULT": ["-1", "nan", "inf", "1 hour", "366d"],
+    "LEASE": ["0.5", "3601", "nan", "2h", "999ms"],
+    "TASKS": ["my_tasks.py", "my_app/tasks", "a,b.py"],
     "SHUTDOWN_GRACE": ["-1", "nan", "inf"],
     "POLL_DELAY": ["0", "-1"],
     "ACCEPT_PICKLE": ["perhaps"],
@@ -36,7 +39,7 @@ WRONG = {
 # Any text is a fair value of these.
 FREE = {
     "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_SENTINELS", "REDIS_SENTINEL_SERVICE", "REDIS_SENTINEL_USERNAME",
-    "REDIS_SENTINEL_PASSWORD", "REDIS_TLS_CA", "REDIS_TLS_CERT", "REDIS_TLS_KEY", "TASKS", "LOG_FILE", "DATA_ROOT",
+    "REDIS_SENTINEL_PASSWORD", "REDIS_TLS_CA", "REDIS_TLS_CERT", "REDIS_TLS_KEY", "LOG_FILE", "DATA_ROOT",
     "WEBHOOK_SECRET", "DATABASE_URL",
 }  # fmt: skip
 
@@ -53,8 +56,129 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, va
     message = str(raised.value)
     assert re.match(rf"BARQUE_{name}: \S", message), message
     assert "\n" not in message
-    assert "pydantic" not in message
+    for words in ("pydantic", "Value error", "Input", "Tuple", "parse", "valid"):
+        assert words not in message
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CONCURRENCY", "many", "'many' is no whole number: give a whole number from 1 to 1000000"),
+        ("CONCURRENCY", "1.5", "'1.5' is no whole number: give a whole number from 1 to 1000000"),
+        ("CONCURRENCY", "0", "'0' is out of range: give a whole number from 1 to 1000000"),
+        ("CONCURRENCY", "9" * 5000, f"'{'9' * 40}…' is no whole number: give a whole number from 1 to 1000000"),
+        ("MAX_ATTEMPTS", "0", "'0' is out of range: give a whole number from 1 up"),
+        ("QUEUES", "", "name at least one queue"),
+        ("TASKS", "my_tasks.py", "'my_tasks.py' is a file; give a module name, without .py: my_tasks"),
+        ("TASKS", "./my_app/tasks.py", "'./my_app/tasks.py' is a file; give a module name, without .py: my_app.tasks"),
+        ("JOB_TIMEOUT", "soon", f"'soon' {NO_TIME}"),
+        ("JOB_TIMEOUT", "-1", f"'-1' {NO_TIME}"),
+        ("JOB_TIMEOUT", "0", "0s is out of range: give a time above 0s, at most 365d"),
+        ("LEASE", "500ms", "0.5s is out of range: give a time from 1s to 1h"),
+        ("KEEP_RESULT", "366d", "366d is out of range: give a time from 0s to 365d"),
+        ("ACCEPT_PICKLE", "perhaps", "'perhaps' is neither true nor false"),
+        ("PAYLOAD_FORMAT", "json", "'json' is none of its values: give msgpack or pickle"),
+        ("REDIS_URL", "x", "give a URL such as redis://host:6379/0, rediss://… (TLS) or unix:///path/to.sock"),
+    ],
+)
+def test_what_is_wrong_and_what_is_right(monkeypatch, name, value, says):
+    monkeypatch.setenv(f"BARQUE_{name}", value)
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings()
+    assert str(raised.value) == f"BARQUE_{name}: {says}"
+
+
+def test_an_override_of_a_wrong_kind_is_told_in_the_same_way():
+    with pytest.raises(ConfigurationError, match=r"^BARQUE_LEASE: '\[\]' is no number$"):
+        load_settings(lease=[])
+
+
+@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan"), 0, 1e300])
+def test_an_override_out_of_range_is_told_in_the_same_way(value):
+    with pytest.raises(ConfigurationError, match=r"^BARQUE_JOB_TIMEOUT: \S+ is out of range: give a time above 0s"):
+        load_settings(job_timeout=value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("0.5", 0.5), ("500ms", 0.5), ("90s", 90), ("5m", 300), ("1.5m", 90), ("2h", 7200), ("1d", 86400)],
+)
+def test_a_time_takes_units_and_a_plain_number_is_seconds(monkeypatch, text, seconds):
+    monkeypatch.setenv("BARQUE_JOB_TIMEOUT", text)
+    monkeypatch.setenv("BARQUE_SHUTDOWN_GRACE", f" {text} ")
+    settings = load_settings()
+    assert (settings.job_timeout, settings.shutdown_grace) == (seconds, seconds)
+
+
+def test_every_setting_that_is_a_time_takes_units(monkeypatch):
+    times = {name for name, field in Settings.model_fields.items() if field.annotation is float}
+    assert times >= {"redis_connect_timeout", "job_timeout", "keep_result", "lease", "shutdown_grace", "poll_delay"}
+    for name in times:
+        monkeypatch.setenv(f"BARQUE_{name.upper()}", "2s")
+    settings = load_settings()
+    assert {getattr(settings, name) for name in times} == {2.0}
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 1, 59, 60, 90, 3600, 5400, 86400, 31536000])
+def test_a_time_that_is_shown_can_be_read(seconds):
+    assert read_seconds(as_duration(seconds)) == seconds
+
+
+def test_a_dotenv_file_that_is_no_text_is_one_readable_line(monkeypatch, tmp_path):
+    file = tmp_path / ".env"
+    file.write_bytes(b"BARQUE_LEASE=\xff\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    with pytest.raises(ConfigurationError, match=r"\.env cannot be read: it is not UTF-8$"):
+        load_settings()
+    assert misspelt() == []
+
+
+class TestMisspelt:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("BARQUE_CONCURENCY", "BARQUE_CONCURRENCY"),
+            ("BARQUE_QUEUE", "BARQUE_QUEUES"),
+            ("BARQUE_TIMEOUT", "BARQUE_JOB_TIMEOUT"),
+            ("BARQUE_REDIS", "BARQUE_REDIS_URL"),
+            ("barque_loglevel", "BARQUE_LOG_LEVEL"),
+            ("BARQUE_XYZZY", None),
+        ],
+    )
+    def test_a_name_that_is_no_setting_comes_with_the_nearest(self, monkeypatch, name, meant):
+        monkeypatch.setenv(name, "1")
+        assert misspelt() == [(name, meant)]
+
+    def test_reading_the_settings_says_nothing_of_it(self, monkeypatch, capfd):
+        monkeypatch.setenv("BARQUE_CONCURENCY", "1")
+        assert load_settings().concurrency == 100
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "BARQUE_CONCURRENCY", "barque_lease", "BARQUE_DEBUG", "BARQUE_IMAGE", "BARQUE_TEST_POSTGRES_URL",
+            "BARQUE_WEBHOOK_SECRET_ACME", "BARQUE_DATABASE_URL_REPORTS", "BARQE_LEASE", "LEASE",
+        ],
+    )  # fmt: skip
+    def test_what_means_something_is_not_listed(self, monkeypatch, name):
+        monkeypatch.setenv(name, "9")
+        assert misspelt() == []
+
+    def test_a_kubernetes_service_is_not_listed_and_a_port_without_one_is(self, monkeypatch):
+        for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_REDIS", "PORT", "PORT_6379_TCP_ADDR"):
+            monkeypatch.setenv(f"BARQUE_REDIS_{name}", "10.0.0.1")
+        assert misspelt() == []
+        monkeypatch.delenv("BARQUE_REDIS_SERVICE_HOST")
+        assert "BARQUE_REDIS_PORT" in dict(misspelt())
+
+    def test_the_dotenv_file_is_looked_at_too_and_a_name_in_both_is_told_once(self, monkeypatch, tmp_path):
+        file = tmp_path / ".env"
+        file.write_text("BARQUE_LEESE=20\nexport BARQUE_CONCURENCY=7\nOTHER=1\nBARQUE_LEASE=20\n")
+        monkeypatch.setitem(Settings.model_config, "env_file", file)
+        monkeypatch.setenv("BARQUE_CONCURENCY", "8")
+        assert misspelt() == [("BARQUE_CONCURENCY", "BARQUE_CONCURRENCY"), ("BARQUE_LEESE", "BARQUE_LEASE")]
 
 
 def test_every_wrong_value_is_told_at_once(monkeypatch):

@@ -1,0 +1,79 @@
+"""What is wrong with a setting, in plain words: pydantic's complaints, told to who set the variable.
+
+Owns the wording; which values are right stands with each field in settings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from annotated_types import Ge, Gt, Le
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from common.durations import as_duration, read_seconds
+
+__all__ = ["in_plain_words"]
+
+_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+
+
+def in_plain_words(error: ValidationError, fields: Mapping[str, FieldInfo]) -> str:
+    """Return all that is wrong, as one line that names each variable, such as `BARQUE_LEASE: …; BARQUE_TASKS: …`.
+
+    Values are quoted where they ought to be numbers, times, yes or no, or one of a few words: never where a secret
+    belongs.
+    """
+    lines = []
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "?"
+        lines.append(f"BARQUE_{name.upper()}: {_describe(problem, fields.get(name))}")
+    return "; ".join(lines)
+
+
+def _describe(problem: Any, field: FieldInfo | None) -> str:
+    kind, given = problem["type"], _quote(problem["input"])
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    if field is not None and kind in _RANGE:
+        if field.annotation is float:
+            # Depending on where the bound stands, pydantic has the text or what was read from it.
+            found = problem["input"]
+            given = as_duration(read_seconds(found) if isinstance(found, str) else found)
+        return f"{given} is out of range: give {_range(field)}"
+    if field is not None and kind in {"int_parsing", "int_from_float", "int_type", "int_parsing_size"}:
+        return f"{given} is no whole number: give {_range(field)}"
+    if kind in {"float_parsing", "float_type"}:
+        return f"{given} is no number"
+    if kind in {"bool_parsing", "bool_type"}:
+        return f"{given} is neither true nor false"
+    if kind == "literal_error":
+        return f"{given} is none of its values: give {problem['ctx']['expected'].replace(chr(39), '')}"
+    message: str = problem["msg"]
+    return message.removeprefix("Input should be ").replace("a valid", "give a valid", 1)
+
+
+def _range(field: FieldInfo) -> str:
+    """Return the values a numeric field takes: `a whole number from 1 to 100`, `a time above 0s, at most 365d`."""
+    timed = field.annotation is float
+    bounds = {type(bound): bound for bound in field.metadata}
+    least, above, most = bounds.get(Ge), bounds.get(Gt), bounds.get(Le)
+
+    def show(number: Any) -> str:
+        return as_duration(number) if timed else str(number)
+
+    what = "a time" if timed else "a whole number"
+    if isinstance(above, Gt):
+        what += f" above {show(above.gt)}"
+        return f"{what}, at most {show(most.le)}" if isinstance(most, Le) else what
+    if isinstance(least, Ge):
+        what += f" from {show(least.ge)}"
+        return f"{what} to {show(most.le)}" if isinstance(most, Le) else f"{what} up"
+    return what
+
+
+def _quote(value: Any) -> str:
+    """Return a value as one would have written it, cut short: a slip of the clipboard can be long."""
+    text = str(value)
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
