@@ -151,6 +151,8 @@ class Producer:
         item = options.bind(call, self.settings, job_id)
         self.store  # noqa: B018 - a closed producer says so before anything waits
         is_new = await self._enqueues.submit(item)
+        if isinstance(is_new, RedisUnavailable):
+            raise is_new
         return Job(self, item.job_id, queue=item.queue, task=call.task, is_new=is_new)
 
     async def enqueue_many(
@@ -172,7 +174,9 @@ class Producer:
         pairs = [(call, options.bind(call, self.settings)) for call in calls]
         if not pairs:
             return []
-        await self._send([item for _, item in pairs])
+        for answer in await self._send([item for _, item in pairs]):
+            if isinstance(answer, RedisUnavailable):
+                raise answer
         return [Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in pairs]
 
     def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> Job[R]:
@@ -254,18 +258,23 @@ class Producer:
         """
         return waiting.map_calls(self.enqueue_many, task, items, window=window, ordered=ordered)
 
-    async def _send(self, items: Sequence[Enqueue]) -> list[bool]:
+    async def _send(self, items: Sequence[Enqueue]) -> list[bool | RedisUnavailable]:
+        """Add the jobs and say of each whether it is new, or why the server did not take it."""
         store = self.store
+        where = describe(self.settings)
         try:
             async with asyncio.timeout(self._answer_within) as limit:
-                return await store.enqueue(items)
+                answers = await store.enqueue(items)
         except TROUBLE as error:
-            where = describe(self.settings)
             if limit.expired():
                 raise RedisUnavailable(
                     f"{where} gave no answer within {self._answer_within:g} s; {len(items)} job(s) may be there or not"
                 ) from error
             raise RedisUnavailable(f"{where} did not take {len(items)} job(s): {error}") from error
+        return [
+            answer if isinstance(answer, bool) else RedisUnavailable(f"{where} did not take 1 job: {answer}")
+            for answer in answers
+        ]
 
 
 def _open(part: T | None) -> T:

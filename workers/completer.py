@@ -47,6 +47,7 @@ class Completer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._backoff = Backoff()
+        self._unanswered = False  # whether the batch at hand was sent before: it may be recorded already
 
     @property
     def waiting(self) -> int:
@@ -99,10 +100,11 @@ class Completer:
         self._recorded(kept)
 
     async def _send(self, batch: list[Outcome], records: list[Finish | PutBack]) -> list[int]:
-        """Send until the server has it. The script refuses a second copy by token, so sending again is safe."""
+        """Send until the server has it. The script recognises a second copy, so sending again is safe."""
         while True:
+            again, self._unanswered = self._unanswered, True
             try:
-                refused = await self._store.complete(self._queues, records)
+                refused = await self._store.complete(self._queues, records, again=again)
             except TROUBLE as error:
                 if not is_transient(error):
                     return await self._send_apart(batch, records, error)
@@ -113,7 +115,8 @@ class Completer:
                 await asyncio.sleep(delay)
             else:
                 self._backoff.reset()
-                return refused
+                self._unanswered = False
+                return refused.lost
 
     async def _send_apart(self, batch: list[Outcome], records: list[Finish | PutBack], error: Exception) -> list[int]:
         """Find the outcome the server cannot record (a key of a foreign type) and let the others through."""
@@ -122,5 +125,6 @@ class Completer:
             return [0]
         middle = len(records) // 2
         first = await self._send(batch[:middle], records[:middle])
+        self._unanswered = True
         second = await self._send(batch[middle:], records[middle:])
         return [*first, *(middle + index for index in second)]

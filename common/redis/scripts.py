@@ -56,25 +56,29 @@ class Script:
     async def many(
         self, client: redis.asyncio.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
     ) -> list[Any]:
-        """Run it once a call, all in one round trip, and return the replies in order.
+        """Run it once a call, all in one round trip; return the replies in order.
+
+        A call that the server refused has its `ResponseError` in the place of its reply: the others ran all the same.
 
         Raises:
-            redis.exceptions.ResponseError: the first call that failed; those after it ran all the same.
+            redis.exceptions.ConnectionError and the like: it is not known which ran.
         """
+        if len(calls) == 1:
+            return [await self._reply_or_error(client, *calls[0])]
         commands = [("EVALSHA", self.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = await call_many(client, commands)
-        failure: Exception | None = None
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
-                try:
-                    replies[index] = await self(client, *calls[index])
-                except ResponseError as error:
-                    failure = failure or error
-            elif isinstance(reply, Exception):
-                failure = failure or reply
-        if failure is not None:
-            raise failure
+                replies[index] = await self._reply_or_error(client, *calls[index])
         return replies
+
+    async def _reply_or_error(
+        self, client: redis.asyncio.Redis, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Any:
+        try:
+            return await self(client, keys, arguments)
+        except ResponseError as error:
+            return error
 
 
 ENQUEUE = Script("enqueue")

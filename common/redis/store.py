@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 
 from common.redis import keys, scripts
+from common.redis.reasons import ServerError
 from common.redis.wire import Argument
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "Claim",
     "Claimed",
     "Enqueue",
+    "EnqueueAnswer",
     "Finish",
     "HeldLease",
     "PutBack",
+    "Refusals",
     "Renewal",
     "Store",
 ]
@@ -128,7 +131,21 @@ class Renewal(NamedTuple):
     aborted: list[HeldLease]
 
 
+class Refusals(NamedTuple):
+    """The outcomes of a call that changed nothing, as indexes.
+
+    Attributes:
+        lost: the attempt's lease was another's, or nobody's, by then.
+        repeated: sent again, and recorded by the first sending.
+    """
+
+    lost: list[int]
+    repeated: list[int]
+
+
 AbortAnswer = Literal["cancelled", "running", "missing"]
+
+EnqueueAnswer = bool | ServerError
 
 # Ids are any bytes an arq producer cares to use; this way of decoding gives them back unchanged.
 _ANY = "surrogateescape"
@@ -140,32 +157,36 @@ class Store:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
 
-    async def enqueue(self, jobs: Sequence[Enqueue]) -> list[bool]:
+    async def enqueue(self, jobs: Sequence[Enqueue]) -> list[EnqueueAnswer]:
         """Add jobs, thousands in one round trip; return for each whether it was added.
 
-        False says that the id is taken: that job is in a queue, or its result is still kept. Each call
-        of up to MOST_PER_CALL jobs of one queue is added whole or not at all.
+        False says that the id is taken: that job is in a queue, or its result is still kept. An error says that
+        the server refused the job; others of the same call may be added all the same. What one script takes, up
+        to MOST_PER_CALL jobs of one queue, is added whole or not at all.
+
+        Raises:
+            redis.exceptions.ConnectionError and the like: it is not known which were added.
         """
         by_queue: dict[str, list[int]] = {}
         for index, job in enumerate(jobs):
             by_queue.setdefault(job.queue, []).append(index)
         calls: list[tuple[list[str], list[Argument]]] = []
-        checked: list[list[int]] = []
+        parts: list[list[int]] = []
         for queue, members in by_queue.items():
             for start in range(0, len(members), MOST_PER_CALL):
                 part = members[start : start + MOST_PER_CALL]
-                others = [index for index in part if not jobs[index].fresh]
-                calls.append(([queue], _enqueue_arguments(jobs, part, others)))
-                checked.append(others)
-        if len(calls) == 1:
-            replies = [await scripts.ENQUEUE(self.client, *calls[0])]
-        else:
-            replies = await scripts.ENQUEUE.many(self.client, calls)
-        added = [True] * len(jobs)
-        for others, reply in zip(checked, replies, strict=True):
+                calls.append(([queue], _enqueue_arguments(jobs, part)))
+                parts.append(part)
+        answers: list[EnqueueAnswer] = [True] * len(jobs)
+        for part, reply in zip(parts, await scripts.ENQUEUE.many(self.client, calls), strict=True):
+            if isinstance(reply, ServerError):
+                for index in part:
+                    answers[index] = reply
+                continue
+            others = [index for index in part if not jobs[index].fresh]
             for index, new in zip(others, reply[1:], strict=True):
-                added[index] = bool(new)
-        return added
+                answers[index] = bool(new)
+        return answers
 
     async def claim(self, queues: Sequence[str], *, most: int, lease_ms: int, worker: str, number: int) -> Claim:
         """Take up to `most` due jobs under leases of this worker.
@@ -178,14 +199,22 @@ class Store:
         reply = await scripts.CLAIM(self.client, queues, (most, lease_ms, worker, number))
         return _parse_claim(reply, worker, number)
 
-    async def complete(self, queues: Sequence[str], outcomes: Sequence[Finish | PutBack]) -> list[int]:
-        """Record outcomes; return the indexes of those refused because their lease was lost."""
-        refused: list[int] = []
+    async def complete(
+        self, queues: Sequence[str], outcomes: Sequence[Finish | PutBack], *, again: bool = False
+    ) -> Refusals:
+        """Record outcomes; return which were refused.
+
+        Args:
+            again: they were sent before and no reply came, so that they may be recorded already. Those that are,
+                are told apart from those whose lease was lost.
+        """
+        refusals = Refusals([], [])
         for start in range(0, len(outcomes), MOST_PER_CALL):
-            arguments = _complete_arguments(outcomes[start : start + MOST_PER_CALL])
-            reply = await scripts.COMPLETE(self.client, queues, arguments)
-            refused.extend(start + index for index in reply)
-        return refused
+            arguments = _complete_arguments(outcomes[start : start + MOST_PER_CALL], again=again)
+            lost, repeated = await scripts.COMPLETE(self.client, queues, arguments)
+            refusals.lost.extend(start + index for index in lost)
+            refusals.repeated.extend(start + index for index in repeated)
+        return refusals
 
     async def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
         """Extend leases; say which are lost and which attempts are to be aborted."""
@@ -287,7 +316,8 @@ class BlockingStore:
         self.client.connection_pool.disconnect()
 
 
-def _enqueue_arguments(jobs: Sequence[Enqueue], part: list[int], others: list[int]) -> list[Argument]:
+def _enqueue_arguments(jobs: Sequence[Enqueue], part: list[int]) -> list[Argument]:
+    others = [index for index in part if not jobs[index].fresh]
     arguments: list[Argument] = [len(part) - len(others)]
     for index in part:
         job = jobs[index]
@@ -315,8 +345,8 @@ def _parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     return Claim(reply[0], reply[1] if reply[1] >= 0 else None, reply[2], jobs)
 
 
-def _complete_arguments(outcomes: Sequence[Finish | PutBack]) -> list[Argument]:
-    arguments: list[Argument] = []
+def _complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> list[Argument]:
+    arguments: list[Argument] = [int(again)]
     for outcome in outcomes:
         queue, job_id, token, attempt = outcome.lease
         if isinstance(outcome, Finish):

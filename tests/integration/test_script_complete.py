@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.redis.push import result_frames
-from common.redis.store import Finish, HeldLease, PutBack
+from common.redis.store import Finish, HeldLease, PutBack, Refusals
 
 AWAKE = {"due": 0}
+NONE = Refusals([], [])
 
 
 def held(job_id="a", *, token="w:2:7", attempt=2, queue=0):
@@ -146,16 +147,101 @@ CASES = {
 async def test_complete(case, keyspace, store):
     before, outcomes, refused, after = CASES[case]
     await keyspace.seed(before)
-    assert await store.complete(("q", "r"), outcomes) == refused
+    assert await store.complete(("q", "r"), outcomes) == Refusals(refused, [])
     assert await keyspace.dump() == after
 
 
 async def test_sending_a_recorded_batch_again_changes_nothing(keyspace, store):
     await keyspace.seed(RUNNING)
     outcomes = [Finish(held(), b"R", 60_000)]
-    assert await store.complete(("q",), outcomes) == []
+    assert await store.complete(("q",), outcomes) == NONE
     recorded = await keyspace.dump()
-    assert await store.complete(("q",), outcomes) == [0]
+    assert await store.complete(("q",), outcomes) == Refusals([0], [])
+    assert await keyspace.dump() == recorded
+
+
+DONE_LEASE = {"arq:in-progress:a": (b"done", "60s")}
+QUEUED = {"q": {"a": 5}, "arq:job:a": b"A"}
+LATER = {"q": {"a": "now+60s"}, "arq:job:a": b"A"}
+AGAIN = {
+    # outcome sent again: (what is there by then, refusals, what is there afterwards; None: the same)
+    "finish: its own result is there": (
+        {"arq:result:a": b"R"}, Finish(held(), b"R", 60_000), "repeat", None,
+    ),
+    "finish: its own result is there, and the id is in the queue anew": (
+        {**QUEUED, "arq:result:a": b"R"}, Finish(held(), b"R", 60_000), "repeat", None,
+    ),
+    "finish: another's result is there": (
+        {"arq:result:a": b"S"}, Finish(held(), b"R", 60_000), "lost", None,
+    ),
+    "finish, not kept: the job is over": ({}, Finish(held(), b"R", 0), "repeat", None),
+    "finish of a cron tick": (DONE_LEASE, Finish(held(), b"R", 0, 60_000), "repeat", None),
+    "finish, kept: the job and its result are gone": ({}, Finish(held(), b"R", 60_000), "lost", None),
+    "finish: the lease ran out, and nobody took the job": (
+        {**QUEUED, "arq:retry:a": b"2"}, Finish(held(), b"R", 60_000), "applied", {"arq:result:a": (b"R", "60s")},
+    ),
+    "finish: somebody took the job and left it": (
+        {**QUEUED, "arq:retry:a": b"3"}, Finish(held(), b"R", 60_000), "lost", None,
+    ),
+    "finish: the job was enqueued anew": (QUEUED, Finish(held(), b"R", 0), "lost", None),
+    "finish, not kept: another runs it": (
+        {**RUNNING, "arq:in-progress:a": (b"v:3:1", "10s")}, Finish(held(), b"R", 0), "lost", None,
+    ),
+    "finish: a key of a foreign type has its result's name": (
+        {"arq:result:a": {"f": b"x"}}, Finish(held(), b"R", 60_000), "lost", None,
+    ),
+    "retry: it is in the queue, due anew": (
+        {**LATER, "arq:retry:a": b"2", "barque:wake:q": AWAKE}, PutBack(held(), "retry", 60_000), "applied",
+        {**LATER, "arq:retry:a": b"2", "barque:wake:q": AWAKE},
+    ),
+    "return: it stands where it stood": (
+        {**QUEUED, "arq:retry:a": b"2", "barque:wake:q": AWAKE}, PutBack(held(), "return", 5), "applied",
+        {**QUEUED, "arq:retry:a": b"2", "barque:wake:q": AWAKE},
+    ),
+    "release: it stands where it stood": (
+        {**QUEUED, "arq:retry:a": b"1"}, PutBack(held(), "release", 5), "repeat", None,
+    ),
+    "release of a first attempt: it stands where it stood": (
+        QUEUED, PutBack(held(token="w:1:7", attempt=1), "release", 5), "repeat", None,
+    ),
+    "release: the lease ran out, and nobody took the job": (
+        {**LATER, "arq:retry:a": b"2"}, PutBack(held(), "release", 5), "applied",
+        {**QUEUED, "arq:retry:a": b"1", "barque:wake:q": AWAKE},
+    ),
+    **{
+        f"{how}: another runs it": (
+            {**RUNNING, "arq:in-progress:a": (b"v:3:1", "10s"), "arq:retry:a": b"3"}, PutBack(held(), how, 5), "lost",
+            None,
+        )
+        for how in ("retry", "return", "release")
+    },
+    "retry: the job was ended meanwhile": ({}, PutBack(held(), "retry", 0), "lost", None),
+    "never recorded": (RUNNING, Finish(held(), b"R", 60_000), "applied", {"arq:result:a": (b"R", "60s")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AGAIN)
+async def test_a_batch_sent_again_tells_what_is_recorded_already_from_what_was_lost(case, keyspace, store):
+    before, outcome, verdict, after = AGAIN[case]
+    await keyspace.seed(before)
+    refusals = await store.complete(("q",), [outcome], again=True)
+    assert refusals == {"repeat": Refusals([], [0]), "lost": Refusals([0], []), "applied": NONE}[verdict]
+    assert await keyspace.dump() == (before if after is None else after)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Finish(held(), b"R", 60_000), Finish(held(), b"R", -1), Finish(held(), b"R", 0),
+        Finish(held(), b"R", 0, 60_000), PutBack(held(), "retry", 60_000), PutBack(held(), "return", 5),
+        PutBack(held(), "release", 5),
+    ],
+)  # fmt: skip
+async def test_whatever_the_outcome_is_sending_it_again_loses_nothing_and_changes_nothing(outcome, keyspace, store):
+    await keyspace.seed(RUNNING)
+    assert await store.complete(("q",), [outcome]) == NONE
+    recorded = await keyspace.dump()
+    assert (await store.complete(("q",), [outcome], again=True)).lost == []
     assert await keyspace.dump() == recorded
 
 
@@ -167,7 +253,7 @@ async def test_more_outcomes_than_one_call_holds(count, keyspace, store, redis):
     await redis.zadd("q", {f"{n}": 5 for n in range(count)})
     await redis.delete("arq:in-progress:0", f"arq:in-progress:{count - 1}")
     outcomes = [Finish(held(f"{n}", token="w:1:1", attempt=1), b"R", 60_000) for n in range(count)]
-    assert await store.complete(("q",), outcomes) == [0, count - 1]
+    assert await store.complete(("q",), outcomes) == Refusals([0, count - 1], [])
     assert await redis.zcard("q") == 2
     assert await redis.exists("arq:result:1") == 1
 
@@ -225,7 +311,7 @@ async def test_a_job_put_back_is_pushed_to_nobody_and_its_waiters_stay(keyspace,
 
 async def test_ids_that_are_no_utf8_end_too(keyspace, store, redis):
     await redis.set(b"arq:in-progress:\xff", b"w:2:7")
-    assert await store.complete(("q",), [Finish(held("\udcff"), b"R", 60_000)]) == []
+    assert await store.complete(("q",), [Finish(held("\udcff"), b"R", 60_000)]) == NONE
     assert await redis.get(b"arq:result:\xff") == b"R"
 
 
@@ -269,7 +355,7 @@ async def test_a_batch_of_n_is_n_batches_of_one(keyspace, store, state, batch):
         await keyspace.seed(state)
         refused, start = [], 0
         for part in batches:
-            refused += [start + index for index in await store.complete(("q", "r"), part)]
+            refused += [start + index for index in (await store.complete(("q", "r"), part)).lost]
             start += len(part)
         left = await keyspace.dump()
         # The marker is a hint: an outcome that comes later in the batch may make it needless.

@@ -75,11 +75,11 @@ WIRE = {
         ["most jobs to take", "lease ms", "worker id", "number of this claim"],
     ),
     "complete": (
-        [],
+        [[], []],
         lambda s: s.complete(("q", "r"), [Finish(LEASE, b"R", 21, 22), PutBack(LEASE, "retry", 23)]),
         ["q", "r"],
-        ["finish", 1, "id", "token", 3, 21, "R", 22, "retry", 1, "id", "token", 3, 23, "", 0],
-        ["kind", "index of its queue", "id", "token", "attempt", "x", "y", "z"],
+        [0, "finish", 1, "id", "token", 3, 21, "R", 22, "retry", 1, "id", "token", 3, 23, "", 0],
+        ["sent before", "kind", "index of its queue", "id", "token", "attempt", "x", "y", "z"],
     ),
     "renew": (
         [[], []],

@@ -1,24 +1,32 @@
 -- complete: record the outcomes of many attempts, each only if its lease is still this attempt's.
 --
 -- KEYS: queues, in the order the worker names them
--- ARGV: for each outcome eight: kind, index of its queue from 0, id, token, attempt, x, y, z
+-- ARGV: 1 "1" if these were sent before and the reply was lost, else "0"
+--       then for each outcome eight: kind, index of its queue from 0, id, token, attempt, x, y, z
 --       kind "finish":  x keep the result for ms (0 = do not, -1 = for ever), y result,
 --                       z keep the lease key as "done" for ms (0 = do not; cron ticks)
 --       kind "retry":   x due again after ms
 --       kind "return":  x due at (Unix ms), attempt counted: back to where it stood
 --       kind "release": x due at (Unix ms), attempt not counted
--- Returns: indexes, from 0, of the outcomes refused because the lease was lost
+-- Returns: two arrays of indexes from 0: outcomes refused because the lease was lost; outcomes that stand
+--          recorded since the first sending
 -- Invariant: a batch of N leaves the keyspace as N batches of one do, but for the wake marker, which is only
---            a hint. A refused outcome changes nothing.
+--            a hint. An outcome named in the reply changes nothing.
+--
+-- A batch sent again finds the leases it gave up itself gone. It recognises its work by what it left behind: the
+-- same result bytes; no job at all, where no result was kept; or the job back in its queue with this attempt
+-- counted, and nobody's since. The last may as well be a lease that ran out while the server was away, so a finish
+-- is still taken then, and a put-back made once more: both are right whichever it was.
 
 local STRIDE = 8
-local count = #ARGV / STRIDE
+local again = ARGV[1] == '1'
+local count = (#ARGV - 1) / STRIDE
 local now = now_ms()
 local leases = {}
-for i = 1, count do leases[i] = LEASE .. ARGV[(i - 1) * STRIDE + 3] end
+for i = 1, count do leases[i] = LEASE .. ARGV[(i - 1) * STRIDE + 4] end
 local holders = redis.call('MGET', unpack(leases))
 
-local refused, gone, aborts, awake = {}, {}, {}, {}
+local lost, repeated, gone, aborts, awake = {}, {}, {}, {}, {}
 local leaving = {} -- queue -> ids
 local ids, results, kept = {}, {}, {}
 
@@ -51,13 +59,36 @@ local function put_back(queue, id, attempts, due)
   redis.call('ZADD', queue, due, id)
 end
 
+-- What becomes of an outcome sent again whose lease is not there: "apply", "repeat" or "lost".
+local function judge(kind, queue, id, attempt, holder, x, result)
+  if kind == 'finish' and redis.pcall('GET', RESULT .. id) == result then return 'repeat' end
+  local score = redis.call('ZSCORE', queue, id)
+  if holder and holder ~= DONE then return 'lost' end
+  if not score then
+    local over = kind == 'finish' and x == '0' and redis.call('EXISTS', JOB .. id) == 0
+    return over and 'repeat' or 'lost'
+  end
+  local begun = tonumber(redis.pcall('GET', RETRY .. id) or 0)
+  if begun == attempt then return 'apply' end
+  if kind == 'release' and begun == attempt - 1 and tonumber(score) == tonumber(x) then return 'repeat' end
+  return 'lost'
+end
+
 local seen = {}
 for i = 1, count do
-  local at = (i - 1) * STRIDE
+  local at = 1 + (i - 1) * STRIDE
   local kind, queue, id, attempt = ARGV[at + 1], KEYS[tonumber(ARGV[at + 2]) + 1], ARGV[at + 3], tonumber(ARGV[at + 5])
   local x, y, z = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-  if holders[i] ~= ARGV[at + 4] or seen[id] then
-    refused[#refused + 1] = i - 1
+  local verdict = 'apply'
+  if seen[id] then
+    verdict = 'lost'
+  elseif holders[i] ~= ARGV[at + 4] then
+    verdict = again and judge(kind, queue, id, attempt, holders[i], x, y) or 'lost'
+  end
+  if verdict == 'lost' then
+    lost[#lost + 1] = i - 1
+  elseif verdict == 'repeat' then
+    repeated[#repeated + 1] = i - 1
   else
     seen[id] = true
     if kind == 'finish' then
@@ -78,4 +109,4 @@ for queue, members in pairs(leaving) do redis.call('ZREM', queue, unpack(members
 if #aborts > 0 and redis.call('EXISTS', ABORT) == 1 then redis.call('ZREM', ABORT, unpack(aborts)) end
 for queue in pairs(awake) do wake(queue) end
 push_results(ids, results, kept)
-return refused
+return { lost, repeated }

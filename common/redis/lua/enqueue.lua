@@ -23,8 +23,8 @@ if fresh > 0 then
     payloads[2 * i - 1], payloads[2 * i] = JOB .. id, ARGV[2 * i + 1]
     places[2 * i - 1], places[2 * i] = now, id
   end
+  redis.call('ZADD', queue, unpack(places)) -- first: it alone can fail, where the queue is a key of another type
   redis.call('MSET', unpack(payloads))
-  redis.call('ZADD', queue, unpack(places))
   awake = true
 end
 
@@ -35,14 +35,14 @@ for i = 2 + 2 * fresh, #ARGV, 5 do
     reply[#reply + 1] = 0
   else
     local due = at > 0 and at or now + tonumber(delay)
+    -- A new earliest job shortens the sleep of the worker that waits for the next due one.
+    awake = awake or due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0
+    redis.call('ZADD', queue, due, id)
     if expires == '0' then
       redis.call('SET', key, payload)
     else
       redis.call('SET', key, payload, 'PX', expires)
     end
-    -- A new earliest job shortens the sleep of the worker that waits for the next due one.
-    awake = awake or due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0
-    redis.call('ZADD', queue, due, id)
     reply[#reply + 1] = 1
   end
 end
