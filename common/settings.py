@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     keep_result: Duration = Field(3600.0, ge=0, le=_YEAR, description="Seconds to keep a result; 0 keeps none")
     lease: Duration = Field(10.0, ge=1, le=3600, description="Seconds until a dead worker's jobs are taken over")
     shutdown_grace: Duration = Field(25.0, ge=0, le=_YEAR, description="Seconds running jobs get to finish on SIGTERM")
+    block_limit: Duration = Field(
+        60.0, ge=1, le=_YEAR, description="Seconds a task may block the event loop until its worker's jobs are let go"
+    )
     poll_delay: Seconds = Field(0.5, description="Seconds between looks where no wake-up reaches (arq producers)")
 
     # What travels
@@ -122,6 +125,7 @@ class Settings(BaseSettings):
         "msgpack", description="What producers write; pickle only for stock arq workers with default settings"
     )
     max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload a producer enqueues")
+    max_result_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest result a job may return")
 
     # What is logged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
