@@ -15,13 +15,14 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.adapters.base import Program
 
-__all__ = ["Client", "Failed", "Worker", "answer_of", "trouble_in"]
+__all__ = ["Client", "Failed", "Worker", "answer_of", "trouble_in", "wait_until"]
 
 _LAST_LINES = 15
 _TROUBLE = re.compile(
@@ -128,13 +129,7 @@ class Worker(_Process):
             Failed: the worker ended, or the time did.
         """
         path = self._marks.with_name(f"{self._marks.name}.{mark}") if mark else self._marks
-        deadline = time.monotonic() + timeout
-        while not path.exists():
-            if self.process.poll() is not None:
-                raise self.failed(f"the worker ended with exit code {self.process.returncode}")
-            if time.monotonic() > deadline:
-                raise self.failed(f"no {mark or 'last job'!r} mark after {timeout:g} s")
-            time.sleep(0.005)
+        wait_until(path.exists, [self], timeout=timeout, what=f"the mark of the {mark or 'last job'}")
         content: dict[str, Any] = json.loads(path.read_text())
         return content
 
@@ -143,6 +138,22 @@ class Worker(_Process):
         rows = subprocess.run(["ps", "-A", "-o", "pgid=,rss="], capture_output=True, text=True, check=True).stdout
         group = str(self.process.pid)
         return sum(int(rss) * 1024 for pgid, rss in (row.split() for row in rows.splitlines()) if pgid == group)
+
+
+def wait_until(reached: Callable[[], bool], workers: Sequence[Worker], *, timeout: float, what: str) -> None:
+    """Wait, looking every 5 ms, until something is reached while workers run.
+
+    Raises:
+        Failed: a worker ended, or the time (seconds) did.
+    """
+    deadline = time.monotonic() + timeout
+    while not reached():
+        for worker in workers:
+            if worker.process.poll() is not None:
+                raise worker.failed(f"a worker ended with exit code {worker.process.returncode} before {what}")
+        if time.monotonic() > deadline:
+            raise workers[0].failed(f"{timeout:g} s went by without {what}")
+        time.sleep(0.005)
 
 
 class Client(_Process):

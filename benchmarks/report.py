@@ -88,7 +88,7 @@ def _rates(results: Results, title: str, measures: Sequence[str]) -> str:
         "bulk": "bulk enqueue",
         "single": "single enqueues, 32 in flight",
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for peer in _ordered(results, columns[0], "jobs_per_s"):
         cells = [_cell(results.figure(measure, peer, "jobs_per_s"), "{:,.0f}") for measure in columns]
         rows.append((_named(results, peer), *cells))
@@ -98,7 +98,7 @@ def _rates(results: Results, title: str, measures: Sequence[str]) -> str:
 def _latencies(results: Results) -> str:
     if not results.subjects("pickup") and not results.subjects("round_trip"):
         return ""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for peer in _ordered(results, "pickup", "p50_ms", ascending=True):
         cells = [
             _cell(results.figure(measure, peer, metric), "{:.2f}")
@@ -112,17 +112,18 @@ def _latencies(results: Results) -> str:
 
 def _footprint(results: Results) -> str:
     lines = []
-    if results.subjects("in_flight"):
-        figure = {metric: results.median("in_flight", OURS, metric) for metric in _IN_FLIGHT}
-        if all(value is not None for value in figure.values()):
-            lines.append(
-                "{jobs:,.0f} jobs in flight: {bytes_per_job:,.0f} bytes of worker memory a job; a sleeper is woken "
-                "late by {loop_late_p50_ms:.2f} ms at p50, {loop_late_p99_ms:.1f} at p99, {loop_late_max_ms:.1f} at "
-                "most.".format(**figure)
+    figures = {metric: results.median("in_flight", OURS, metric) for metric in _IN_FLIGHT}
+    known = {metric: value for metric, value in figures.items() if value is not None}
+    if len(known) == len(_IN_FLIGHT):
+        lines.append(
+            "{jobs:,.0f} jobs in flight: {bytes_per_job:,.0f} bytes of worker memory a job; a sleeper is woken late by "
+            "{loop_late_p50_ms:.2f} ms at p50, {loop_late_p99_ms:.1f} at p99, {loop_late_max_ms:.1f} at most.".format(
+                **known
             )
+        )
     if (core := results.median("idle_server", OURS, "core_percent")) is not None:
         lines.append(f"100 idle workers use {core:.2f}% of a core in the server.")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (_named(results, peer), _cell(results.figure("idle_memory", peer, "resident_mb"), "{:.1f}"))
         for peer in _ordered(results, "idle_memory", "resident_mb", ascending=True)
     ]
@@ -137,7 +138,7 @@ _IN_FLIGHT = ("jobs", "bytes_per_job", "loop_late_p50_ms", "loop_late_p99_ms", "
 def _backlog_and_scaling(results: Results) -> str:
     parts = []
     kinds = {"short": "10,000 due jobs", "long": "{:,.0f} due jobs", "scheduled": "10,000 due, {:,.0f} scheduled"}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             words.format(results.median("backlog", kind, "backlog") or 0),
             _cell(results.figure("backlog", kind, "jobs_per_s"), "{:,.0f}"),
@@ -164,7 +165,7 @@ def _backlog_and_scaling(results: Results) -> str:
 
 def _floor(results: Results) -> str:
     lines = []
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (title, _cell(results.figure("floor", subject, "jobs_per_s"), "{:,.0f}"), _share(results, measure, subject))
         for title, subject, measure in (
             ("bare asyncio, no-op, 100 at once", "asyncio_noop", "drain_noop"),
@@ -200,7 +201,7 @@ def _share(results: Results, measure: str, limit: str) -> str:
 
 
 def _settings(results: Results) -> str:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, peer in results.peers.items():
         if "missing" in peer:
             rows.append((_named(results, name), "missing", str(peer["missing"]).replace("\n", " ")))
@@ -211,7 +212,7 @@ def _settings(results: Results) -> str:
 
 
 def _failures(results: Results) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (measure, results.title(subject), said.splitlines()[0])
         for measure, subjects in results.failures.items()
         for subject, said in subjects.items()

@@ -10,7 +10,7 @@ from typing import cast
 from benchmarks.adapters import OURS, Adapter
 from benchmarks.adapters.barque import Barque
 from benchmarks.harness import Bench, Scale
-from benchmarks.processes import Worker
+from benchmarks.processes import Worker, wait_until
 from benchmarks.summary import percentile
 from common.redis.keys import WORKERS
 
@@ -102,15 +102,14 @@ class IdleServer:
         wanted = self.processes * self.workers_each
         bench.server.clear()
         with contextlib.ExitStack() as stack:
+            workers = []
             for _ in range(self.processes):
                 name, folder = bench.place("barque-idle")
                 program = adapter.script("idle", str(self.workers_each))
-                worker = stack.enter_context(Worker(program, folder, name, env=bench.env(), expect=0))
-            deadline = time.monotonic() + 60
-            while bench.server.count(WORKERS) < wanted:
-                if time.monotonic() > deadline:
-                    raise worker.failed(f"{bench.server.count(WORKERS)} of {wanted} idle workers came up")
-                time.sleep(0.1)
+                workers.append(stack.enter_context(Worker(program, folder, name, env=bench.env(), expect=0)))
+            wait_until(
+                lambda: bench.server.count(WORKERS) >= wanted, workers, timeout=60, what=f"{wanted} workers' reports"
+            )
             time.sleep(_SETTLE)
             used, began = bench.server.cpu_seconds(), time.monotonic()
             time.sleep(bench.scale.idle_seconds)

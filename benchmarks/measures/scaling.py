@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.adapters import OURS, Adapter
 from benchmarks.harness import Bench, Scale
+from benchmarks.processes import wait_until
 from common.redis.keys import WORKERS
 from common.settings import DEFAULT_QUEUE
 
 __all__ = ["Scaling"]
-
-_POLL = 0.005
 
 
 class Scaling:
@@ -43,11 +42,9 @@ class Scaling:
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(bench.client(adapter))
             workers = [stack.enter_context(bench.worker(adapter, wanted=100, expect=0)) for _ in range(processes)]
-            deadline = time.monotonic() + 60
-            while bench.server.count(WORKERS) < processes:
-                if time.monotonic() > deadline:
-                    raise workers[0].failed(f"{bench.server.count(WORKERS)} of {processes} workers came up")
-                time.sleep(_POLL)
+            wait_until(
+                lambda: bench.server.count(WORKERS) >= processes, workers, timeout=60, what="all workers' reports"
+            )
             for worker in workers:
                 worker.signal(signal.SIGSTOP)
             used, in_scripts = bench.server.cpu_seconds(), bench.server.script_microseconds()
@@ -55,11 +52,7 @@ class Scaling:
             began = time.monotonic()
             for worker in workers:
                 worker.signal(signal.SIGCONT)
-            deadline = time.monotonic() + 60
-            while bench.server.count(DEFAULT_QUEUE):
-                if time.monotonic() > deadline:
-                    raise workers[0].failed(f"{bench.server.count(DEFAULT_QUEUE)} of {jobs} jobs are left")
-                time.sleep(_POLL)
+            wait_until(lambda: not bench.server.count(DEFAULT_QUEUE), workers, timeout=60, what="the queue's end")
             seconds = time.monotonic() - began
             used = bench.server.cpu_seconds() - used
             in_scripts = bench.server.script_microseconds() - in_scripts
