@@ -73,6 +73,7 @@ class Process:
 def app(tmp_path):
     (tmp_path / "contract_app.py").write_text(TASKS)
     (tmp_path / "own_app.py").write_text(OWN_SETTINGS)
+    (tmp_path / "plain_tasks.py").write_text("async def plain(ctx):\n    pass\n")
     return tmp_path
 
 
@@ -185,6 +186,8 @@ async def test_watch_reloads_the_worker_when_a_file_changes(start, app, msgpack_
     [
         ({"BARQUE_CONCURRENCY": "many"}, "BARQUE_CONCURRENCY"),
         ({"BARQUE_TASKS": "no_such_module"}, "no module named 'no_such_module'"),
+        ({"BARQUE_TASKS": "plain_tasks"}, "BARQUE_TASKS: plain_tasks has no @task; decorate a coroutine function"),
+        ({"BARQUE_TASKS": ""}, "BARQUE_TASKS: name at least one module"),
     ],
 )
 @pytest.mark.parametrize("command", [(str(ARQ),), (sys.executable, "-m", "arq")], ids=["script", "module"])

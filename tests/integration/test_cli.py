@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import pickle
+import re
 import signal
 import socket
 import sys
@@ -268,6 +270,27 @@ class TestJobsThatHaveNotEnded:
             assert await producer.job("kept").status() is JobState.QUEUED
 
 
+@pytest.mark.leaves_keys("arq:result:p")
+class TestAResultThatCannotBeRead:
+    async def test_it_is_exit_code_1_with_the_reason_and_never_a_failure(self, run, redis):
+        await redis.set("arq:result:p", pickle.dumps({"s": True, "r": 5}))
+
+        result = await run("result", "p")
+        as_json = await run("result", "p", "--wait", "--json")
+        status = await run("status", "p")
+        status_json = await run("status", "p", "--json")
+
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("Job p has ended, but its result cannot be read here: ")
+        assert "BARQUE_ACCEPT_PICKLE" in result.err
+        assert (as_json.code, as_json.document["state"]) == (1, "ended")
+        assert "BARQUE_ACCEPT_PICKLE" in as_json.document["error"]["message"]
+        assert (status.code, status_json.code) == (1, 1)
+        assert "BARQUE_ACCEPT_PICKLE" in " ".join(status.out.split())
+        assert status_json.document[0]["state"] == "ended"
+        assert "fail" not in result.err + status.out
+
+
 class TestJobsThatAreNotThere:
     async def test_exit_code_1(self, run):
         result = await run("result", "nope")
@@ -322,15 +345,41 @@ class TestWorkerCommand:
             (["--concurrency", "0"], "BARQUE_CONCURRENCY"),
             (["--tasks", "no_such_module"], "no_such_module"),
             (["--log-format", "xml"], "BARQUE_LOG_FORMAT"),
+            (["--tasks", "plain_tasks"], "BARQUE_TASKS: plain_tasks has no @task; decorate a coroutine function"),
+            (["--tasks", "plain_tasks,empty"], "BARQUE_TASKS: plain_tasks, empty have no @task"),
+            (["--tasks", ""], "BARQUE_TASKS: name at least one module"),
+            (["--tasks", "plain_tasks.py"], "give a module name, without .py"),
         ],
     )
-    async def test_a_wrong_setting_is_exit_code_2(self, run, arguments, says):
+    async def test_a_wrong_setting_is_exit_code_2(self, run, tmp_path, arguments, says):
+        (tmp_path / "plain_tasks.py").write_text("async def plain(ctx):\n    pass\n")
+        (tmp_path / "empty.py").write_text("")
         ended = await run("worker", *arguments)
 
         assert (ended.code, ended.out) == (2, "")
         assert ended.err.startswith("barque: ")
         assert says in ended.err
         assert ended.err.count("\n") == 1
+
+    async def test_it_warns_of_each_name_that_is_no_setting(self, run, tmp_path):
+        (tmp_path / ".env").write_text("BARQUE_LEESE=20\n")
+        ended = await run("worker", "--burst", BARQUE_CONCURENCY="5", BARQUE_XYZZY="1")
+
+        lines = [json.loads(line) for line in ended.err.splitlines()]
+        warnings = [line for line in lines if line["event"] == "unknown_setting"]
+        assert ended.code == 0
+        assert [(line["name"], line["did_you_mean"]) for line in warnings] == [
+            ("BARQUE_CONCURENCY", "BARQUE_CONCURRENCY"),
+            ("BARQUE_LEESE", "BARQUE_LEASE"),
+            ("BARQUE_XYZZY", None),
+        ]
+        assert {line["level"] for line in warnings} == {"warning"}
+        assert lines.index(warnings[-1]) < [line["event"] for line in lines].index("worker_started")
+
+    async def test_times_take_units(self, run):
+        ended = await run("worker", "--burst", "--shutdown-grace", "1m", BARQUE_JOB_TIMEOUT="90s")
+
+        assert ended.code == 0, ended.err
 
 
 class TestWithoutAServer:
@@ -363,6 +412,7 @@ class TestDoctor:
             assert name in text.out
             assert bool(finding["advice"]) == (finding["status"] != "ok")
         assert max(map(len, text.out.splitlines())) <= 80
+        assert re.search(r"clock +\d+\.\d{3} s (behind|ahead of) this machine's clock \(± \S+ s\)\n", text.out)
 
     async def test_one_that_refuses_fails(self, run):
         url = f"redis://127.0.0.1:{await a_closed_port()}/0"

@@ -18,13 +18,15 @@ from cli import output, values
 from cli.exit_codes import exit_code
 from cli.main import app, main
 from cli.origins import effective_settings
+from cli.outcome import show_ending, wait_for
 from cli.status_view import Overview, age, show_overview
 from cli.task_check import check_call
 from common import errors
+from common.context import Context
 from common.redis.inspect import QueueReport, WorkerReport
 from common.redis.server_report import ServerReport
 from common.settings import Settings, load_settings
-from common.tasks import Call
+from common.tasks import Call, task
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["worker", "enqueue", "result", "status", "redis", "config", "doctor"]
@@ -79,6 +81,20 @@ class TestHelp:
             """
 
         assert cli.main._help(command) == "Do it.\n\nOne paragraph on two lines.\n\n\b\nExamples:\n  one\n  two"
+
+    @pytest.mark.parametrize("command", [None, "demo", *COMMANDS])
+    def test_a_flag_has_no_type_beside_it_and_an_option_has_what_it_takes(self, command):
+        text = run(*([command] if command else []), "--help").stdout
+
+        assert "<bool>" not in text
+        assert re.search(r"--help +-h +Show this", text)
+        assert command in {None, "redis", "demo"} or re.search(r"--redis-url +URL +The server", text)
+
+    def test_the_demo_says_which_server_it_uses(self):
+        text = re.sub(r"\s+", " ", run("demo", "--help").stdout)
+
+        assert "the server of --server or BARQUE_REDIS_URL" in text
+        assert "an embedded Valkey where neither names one" in text
 
     def test_brackets_of_examples_survive(self):
         assert "[1, 2]" in run("enqueue", "--help").stdout
@@ -202,6 +218,7 @@ class TestWrongUsage:
             (["result", "x", "--timeout", "3"], "--wait"),
             (["enqueue", "greet", "--delay", "soon"], "length of time"),
             (["redis", "--port", "99999"], "65535"),
+            (["worker", "--shutdown-grace", "soon"], "length of time"),
         ],
     )
     def test_is_exit_code_2_and_on_stderr(self, arguments, says):
@@ -240,6 +257,30 @@ class TestErrors:
         streams = capsys.readouterr()
         assert streams.out == ""
         assert re.fullmatch(r"barque: BARQUE_CONCURRENCY: .*\n", streams.err)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://h:99999",
+            "redis://u:s3cret@h:65536/0?socket_timeout=1",
+            "rediss://[::1]:700000/1",
+            f"redis://h:{'9' * 5000}",
+        ],
+    )
+    def test_a_port_out_of_range_is_one_readable_line(self, url, monkeypatch, capsys):
+        monkeypatch.setenv("BARQUE_REDIS_URL", url)
+
+        assert run_main("status") == 2
+        assert capsys.readouterr() == (
+            "", "barque: BARQUE_REDIS_URL has a port out of range: the port must be 0 to 65535\n"
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("url", ["redis://u:99999/s@h:1", "redis://h:6379/0?nothing", "redis://h:port"])
+    def test_what_only_looks_like_a_port_is_not_called_one(self, url, monkeypatch, capsys):
+        monkeypatch.setenv("BARQUE_REDIS_URL", url)
+
+        assert run_main("status") == 2
+        assert "cannot be taken apart" in capsys.readouterr().err
 
     @pytest.mark.parametrize("arguments", [["--debug", "config"], ["config", "--debug"]])
     def test_debug_shows_the_traceback_wherever_it_stands(self, arguments, monkeypatch, capsys):
@@ -402,6 +443,54 @@ class TestOverview:
         assert document["workers"][0]["running"] == 999_999
 
 
+@task
+async def cli_typed(ctx: Context, text: str | None, *more: str, parts: list[str] = [], number: int = 0) -> None:  # noqa: B006
+    pass
+
+
+@task
+async def cli_two(ctx: Context, name: str, *, after: float = 0.0) -> None:
+    pass
+
+
+class TestHints:
+    RAW = "What is JSON is not read as text: add --raw"
+    KEYWORD = "keyword arguments go as `-k "
+
+    def refusal(self, monkeypatch, made, *arguments, **keywords) -> str:
+        monkeypatch.setattr("cli.task_check.import_tasks", lambda _: {made.name: made})
+        with pytest.raises(errors.ArgumentMismatch, match=r"Nothing was enqueued$") as refused:
+            check_call(Call(made.name, *arguments, **keywords), Settings(), must_import=True)
+        return str(refused.value)
+
+    @pytest.mark.parametrize(("given", "keywords"), [((5,), {}), ((True,), {}), (("a", 5), {}), (({"a": 1},), {})])
+    def test_raw_is_for_json_where_text_was_expected(self, monkeypatch, given, keywords):
+        assert self.RAW in self.refusal(monkeypatch, cli_typed, *given, **keywords)
+
+    @pytest.mark.parametrize(
+        ("given", "keywords"),
+        [(("a",), {"number": "x"}), (("a",), {"number": 1.5}), (("a",), {"parts": [5]}), ((), {}), ((), {"none": 5})],
+    )
+    def test_and_for_nothing_else(self, monkeypatch, given, keywords):
+        assert self.RAW not in self.refusal(monkeypatch, cli_typed, *given, **keywords)
+
+    def test_a_keyword_without_its_option_is_shown_how_without_its_value(self, monkeypatch):
+        said = self.refusal(monkeypatch, cli_two, "Ada", "after=s3cret")
+
+        assert f"got 2; {self.KEYWORD}after=…`. Nothing" in said
+        assert "s3cret" not in said
+        assert f"{self.KEYWORD}other=…`" in self.refusal(monkeypatch, cli_two, "Ada", "other=2")
+        assert self.KEYWORD not in self.refusal(monkeypatch, cli_two, "Ada", "https://example.com/?a=1")
+
+    def test_one_that_the_task_takes_as_text_is_pointed_out(self, monkeypatch, capsys):
+        monkeypatch.setattr("cli.task_check.import_tasks", lambda _: {"cli_two": cli_two})
+        check_call(Call("cli_two", "after=2"), Settings(), must_import=True)
+
+        assert "after=… travels as a positional argument" in capsys.readouterr().err
+        check_call(Call("cli_two", "other=2"), Settings(), must_import=True)
+        assert capsys.readouterr().err == ""
+
+
 class TestTaskCheck:
     def check(self, *arguments, tasks=("workers.tasks",), must_import=False, **keywords):
         return check_call(Call(*arguments, **keywords), Settings(tasks=tasks), must_import=must_import)
@@ -487,6 +576,20 @@ class TestConfig:
         assert max(map(len, text.splitlines())) <= 80
         assert all(f"BARQUE_{name.upper()}" in text for name in Settings.model_fields)
 
+    def test_a_value_too_long_for_its_column_is_in_one_piece(self, monkeypatch):
+        monkeypatch.setenv("BARQUE_TASKS", "a.module.of.tasks,another.module.of.tasks,and_a_third_one")
+        lines = run("config").stdout.splitlines()
+
+        assert "  sqlite+aiosqlite:///barque-data/barque.sqlite3" in lines
+        at = lines.index("  a.module.of.tasks,another.module.of.tasks,and_a_third_one")
+        assert re.fullmatch(r"BARQUE_TASKS +environment", lines[at - 1])
+
+    def test_explain_has_a_blank_line_between_settings_and_nowhere_else(self):
+        lines = run("config", "--explain").stdout.splitlines()
+
+        heads = [index for index, line in enumerate(lines) if line.startswith("BARQUE_")]
+        assert [index for index, line in enumerate(lines) if not line] == [index - 1 for index in heads[1:]]
+
     def test_explain_gives_every_description(self):
         text = re.sub(r"\s+", " ", run("config", "--explain").stdout)
 
@@ -515,6 +618,33 @@ class TestConfig:
         result = run("config", "--json")
         assert result.stderr == "BARQUE_CONCURENCY is no setting and does nothing; did you mean BARQUE_CONCURRENCY?\n"
         json.loads(result.stdout)
+
+
+class TestAResultThatCannotBeRead:
+    WHY = errors.PickleRefused("it is a pickle; set BARQUE_ACCEPT_PICKLE=true")
+
+    async def ending(self):
+        class Unreadable:
+            job_id = "p"
+
+            async def result(self, timeout):
+                raise TestAResultThatCannotBeRead.WHY
+
+        return await wait_for(Unreadable(), None)
+
+    async def test_it_is_exit_code_1_with_the_reason_and_not_a_failure(self, capsys):
+        assert show_ending(await self.ending(), as_json=False) == 1
+        assert capsys.readouterr() == (
+            "", f"Job p has ended, but its result cannot be read here: {self.WHY}\n"
+        )  # fmt: skip
+
+    async def test_for_a_program_too(self, capsys):
+        assert show_ending(await self.ending(), as_json=True) == 1
+        assert json.loads(capsys.readouterr().out) == {
+            "job_id": "p",
+            "state": "ended",
+            "error": {"type": "common.errors.PickleRefused", "message": str(self.WHY), "traceback": ""},
+        }
 
 
 def test_the_current_folder_is_looked_in_last(monkeypatch, tmp_path):
