@@ -224,8 +224,9 @@ def answer_of(program: Program, folder: Path, env: dict[str, str], *, timeout: f
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"{program.argv[1]}: no end after {timeout:g} s") from None
+        raise Failed(f"{Path(program.argv[1]).name}: no end after {timeout:g} s") from None
     if done.returncode:
-        raise Failed(f"{program.argv[1]} failed: {done.stderr.strip()[-2000:]}")
+        said = done.stderr.strip()[-2000:]
+        raise Failed(f"{Path(program.argv[1]).name}: {said.splitlines()[-1] if said else 'no word'}\n{said}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
