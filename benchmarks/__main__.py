@@ -6,6 +6,7 @@ import argparse
 import datetime as dt
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.adapters import OURS, Adapter, discover
-from benchmarks.environments import HERE
+from benchmarks.environments import HERE, Missing
 from benchmarks.goals import evaluate
 from benchmarks.harness import Bench, Measure, Scale, install, measure_all
 from benchmarks.machine import describe_machine, describe_peers, describe_source
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     if OURS not in there:
         print(f"Barque itself cannot be run: {missing.get(OURS)}", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="barque-bench-") as folder, Server() as server:
         about = {
@@ -66,8 +67,12 @@ def _show(results: Results, arguments: argparse.Namespace, path: Path | None = N
     path.with_suffix(".md").write_text(text)
     print(f"results: {_short(path)} and {_short(path.with_suffix('.md'))}")
     if arguments.plots:
-        for plot in draw(path, arguments.plots):
-            print(f"plot: {_short(Path(plot))}")
+        try:
+            plots = draw(path, arguments.plots)
+        except (Missing, subprocess.CalledProcessError) as error:
+            print(f"no plots: {error}", file=sys.stderr)
+        else:
+            print("".join(f"plot: {_short(Path(plot))}\n" for plot in plots), end="")
     return 0
 
 
