@@ -19,7 +19,7 @@ import contextlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -49,10 +49,14 @@ Form = Literal["msgpack", "pickle", "custom"]
 """How a payload was written; its result is written the same way, so that its producer can read it."""
 
 
+_LONGEST_TIMEOUT = 1e9
+"""Seconds. The bounds also keep NaN and infinity out: one such deadline would stop all others of its worker."""
+
+
 class Extras(msgspec.Struct, omit_defaults=True, gc=False):
     """What Barque adds to a job."""
 
-    timeout: float | None = None
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
     meta: dict[str, Any] | None = None
 
 
@@ -421,18 +425,24 @@ def _encode_result_objects(result: Result, reading: Reading) -> bytes:
     }
     if error is not None:
         data["e"] = {"type": error.type, "message": error.message, "traceback": error.traceback}
-    serializer = reading.serializer or pickle.dumps
     try:
-        return serializer(data)
+        return _serialized(data, reading)
     except Exception as failure:
         if error is None:
             raise NotSerializable(f"{result.task}: the result cannot be serialised: {failure}") from failure
     data["r"] = "unable to serialize result"  # arq's own words (jobs.serialize_result)
     try:
-        return serializer(data)
+        return _serialized(data, reading)
     except Exception:
         data.update(a=(), k={})
-        return serializer(data)
+        return _serialized(data, reading)
+
+
+def _serialized(data: dict[str, Any], reading: Reading) -> bytes:
+    stored: Any = (reading.serializer or pickle.dumps)(data)
+    if not isinstance(stored, bytes):
+        raise NotSerializable(f"job_serializer returned {type(stored).__name__}, not bytes")
+    return stored
 
 
 def decode_result(raw: bytes, reading: Reading = MSGPACK_ONLY) -> Result:

@@ -90,7 +90,7 @@ class Inspector:
         info: dict[str, Any] = {"job_id": job_id, "state": state}
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
-        info |= {"queue": queue, "attempt": int(attempts or 0), "due_at": _time(score)}
+        info |= {"queue": queue, "attempt": _count(attempts), "due_at": _time(score)}
         if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
             info["worker"] = worker
         if payload is not None:
@@ -119,7 +119,7 @@ class Inspector:
 
     async def results(self, job_ids: Sequence[str]) -> list[Result | None]:
         """Return the results of these jobs, None where none is kept."""
-        stored = await self._client.mget([keys.result(job_id) for job_id in job_ids])
+        stored = await self._client.mget([_bytes(keys.result(job_id)) for job_id in job_ids])
         return [None if raw is None else decode_result(raw, self._reading) for raw in stored]
 
     async def _now_ms(self) -> int:
@@ -127,13 +127,13 @@ class Inspector:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _look(self, job_id: str, queue: str, *, payload: bool) -> tuple[list[Any], Any, float | None, int]:
-        names = [keys.result(job_id)]
+        names = [_bytes(keys.result(job_id))]
         if payload:
-            names += [keys.job(job_id), keys.retry(job_id)]
+            names += [_bytes(keys.job(job_id)), _bytes(keys.retry(job_id))]
         pipeline = self._client.pipeline(transaction=True)
         pipeline.mget(names)
-        pipeline.get(keys.lease(job_id))
-        pipeline.zscore(queue, job_id)
+        pipeline.get(_bytes(keys.lease(job_id)))
+        pipeline.zscore(queue, _bytes(job_id))
         pipeline.time()
         found, held, score, (seconds, microseconds) = await pipeline.execute()
         return found, held, score, int(seconds) * 1000 + int(microseconds) // 1000
@@ -190,6 +190,18 @@ def _ended(job_id: str, state: JobState, result: Result) -> JobInfo:
         error=result.error,
         metadata=result.metadata or {},
     )
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")  # ids are any bytes an arq producer cares to use
+
+
+def _count(stored: bytes | None) -> int:
+    """Return a count of attempts; a foreign program may have written anything there."""
+    try:
+        return max(0, int(float(stored or 0)))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _time(unix_ms: float | None) -> datetime | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ABORT",
+    "AWAITED",
     "CONTROL_CHANNEL",
     "HEALTH_SUFFIX",
     "JOB",
@@ -18,6 +19,7 @@ __all__ = [
     "WAKE",
     "WORKER",
     "WORKERS",
+    "awaited",
     "health",
     "job",
     "lease",
@@ -38,6 +40,7 @@ HEALTH_SUFFIX = ":health-check"
 WAKE = "barque:wake:"
 WAITERS = "barque:waiters"
 """Hash: job id -> the channels, space-separated, that want its result pushed."""
+AWAITED = "barque:result:"
 WORKERS = "barque:workers"
 """Sorted set: worker id -> Unix ms of its last report."""
 WORKER = "barque:worker:"
@@ -63,6 +66,11 @@ def retry(job_id: str) -> str:
 def result(job_id: str) -> str:
     """Return the key of a job's result."""
     return RESULT + job_id
+
+
+def awaited(job_id: str) -> str:
+    """Return the key of a result that is not to be kept but was waited for; it lives for a minute."""
+    return AWAITED + job_id
 
 
 def health(queue: str) -> str:

@@ -6,7 +6,7 @@ event loops' tasks; reads for people are in inspect.py, key names in keys.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import redis
@@ -34,6 +34,14 @@ __all__ = [
 
 MOST_PER_CALL = 1000
 """Jobs in one script call: some milliseconds of the server's one thread, and far below Lua's unpack limit."""
+
+_MOST_BYTES_PER_CALL = 8 * 1024 * 1024
+"""Payloads or results in one script call: the server copies them while all others wait."""
+
+_FETCHED_AT_ONCE = 64
+
+_FETCH = 2
+"""await.lua's word for a result that is there, but too much for one reply."""
 
 
 class Enqueue(NamedTuple):
@@ -162,7 +170,7 @@ class Store:
 
         False says that the id is taken: that job is in a queue, or its result is still kept. An error says that
         the server refused the job; others of the same call may be added all the same. What one script takes, up
-        to MOST_PER_CALL jobs of one queue, is added whole or not at all.
+        to MOST_PER_CALL jobs of one queue and some MB of payloads, is added whole or not at all.
 
         Raises:
             redis.exceptions.ConnectionError and the like: it is not known which were added.
@@ -173,8 +181,8 @@ class Store:
         calls: list[tuple[list[str], list[Argument]]] = []
         parts: list[list[int]] = []
         for queue, members in by_queue.items():
-            for start in range(0, len(members), MOST_PER_CALL):
-                part = members[start : start + MOST_PER_CALL]
+            for start, end in _bounds([len(jobs[index].payload) for index in members]):
+                part = members[start:end]
                 calls.append(([queue], _enqueue_arguments(jobs, part)))
                 parts.append(part)
         answers: list[EnqueueAnswer] = [True] * len(jobs)
@@ -209,8 +217,8 @@ class Store:
                 are told apart from those whose lease was lost.
         """
         refusals = Refusals([], [])
-        for start in range(0, len(outcomes), MOST_PER_CALL):
-            arguments = _complete_arguments(outcomes[start : start + MOST_PER_CALL], again=again)
+        for start, end in _bounds([len(o.result) if isinstance(o, Finish) else 0 for o in outcomes]):
+            arguments = _complete_arguments(outcomes[start:end], again=again)
             lost, repeated = await scripts.COMPLETE(self.client, queues, arguments)
             refusals.lost.extend(start + index for index in lost)
             refusals.repeated.extend(start + index for index in repeated)
@@ -232,13 +240,32 @@ class Store:
         """
         answers: list[bytes | bool] = []
         for start in range(0, len(job_ids), MOST_PER_CALL):
-            reply = await scripts.AWAIT(self.client, (), (channel, *job_ids[start : start + MOST_PER_CALL]))
-            answers.extend(item if isinstance(item, bytes) else bool(item) for item in reply)
+            part = job_ids[start : start + MOST_PER_CALL]
+            reply = await scripts.AWAIT(self.client, (), (channel, *map(_bytes, part)))
+            large = [job_id for job_id, item in zip(part, reply, strict=True) if item == _FETCH]
+            fetched = iter(await self.results(large))
+            answers.extend(
+                item if isinstance(item, bytes) else (next(fetched) or False) if item == _FETCH else bool(item)
+                for item in reply
+            )
         return answers
 
     async def results(self, job_ids: Sequence[str]) -> list[bytes | None]:
-        """Return the stored results, None where there is none."""
-        return list(await self.client.mget([_bytes(keys.result(job_id)) for job_id in job_ids]))
+        """Return the results that can be fetched, None where there is none.
+
+        One that is not kept can be fetched for a minute, where somebody waited for it when its job ended.
+        """
+        found: list[bytes | None] = []
+        for start in range(0, len(job_ids), _FETCHED_AT_ONCE):
+            part = job_ids[start : start + _FETCHED_AT_ONCE]
+            stored: list[bytes | None] = await self.client.mget([_bytes(keys.result(job_id)) for job_id in part])
+            missing = [index for index, result in enumerate(stored) if result is None]
+            if missing:
+                awaited = await self.client.mget([_bytes(keys.awaited(part[index])) for index in missing])
+                for index, result in zip(missing, awaited, strict=True):
+                    stored[index] = result
+            found.extend(stored)
+        return found
 
     async def payload(self, job_id: str) -> bytes | None:
         """Return a job's payload, None where there is none."""
@@ -247,7 +274,7 @@ class Store:
 
     async def abort(self, queue: str, job_id: str, *, result: bytes, keep_ms: int) -> AbortAnswer:
         """End a waiting job with this result, or have its worker cancel it if it runs."""
-        answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (job_id, result, keep_ms))).decode()
+        answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (_bytes(job_id), result, keep_ms))).decode()
         return answer
 
     async def wait_for_wake(self, queues: Sequence[str], seconds: float) -> bool:
@@ -260,9 +287,16 @@ class Store:
         """Pass a wake-up on to another idle worker."""
         await self.client.zadd(keys.wake(queue), {"due": 0})
 
-    async def aborting(self) -> set[str]:
-        """Return the ids that are to be aborted, whoever asked."""
-        return {member.decode(errors=_ANY) for member in await self.client.zrange(keys.ABORT, 0, -1)}
+    async def aborting(self, job_ids: Sequence[str]) -> set[str]:
+        """Return those of these ids that are to be aborted, whoever asked."""
+        found: set[str] = set()
+        if not job_ids or not await self.client.exists(keys.ABORT):
+            return found
+        for start in range(0, len(job_ids), MOST_PER_CALL):
+            part = job_ids[start : start + MOST_PER_CALL]
+            asked = await self.client.zmscore(keys.ABORT, [_bytes(job_id) for job_id in part])
+            found.update(job_id for job_id, when in zip(part, asked, strict=True) if when is not None)
+        return found
 
     async def erase(self, queue: str, job_ids: Sequence[str]) -> None:
         """Remove a queue and all there is of these jobs, results too: for a queue of one's own, once it is idle.
@@ -271,7 +305,7 @@ class Store:
         """
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = [_bytes(job_id) for job_id in job_ids[start : start + MOST_PER_CALL]]
-            prefixes = (keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT)
+            prefixes = (keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT, keys.AWAITED)
             pipeline = self.client.pipeline(transaction=True)
             pipeline.unlink(*(prefix.encode() + job_id for prefix in prefixes for job_id in part))
             pipeline.zrem(queue, *part)
@@ -322,10 +356,10 @@ def _enqueue_arguments(jobs: Sequence[Enqueue], part: list[int]) -> list[Argumen
     for index in part:
         job = jobs[index]
         if job.fresh:
-            arguments += (job.job_id, job.payload)
+            arguments += (_bytes(job.job_id), job.payload)
     for index in others:
         job = jobs[index]
-        arguments += (job.job_id, job.payload, job.delay_ms, job.at_ms, job.expires_ms)
+        arguments += (_bytes(job.job_id), job.payload, job.delay_ms, job.at_ms, job.expires_ms)
     return arguments
 
 
@@ -335,7 +369,7 @@ def _parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
             reply[at].decode(errors=_ANY),
             reply[at + 1],
             attempt := reply[at + 2],
-            int(float(reply[at + 3])),
+            int(max(float(reply[at + 3]), 0.0)),  # a foreign program may have written -inf
             bool(reply[at + 4]),
             reply[at + 5],
             f"{worker}:{attempt}:{number}",
@@ -372,6 +406,18 @@ def _parse_renewal(reply: list[list[int]], leases: Sequence[HeldLease], into: Re
 
 def _parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:
     return [leases[start : start + MOST_PER_CALL] for start in range(0, len(leases), MOST_PER_CALL)]
+
+
+def _bounds(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each part that one script call takes."""
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if index > start and (total + size > _MOST_BYTES_PER_CALL or index - start == MOST_PER_CALL):
+            yield start, index
+            start, total = index, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def _bytes(job_id: str) -> bytes:

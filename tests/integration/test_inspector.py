@@ -173,3 +173,18 @@ async def test_results_of_many(keyspace, inspector):
     assert (found.task, missing) == ("fetch", None)
     with pytest.raises(Undecodable):
         await inspector.results(["b"])
+
+
+@pytest.mark.parametrize(
+    ("count", "attempt"), [(b"3", 3), (b"1.5", 1), (b"nan", 0), (b"inf", 0), (b"-2", 0), (b"x", 0), (b"", 0)]
+)
+async def test_a_count_of_attempts_that_is_none_is_read_all_the_same(count, attempt, keyspace, inspector):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": PAYLOAD, "arq:retry:a": count})
+    assert (await inspector.job("a", "q")).attempt == attempt
+
+
+async def test_a_job_whose_id_is_no_utf8_is_found(redis, keyspace, inspector):
+    await redis.zadd("q", {b"\xff": 5})
+    assert await inspector.state("\udcff", "q") is JobState.QUEUED
+    assert (await inspector.job("\udcff", "q")).state is JobState.QUEUED
+    assert await inspector.results(["\udcff"]) == [None]

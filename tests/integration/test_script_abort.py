@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
+from common.redis.connection import connect
 from common.redis.push import result_frames
+from common.redis.store import Store
+from common.settings import Settings
 
 WAITING = {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:retry:a": b"2"}
 LEFT = {"q": {"b": 6}, "arq:job:b": b"B"}
@@ -71,3 +74,20 @@ async def test_the_worker_that_runs_it_is_told_at_once(keyspace, store, redis):
         await pubsub.get_message(timeout=5)
         await store.abort("q", "a", result=b"R", keep_ms=0)
         assert await one_message(pubsub) == b"abort a"
+
+
+async def test_an_id_that_is_no_utf8_is_aborted_too(keyspace, store, redis):
+    await redis.zadd("q", {b"\xff": 5})
+    assert await store.abort("q", "\udcff", result=b"R", keep_ms=0) == "cancelled"
+    assert await keyspace.dump() == {}
+
+
+async def test_a_running_job_is_aborted_by_who_may_not_publish(keyspace, store, redis, server):
+    await keyspace.seed(RUNNING)
+    await redis.execute_command("ACL", "SETUSER", "mute", "on", "nopass", "~*", "+@all", "resetchannels")
+    client = connect(Settings(redis_url=f"redis://mute:any@{server.url.partition('//')[2].rpartition('@')[2]}"))
+    try:
+        assert await Store(client).abort("q", "a", result=b"R", keep_ms=0) == "running"
+    finally:
+        await client.aclose()
+        await redis.execute_command("ACL", "DELUSER", "mute")

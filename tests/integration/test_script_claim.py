@@ -46,12 +46,21 @@ CASES = {
         [job("a", b"A", 5, attempt=2)],
         {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"2"},
     ),
-    "a count that is no number starts over": (
-        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"x"},
-        {},
-        [job("a", b"A", 5)],
-        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
-    ),
+    **{
+        f"a count that no attempts make is brought to one that they do: {count}": (
+            {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": count},
+            {},
+            [job("a", b"A", 5, attempt=attempt)],
+            {
+                "q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:%d:7" % attempt, "60s"),
+                "arq:retry:a": b"%d" % attempt,
+            },
+        )
+        for count, attempt in [
+            (b"x", 1), (b"nan", 1), (b"-7", 1), (b"1.5", 2), (b"1e30", 10**9), (b"inf", 10**9), (b"-inf", 1),
+            (b"999999999", 10**9), (b"1000000000", 10**9), (b"", 1),
+        ]
+    },
     "the earliest due first, and no more than asked; the wake-up is passed on": (
         {"q": {"c": 7, "a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:job:c": b"C"},
         {"most": 2},
@@ -102,11 +111,11 @@ CASES = {
         },
     ),
     "a job to be aborted says so": (
-        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": 9}},
+        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": "now-60s"}},
         {},
         [job("a", b"A", 5), job("b", b"B", 6, aborted=True)],
         {
-            "q": {"a": "now+60s", "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": 9},
+            "q": {"a": "now+60s", "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": "now-60s"},
             "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
         },
     ),
@@ -129,6 +138,9 @@ CASES = {
         },
     ),
 }  # fmt: skip
+
+
+DAY_AND_MORE = "now-86460s"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -193,6 +205,69 @@ async def test_the_paging_past_held_jobs_has_an_end(keyspace, store, redis):
         await redis.mset({f"arq:in-progress:{name}": b"1" for name in part})
     await redis.zadd("q", {"free": 6})
     assert (await claim(store, most=1)).jobs == []
+
+
+async def test_a_full_server_gives_jobs(keyspace, store, full):
+    await keyspace.seed({"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B"})
+    await full()
+    assert [job.job_id for job in (await claim(store)).jobs] == ["a", "b"]
+
+
+async def test_a_score_of_minus_infinity_is_due_at_the_start_of_time(keyspace, store, redis):
+    await redis.zadd("q", {"a": "-inf", "b": -1.7e308, "c": -5})
+    claimed = await claim(store)
+    assert [(job.job_id, job.due_ms) for job in claimed.jobs] == [("a", 0), ("b", 0), ("c", 0)]
+
+
+async def test_a_score_of_infinity_is_due_at_the_end_of_time(keyspace, store, redis):
+    await redis.zadd("q", {"never": "+inf"})
+    claimed = await claim(store)
+    assert claimed.jobs == []
+    assert claimed.next_due_ms == 2**53 - 1
+
+
+async def test_what_was_taken_is_told_though_the_next_queue_is_no_queue(keyspace, store):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": b"A", "bad": b"x", "r": {"b": 6}, "arq:job:b": b"B"})
+    claimed = await claim(store, "q", "bad", "r")
+    assert [(job.job_id, job.queue) for job in claimed.jobs] == [("a", 0), ("b", 2)]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await claim(store, "q", "bad", "r")
+
+
+@pytest.mark.parametrize("key", ["arq:abort", "barque:wake:q"])
+async def test_a_key_of_a_foreign_type_beside_the_jobs_hides_none(key, keyspace, store):
+    await keyspace.seed({"q": {"a": 5, "b": 6}, "arq:job:a": b"A", key: b"x"})
+    assert (await claim(store, most=1)).jobs == [job("a", b"A", 5)]
+
+
+async def test_wishes_to_abort_older_than_a_day_are_dropped_where_the_job_is_gone(keyspace, store):
+    await keyspace.seed({
+        "q": {"taken": 5, "later": "now+60s"}, "arq:job:taken": b"A", "arq:job:later": b"B",
+        "arq:in-progress:runs": b"1",
+        "arq:abort": {
+            "taken": DAY_AND_MORE, "later": DAY_AND_MORE, "runs": DAY_AND_MORE, "gone": DAY_AND_MORE, "new": "now-60s",
+        },
+    })  # fmt: skip
+    (taken,) = (await claim(store)).jobs
+    assert taken.aborted
+    assert (await keyspace.dump())["arq:abort"] == {"taken": "now", "later": "now", "runs": "now", "new": "now-60s"}
+
+
+async def test_few_old_wishes_are_dropped_at_a_time(keyspace, store, redis):
+    await redis.zadd("arq:abort", {f"{n}": n for n in range(150)})
+    await claim(store)
+    assert await redis.zcard("arq:abort") == 50
+    await claim(store)
+    assert await redis.exists("arq:abort") == 0
+
+
+@pytest.mark.parametrize("count", [1, 1000, 2500])
+async def test_of_the_ids_asked_about_those_to_be_aborted_are_told(count, keyspace, store, redis):
+    ids = ["\udcff", *(f"{n}" for n in range(count))]
+    assert await store.aborting(ids) == set()
+    await redis.zadd("arq:abort", {b"\xff": 5, f"{count - 1}": 6, "another": 7})
+    assert await store.aborting(ids) == {"\udcff", f"{count - 1}"}
+    assert await store.aborting([]) == set()
 
 
 async def test_no_more_than_a_thousand_are_taken_at_once(keyspace, store, redis):

@@ -5,9 +5,12 @@ import asyncio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError
 
+from common.redis.connection import connect
 from common.redis.push import result_frames
-from common.redis.store import Finish, HeldLease, PutBack, Refusals
+from common.redis.store import Finish, HeldLease, PutBack, Refusals, Store
+from common.settings import Settings
 
 AWAKE = {"due": 0}
 NONE = Refusals([], [])
@@ -75,11 +78,11 @@ CASES = {
         [],
         {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"1", "barque:wake:q": AWAKE},
     ),
-    "released on its first attempt leaves no count": (
+    "released on its first attempt counts none": (
         {**RUNNING, "arq:in-progress:a": (b"w:1:7", "10s"), "arq:retry:a": b"1"},
         [PutBack(held(token="w:1:7", attempt=1), "release", 5)],
         [],
-        {"q": {"a": 5}, "arq:job:a": b"A", "barque:wake:q": AWAKE},
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"0", "barque:wake:q": AWAKE},
     ),
     "put back, the wish to abort it stays": (
         {**EARLIER, "arq:abort": {"a": 5}},
@@ -131,7 +134,7 @@ CASES = {
         [1],
         {
             "q": {"b": "now+10s", "c": 5}, "arq:job:b": b"B", "arq:job:c": b"C", "arq:in-progress:b": (b"v:1:1", "10s"),
-            "arq:retry:b": b"1", "arq:result:a": (b"R", "60s"), "barque:wake:q": AWAKE,
+            "arq:retry:b": b"1", "arq:retry:c": b"0", "arq:result:a": (b"R", "60s"), "barque:wake:q": AWAKE,
         },
     ),
     "the same attempt twice in a batch: the first outcome stands": (
@@ -286,21 +289,91 @@ RUN = {
 
 async def test_results_are_pushed_to_those_who_wait_in_one_message_each(keyspace, store, pushed):
     await keyspace.seed({**RUN, "barque:waiters": {"a": b"c d", "b": b"c", "other": b"d"}})
-    outcomes = [Finish(held(job_id), f"R{job_id}".encode(), 0) for job_id in ("a", "n", "b")]
+    outcomes = [Finish(held(job_id), f"R{job_id}".encode(), -1) for job_id in ("a", "n", "b")]
     await store.complete(("q",), outcomes)
     assert dict([await pushed(), await pushed()]) == {"c": [("a", b"Ra"), ("b", b"Rb")], "d": [("a", b"Ra")]}
-    assert await keyspace.dump() == {"barque:waiters": {"other": b"d"}}
+    results = {"arq:result:a": b"Ra", "arq:result:n": b"Rn", "arq:result:b": b"Rb"}
+    assert await keyspace.dump() == {**results, "barque:waiters": {"other": b"d"}}
 
 
-async def test_a_large_result_that_is_kept_is_to_be_fetched_and_one_that_is_not_is_pushed_all_the_same(
-    keyspace, store, pushed
-):
+async def test_a_result_that_is_not_kept_can_be_fetched_for_a_minute_by_who_waits_for_it(keyspace, store, pushed):
+    await keyspace.seed({**RUN, "barque:waiters": {"a": b"c"}})
+    await store.complete(("q",), [Finish(held(job_id), f"R{job_id}".encode(), 0) for job_id in ("a", "b")])
+    assert await pushed() == ("c", [("a", b"Ra")])
+    assert await keyspace.dump() == {"arq:in-progress:n": (b"w:2:7", "10s"), "barque:result:a": (b"Ra", "60s")}
+    assert await store.await_results("c", ["a", "b"]) == [b"Ra", False]
+    assert await store.results(["a", "b"]) == [b"Ra", None]
+
+
+@pytest.mark.parametrize("keep_ms", [0, 60_000])
+async def test_a_large_result_is_to_be_fetched(keep_ms, keyspace, store, pushed):
     large, limit = b"x" * 65_537, b"x" * 65_536
-    await keyspace.seed({**RUN, "barque:waiters": {"a": b"c", "b": b"c", "n": b"c"}})
-    await store.complete(
-        ("q",), [Finish(held("a"), large, 60_000), Finish(held("b"), large, 0), Finish(held("n"), limit, 60_000)]
-    )
-    assert await pushed() == ("c", [("a", None), ("b", large), ("n", limit)])
+    await keyspace.seed({**RUN, "barque:waiters": {"a": b"c", "n": b"c"}})
+    await store.complete(("q",), [Finish(held("a"), large, keep_ms), Finish(held("n"), limit, keep_ms)])
+    assert await pushed() == ("c", [("a", None), ("n", limit)])
+    assert await store.results(["a", "n"]) == [large, limit]
+
+
+async def test_a_message_has_an_end_what_is_past_it_is_to_be_fetched(keyspace, store, redis, pushed):
+    ids, result = [f"{n:02}" for n in range(40)], b"x" * 60_000
+    await redis.mset({f"arq:in-progress:{job_id}": b"w:2:7" for job_id in ids})
+    await redis.hset("barque:waiters", mapping=dict.fromkeys(ids, b"c"))
+    await store.complete(("q",), [Finish(held(job_id), result, 60_000) for job_id in ids])
+    channel, frames = await pushed()
+    assert channel == "c"
+    assert frames == [(job_id, result if n < 17 else None) for n, job_id in enumerate(ids)]
+    assert await store.results(ids) == [result] * 40
+
+
+async def test_no_call_carries_more_than_some_megabytes(keyspace, store, redis):
+    ids = [f"{n}" for n in range(10)]
+    await redis.mset({f"arq:in-progress:{job_id}": b"w:2:7" for job_id in ids[1:]})
+    await store.complete(("q",), [Finish(held("warm"), b"R", 0)])
+    await redis.config_resetstat()
+    refusals = await store.complete(("q",), [Finish(held(job_id), b"x" * 2_000_000, 60_000) for job_id in ids])
+    assert refusals == Refusals([0], [])
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 3
+    assert await store.results(ids) == [None, *[b"x" * 2_000_000] * 9]
+
+
+async def test_without_rights_on_channels_outcomes_are_recorded_all_the_same(keyspace, store, redis, server):
+    await redis.execute_command("ACL", "SETUSER", "mute", "on", "nopass", "~*", "+@all", "resetchannels")
+    client = connect(Settings(redis_url=f"redis://mute:any@{server.url.partition('//')[2].rpartition('@')[2]}"))
+    await keyspace.seed({**RUNNING, "barque:waiters": {"a": b"c", "b": b"c"}})
+    try:
+        with pytest.raises(ResponseError, match="channel"):
+            await client.publish("c", "x")
+        assert await Store(client).complete(("q",), [Finish(held(), b"R", 60_000)]) == NONE
+    finally:
+        await client.aclose()
+        await redis.execute_command("ACL", "DELUSER", "mute")
+    assert await keyspace.dump() == {"arq:result:a": (b"R", "60s"), "barque:waiters": {"b": b"c"}}
+
+
+@pytest.mark.parametrize("key", ["barque:waiters", "arq:abort", "barque:wake:q"])
+async def test_a_key_of_a_foreign_type_beside_the_jobs_stops_no_outcome(key, keyspace, store):
+    await keyspace.seed({**RUNNING, "q": {"a": "now+10s", "b": "now+10s"}, "arq:in-progress:b": b"w:2:7", key: b"x"})
+    outcomes = [Finish(held(), b"R", 60_000), PutBack(held("b"), "return", 5)]
+    assert await store.complete(("q",), outcomes) == NONE
+    after = {"q": {"b": 5}, "arq:result:a": (b"R", "60s"), "arq:retry:b": b"2", "barque:wake:q": AWAKE}
+    assert await keyspace.dump() == {**after, key: b"x"}
+
+
+async def test_a_queue_that_became_another_type_fails_before_anything_is_written(keyspace, store):
+    before = {**RUN, "q": b"x", "arq:job:a": b"A"}
+    await keyspace.seed(before)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await store.complete(("q",), [Finish(held("a"), b"R", 60_000), PutBack(held("b"), "retry", 60_000)])
+    assert await keyspace.dump() == before
+
+
+async def test_a_full_server_takes_outcomes(keyspace, store, full):
+    await keyspace.seed({**RUNNING, "q": {"a": "now+10s", "b": "now+10s"}, "arq:in-progress:b": b"w:2:7"})
+    await full()
+    outcomes = [Finish(held(), b"R", 60_000), PutBack(held("b"), "return", 5)]
+    assert await store.complete(("q",), outcomes) == NONE
+    after = {"q": {"b": 5}, "arq:result:a": (b"R", "60s"), "arq:retry:b": b"2", "barque:wake:q": AWAKE}
+    assert await keyspace.dump() == after
 
 
 async def test_a_job_put_back_is_pushed_to_nobody_and_its_waiters_stay(keyspace, store, redis):

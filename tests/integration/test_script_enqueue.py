@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.exceptions import OutOfMemoryError
 
 from common.redis.store import MOST_PER_CALL, Enqueue
 
@@ -66,11 +67,41 @@ CASES = {
         [True],
         {"q": {"a": 5}, "arq:job:a": b"A", "barque:wake:q": AWAKE},
     ),
-    "a job that expires": (
+    "a job that expires, and stays known of after that by its count of attempts": (
         {},
         [Enqueue("q", "a", b"A", fresh=False, expires_ms=60_000)],
         [True],
-        {"q": {"a": "now"}, "arq:job:a": (b"A", "60s"), "barque:wake:q": AWAKE},
+        {"q": {"a": "now"}, "arq:job:a": (b"A", "60s"), "arq:retry:a": b"0", "barque:wake:q": AWAKE},
+    ),
+    **{
+        f"an id of before inherits nothing: {kind}": (
+            {
+                "q": {"a": 5}, "arq:retry:a": b"3", "arq:abort": {"a": 1, "b": 2}, "barque:result:a": b"old",
+                "barque:result:b": b"B",
+            },
+            [Enqueue("q", "a", b"A", fresh=False, expires_ms=expires_ms)],
+            [True],
+            {
+                "q": {"a": "now"}, **left, "arq:abort": {"b": 2}, "barque:result:b": b"B", "barque:wake:q": AWAKE,
+            },
+        )
+        for kind, expires_ms, left in [
+            ("for good", 0, {"arq:job:a": b"A"}),
+            ("expiring", 60_000, {"arq:job:a": (b"A", "60s"), "arq:retry:a": b"0"}),
+        ]
+    },
+    "an id that is taken keeps its count and the wish to abort it": (
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"3", "arq:abort": {"a": 1}},
+        [Enqueue("q", "a", b"B", fresh=False)],
+        [False],
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"3", "arq:abort": {"a": 1}},
+    ),
+    "ids that are no UTF-8": (
+        {},
+        [Enqueue("q", "b\udcfe", b"A", fresh=False), Enqueue("q", "a\udcff", b"B")],
+        [True, True],
+        {"q": {"b\udcfe": "now", "a\udcff": "now"}, "arq:job:b\udcfe": b"A", "arq:job:a\udcff": b"B",
+         "barque:wake:q": AWAKE},
     ),
     "an id that waits already is left alone": (
         {"q": {"a": "now+30s"}, "arq:job:a": b"old"},
@@ -158,6 +189,25 @@ async def test_more_jobs_than_one_call_holds(count, fresh, keyspace, store, redi
     assert await store.enqueue(jobs) == [True] * count
     assert await redis.zcard("q") == count
     assert await redis.dbsize() == count + 2
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_a_full_server_takes_no_more_jobs_and_nothing_of_one(fresh, keyspace, store, full):
+    before = {"q": {"a": 5}, "arq:retry:a": b"3", "arq:abort": {"a": 1}}
+    await keyspace.seed(before)
+    await full()
+    (answer,) = await store.enqueue([Enqueue("q", "a", b"A", fresh=fresh)])
+    assert isinstance(answer, OutOfMemoryError)
+    assert await keyspace.dump() == before
+
+
+async def test_no_call_carries_more_than_some_megabytes(keyspace, store, redis):
+    await store.enqueue([Enqueue("q", "warm", b"")])
+    await redis.config_resetstat()
+    jobs = [Enqueue("q", f"{n}", b"x" * 2_000_000, fresh=n % 2 == 0) for n in range(10)]
+    assert await store.enqueue(jobs) == [True] * 10
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 3
+    assert await redis.zcard("q") == 11
 
 
 async def test_a_key_of_a_foreign_type_is_an_error_and_nothing_is_added(keyspace, store):

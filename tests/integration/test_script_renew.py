@@ -138,3 +138,16 @@ async def test_a_batch_of_n_is_n_batches_of_one(keyspace, store, state, batch):
         return lost, aborted, await keyspace.dump()
 
     assert await after([batch]) == await after([[one] for one in batch])
+
+
+async def test_wishes_of_a_foreign_type_cost_nobody_a_lease(keyspace, renew):
+    await keyspace.seed({**HELD, "arq:abort": b"x"})
+    assert await renew(("q",), [lease()], lease_ms=60_000) == Renewal([], [])
+    assert (await keyspace.dump())["arq:in-progress:a"] == (b"w:1:1", "60s")
+
+
+async def test_a_full_server_renews(keyspace, renew, full):
+    await keyspace.seed(HELD)
+    await full()
+    assert await renew(("q",), [lease()], lease_ms=60_000) == Renewal([], [])
+    assert (await keyspace.dump())["q"] == {"a": "now+60s"}

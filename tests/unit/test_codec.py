@@ -108,6 +108,13 @@ class TestJobs:
         with pytest.raises(Undecodable):
             decode_job(encode_job("t", (), {}, enqueued_ms=1), JSON)
 
+    @pytest.mark.parametrize("timeout", [float("nan"), float("inf"), float("-inf"), 0, -1.0, 1e10])
+    @pytest.mark.parametrize("form", ["msgpack", "pickle"])
+    def test_a_timeout_that_is_no_time_is_refused_it_would_stop_all_deadlines_of_its_worker(self, form, timeout):
+        raw = encode_job("t", (), {}, enqueued_ms=1, extras=Extras(timeout=timeout), form=form)
+        with pytest.raises(Undecodable, match="timeout"):
+            decode_job(raw, PICKLES)
+
     def test_objects_of_a_pickle_become_msgpack_where_they_have_such_a_form(self):
         typed = decode_job(encode_job("t", (1,), {}, enqueued_ms=1, form="pickle"), PICKLES)
         assert [to_plain(part) for part in typed.as_msgpack()] == [[1], {}]
@@ -195,6 +202,21 @@ class TestResults:
         back = decode_result(encode_result(result), PICKLES)
         assert isinstance(back.exception, ValueError)
         assert back.error == RemoteError("builtins.ValueError", "no", "tb")
+
+    @pytest.mark.parametrize("returned", [None, "text", {"a": 1}, 5])
+    def test_a_serializer_that_returns_no_bytes_is_named(self, returned):
+        broken = Reading(serializer=lambda data: returned)
+        for result in (
+            a_result(form="custom"),
+            a_result(form="custom", success=False, error=RemoteError("a.B", "no"), exception=ValueError("no")),
+        ):
+            with pytest.raises(NotSerializable, match=rf"job_serializer returned {type(returned).__name__}, not bytes"):
+                encode_result(result, broken)
+
+    def test_a_failure_that_a_serializer_gives_no_bytes_for_is_told_in_fewer_words(self):
+        choosy = Reading(serializer=lambda data: b"bytes" if data["r"] == "unable to serialize result" else None)
+        failed = a_result(form="custom", success=False, error=RemoteError("a.B", "no"), exception=ValueError("no"))
+        assert encode_result(failed, choosy) == b"bytes"
 
     def test_an_exception_that_cannot_be_pickled_does_not_stop_an_outcome(self):
         class Local(Exception):

@@ -139,7 +139,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
     assert found.pop("DONE") == "done"
     assert found == {
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
-        "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "CONTROL": keys.CONTROL_CHANNEL,
+        "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
     }  # fmt: skip
 
 

@@ -10,14 +10,14 @@ local queue, id, result, keep = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local holder = redis.call('GET', LEASE .. id)
 if holder and holder ~= DONE then
   redis.call('ZADD', ABORT, now_ms(), id)
-  redis.call('PUBLISH', CONTROL, 'abort ' .. id)
+  redis.pcall('PUBLISH', CONTROL, 'abort ' .. id)
   return 'running'
 end
 if not redis.call('ZSCORE', queue, id) then return 'missing' end
 redis.call('ZREM', queue, id)
 redis.call('DEL', JOB .. id, RETRY .. id)
-redis.call('ZREM', ABORT, id)
+redis.pcall('ZREM', ABORT, id)
 if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
 if redis.call('EXISTS', queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
-push_results({ id }, { result }, { keep ~= '0' })
+push_results({ id }, { result }, { keep })
 return 'cancelled'

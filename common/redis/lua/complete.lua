@@ -26,37 +26,27 @@ local leases = {}
 for i = 1, count do leases[i] = LEASE .. ARGV[(i - 1) * STRIDE + 4] end
 local holders = redis.call('MGET', unpack(leases))
 
-local lost, repeated, gone, aborts, awake = {}, {}, {}, {}, {}
-local leaving = {} -- queue -> ids
-local ids, results, kept = {}, {}, {}
+local lost, repeated, gone, awake = {}, {}, {}, {}
+local leaving, returning = {}, {} -- queue -> ids; queue -> scores and ids
+local counts = {} -- keys and attempts
+local ids, results, keeps, ticks = {}, {}, {}, {}
 
 local function finish(queue, id, keep, result, done)
   leaving[queue] = leaving[queue] or {}
   table.insert(leaving[queue], id)
-  gone[#gone + 1], gone[#gone + 2] = JOB .. id, RETRY .. id
-  if done == '0' then
-    gone[#gone + 1] = LEASE .. id
-  else
-    redis.call('SET', LEASE .. id, DONE, 'PX', done)
-  end
-  if keep == '-1' then
-    redis.call('SET', RESULT .. id, result)
-  elseif keep ~= '0' then
-    redis.call('SET', RESULT .. id, result, 'PX', keep)
-  end
+  gone[#gone + 1], gone[#gone + 2], gone[#gone + 3] = JOB .. id, RETRY .. id, LEASE .. id
+  if done ~= '0' then ticks[id] = done end
   local n = #ids + 1
-  ids[n], results[n], kept[n], aborts[n] = id, result, keep ~= '0', id
+  ids[n], results[n], keeps[n] = id, result, keep
 end
 
 local function put_back(queue, id, attempts, due)
-  gone[#gone + 1] = LEASE .. id
-  if attempts > 0 then
-    redis.call('SET', RETRY .. id, attempts)
-  else
-    gone[#gone + 1] = RETRY .. id
-  end
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
-  redis.call('ZADD', queue, due, id)
+  gone[#gone + 1] = LEASE .. id
+  counts[#counts + 1], counts[#counts + 2] = RETRY .. id, math.max(attempts, 0)
+  returning[queue] = returning[queue] or {}
+  table.insert(returning[queue], due)
+  table.insert(returning[queue], id)
 end
 
 -- What becomes of an outcome sent again whose lease is not there: "apply", "repeat" or "lost".
@@ -103,10 +93,21 @@ for i = 1, count do
   end
 end
 
--- Lua's unpack takes some thousands of values; a batch of 1,000 stays below that by far.
+-- All that can fail has been read by now, and the first write needs no memory (see the prelude).
+-- Lua's unpack takes some thousands of values; a batch of 1,000 stays below that.
 if #gone > 0 then redis.call('DEL', unpack(gone)) end
-for queue, members in pairs(leaving) do redis.call('ZREM', queue, unpack(members)) end
-if #aborts > 0 and redis.call('EXISTS', ABORT) == 1 then redis.call('ZREM', ABORT, unpack(aborts)) end
+for queue, members in pairs(leaving) do redis.pcall('ZREM', queue, unpack(members)) end
+for queue, members in pairs(returning) do redis.call('ZADD', queue, unpack(members)) end
+if #counts > 0 then redis.call('MSET', unpack(counts)) end
+for i, id in ipairs(ids) do
+  if keeps[i] == '-1' then
+    redis.call('SET', RESULT .. id, results[i])
+  elseif keeps[i] ~= '0' then
+    redis.call('SET', RESULT .. id, results[i], 'PX', keeps[i])
+  end
+end
+for id, done in pairs(ticks) do redis.call('SET', LEASE .. id, DONE, 'PX', done) end
+if #ids > 0 and redis.call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ids)) end
 for queue in pairs(awake) do wake(queue) end
-push_results(ids, results, kept)
+push_results(ids, results, keeps)
 return { lost, repeated }

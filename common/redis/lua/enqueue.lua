@@ -8,13 +8,18 @@
 --          though its payload has expired, or its result is still kept)
 -- Invariant: a job's payload and its place in the queue appear together or not at all.
 --
--- A fresh job has an id nobody can have used, is due now and never expires: no check, one MSET.
+-- A fresh job has an id nobody can have used, is due now and never expires: no check, one MSET. Another may follow
+-- one of the same id whose payload expired, or that nobody kept a result of: nothing of that one is left to it. One
+-- that expires has its attempts counted from the start, so that it is still known of when its payload is gone.
+--
+-- The queue is written first: it alone can fail, where it is a key of another type, or memory is short.
 
 local queue = KEYS[1]
 local now = now_ms()
 local reply = { now }
 local fresh = tonumber(ARGV[1])
 local awake = false
+local old, wishes = {}, {}
 
 if fresh > 0 then
   local payloads, places = {}, {}
@@ -23,7 +28,7 @@ if fresh > 0 then
     payloads[2 * i - 1], payloads[2 * i] = JOB .. id, ARGV[2 * i + 1]
     places[2 * i - 1], places[2 * i] = now, id
   end
-  redis.call('ZADD', queue, unpack(places)) -- first: it alone can fail, where the queue is a key of another type
+  redis.call('ZADD', queue, unpack(places))
   redis.call('MSET', unpack(payloads))
   awake = true
 end
@@ -40,12 +45,20 @@ for i = 2 + 2 * fresh, #ARGV, 5 do
     redis.call('ZADD', queue, due, id)
     if expires == '0' then
       redis.call('SET', key, payload)
+      old[#old + 1] = RETRY .. id
     else
       redis.call('SET', key, payload, 'PX', expires)
+      redis.call('SET', RETRY .. id, 0)
     end
+    old[#old + 1] = AWAITED .. id
+    wishes[#wishes + 1] = id
     reply[#reply + 1] = 1
   end
 end
 
+if #old > 0 then
+  redis.call('DEL', unpack(old))
+  redis.pcall('ZREM', ABORT, unpack(wishes))
+end
 if awake then wake(queue) end
 return reply

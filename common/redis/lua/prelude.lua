@@ -1,14 +1,27 @@
 -- prelude: what every script starts with. scripts.py puts this text in front of each of them.
 -- The key names are those of keys.py; a test holds the two against each other.
+--
+-- Redis refuses for want of memory only what a script writes first. So a script that takes or ends jobs begins
+-- with a write that needs no memory: a full server still drains. And what may fail for a reason that is not the
+-- job's (rights on channels, a key of another type) is called by pcall, so that no script stops half-way.
 
 local JOB, LEASE, RETRY, RESULT = 'arq:job:', 'arq:in-progress:', 'arq:retry:', 'arq:result:'
 local ABORT, WAKE, WAITERS, CONTROL = 'arq:abort', 'barque:wake:', 'barque:waiters', 'barque:control'
+local AWAITED = 'barque:result:'
 
 -- What an ended cron tick leaves in its lease key, so that a late second enqueue of it is dropped.
 local DONE = 'done'
 
 -- Results larger than this are not pushed but fetched: one subscriber's buffer holds many of them.
 local LARGEST_PUSH = 65536
+
+-- Bytes of results in one message. A subscriber is cut off when its buffer grows past 32 MB (the default), and the
+-- server sends nothing while a script runs: past this, results are fetched too.
+local LARGEST_MESSAGE = 1048576
+
+-- For how long a result that is not to be kept waits to be fetched, where somebody asked for it: a push is lost
+-- when the subscriber's connection is.
+local KEEP_AWAITED = 60000
 
 -- Unix time in ms by the server's clock, the only one that counts.
 local function now_ms()
@@ -18,7 +31,7 @@ end
 
 -- Let one idle worker of the queue wake up. One member at most: a marker, not a counter.
 local function wake(queue)
-  redis.call('ZADD', WAKE .. queue, 0, 'due')
+  redis.pcall('ZADD', WAKE .. queue, 0, 'due')
 end
 
 -- A big-endian u32. Redis's struct library would do, but is not part of Lua, nor of fakeredis.
@@ -27,24 +40,32 @@ local function u32(n)
 end
 
 -- Push ended jobs to whoever waits for them.
--- ids, results: arrays of equal length; results[i] may be ''. kept[i]: whether it can be fetched.
+-- ids, results: arrays of equal length; results[i] may be ''. keeps[i]: '0' where it has no result key.
 -- Message: frames of two big-endian u32 lengths, id, result; a result length of 0 says "fetch it".
-local function push_results(ids, results, kept)
+local function push_results(ids, results, keeps)
   if #ids == 0 or redis.call('EXISTS', WAITERS) == 0 then return end
-  local waiting = redis.call('HMGET', WAITERS, unpack(ids))
-  local messages, served = {}, {}
+  local waiting = redis.pcall('HMGET', WAITERS, unpack(ids))
+  if waiting.err then return end
+  local frames, sizes, served = {}, {}, {}
   for i, channels in ipairs(waiting) do
     if channels then
-      served[#served + 1] = ids[i]
-      local body = results[i]
-      if kept[i] and #body > LARGEST_PUSH then body = '' end
-      local frame = u32(#ids[i]) .. u32(#body) .. ids[i] .. body
+      local id, body = ids[i], results[i]
+      served[#served + 1] = id
+      if keeps[i] == '0' then redis.call('SET', AWAITED .. id, body, 'PX', KEEP_AWAITED) end
+      local fetch = u32(#id) .. u32(0) .. id
+      local whole = #body <= LARGEST_PUSH and u32(#id) .. u32(#body) .. id .. body
       for channel in string.gmatch(channels, '%S+') do
-        messages[channel] = (messages[channel] or '') .. frame
+        local size = sizes[channel] or 0
+        frames[channel] = frames[channel] or {}
+        if whole and size + #body <= LARGEST_MESSAGE then
+          sizes[channel] = size + #body
+          table.insert(frames[channel], whole)
+        else
+          table.insert(frames[channel], fetch)
+        end
       end
     end
   end
-  for channel, message in pairs(messages) do redis.call('PUBLISH', channel, message) end
-  if #served > 0 then redis.call('HDEL', WAITERS, unpack(served)) end
+  for channel, parts in pairs(frames) do redis.pcall('PUBLISH', channel, table.concat(parts)) end
+  if #served > 0 then redis.pcall('HDEL', WAITERS, unpack(served)) end
 end
-

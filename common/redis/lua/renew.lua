@@ -15,7 +15,7 @@ for i = 1, count do
   leases[i] = LEASE .. ids[i]
 end
 local holders = redis.call('MGET', unpack(leases))
-local aborts = redis.call('EXISTS', ABORT) == 1 and redis.call('ZMSCORE', ABORT, unpack(ids))
+local aborts = redis.call('EXISTS', ABORT) == 1 and redis.pcall('ZMSCORE', ABORT, unpack(ids))
 local lost, aborted, places = {}, {}, {}
 for i = 1, count do
   local at = 1 + (i - 1) * STRIDE
