@@ -7,13 +7,14 @@ calls `configure_logs` once, and a library that only enqueues leaves the host pr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import structlog
@@ -87,6 +88,7 @@ def configure_logs(settings: Settings, stream: BinaryIO | None = None) -> None:
         else:
             stream = sys.stderr.buffer
     terminal = stream.isatty()
+    stream = cast("BinaryIO", _Unfailing(stream))
     console = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
     level = logging.getLevelNamesMapping()[settings.log_level]
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
@@ -110,6 +112,28 @@ def configure_logs(settings: Settings, stream: BinaryIO | None = None) -> None:
     _route_library_logs(stream, level, shared, renderer)
     global _pipe  # noqa: PLW0603 - one process has one pipe, as structlog has one configuration
     _pipe = None if console else JsonPipe(stream, level, structlog.get_config()["processors"])
+
+
+class _Unfailing:
+    """A stream whose failures cost the lines in question and nothing else.
+
+    A full disk, or a reader that is gone, must fail neither a job that logs nor the worker.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+            return self._stream.write(data)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class JsonPipe:

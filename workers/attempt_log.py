@@ -5,6 +5,7 @@ Owns the names and order of the keys. Written after the outcome is recorded, so 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -54,7 +55,11 @@ class AttemptLog:
         self._logger: Any = structlog.get_logger("barque.attempt").bind()  # resolved once, not per line
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
-        """Write the lines of a batch of attempts."""
+        """Write the lines of a batch of attempts; a log that cannot be written costs its lines and nothing else."""
+        with contextlib.suppress(Exception):  # a full disk, a reader that is gone, a host program's own handlers
+            self._write(outcomes)
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
         now = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
         lines = [self._line(outcome, now) for outcome in outcomes]
         if self._pipe is None:
