@@ -81,8 +81,12 @@ def unserializable_part(value: Any, path: str) -> str | None:
     except RecursionError:
         return f"{path} is nested too deep, or holds itself"
     except Exception as error:
-        inner = (unserializable_part(item, path + where) for where, item in _parts(value))
-        return next((found for found in inner if found), None) or _complaint(value, path, error)
+        try:
+            inner = (unserializable_part(item, path + where) for where, item in _parts(value))
+            found = next((found for found in inner if found), None)
+        except Exception:  # a user's own type may raise anything while it is walked
+            found = None
+        return found or _complaint(value, path, error)
     return None
 
 

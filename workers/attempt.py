@@ -37,7 +37,7 @@ class Attempt:
         stop: set before its asyncio task is cancelled from outside.
         context: the dict arq's functions and hooks receive, where one was made.
         begun: whether its coroutine has taken its first step; cancelling before that would end it unseen.
-        finished: whether its outcome is known.
+        finished: whether its outcome is known. It may run on even so, if it would not be cancelled.
         timeout: seconds it may take, once a deadline watches it.
     """
 
@@ -115,3 +115,7 @@ class Outcome:
         self.run_seconds = run_seconds
         self.error = error
         self.retry_in_ms = retry_in_ms
+
+    def become(self, other: Outcome) -> None:
+        """Be what `other` says instead, of the same attempt."""
+        self.kind, self.record, self.error, self.retry_in_ms = other.kind, other.record, other.error, other.retry_in_ms

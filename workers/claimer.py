@@ -39,6 +39,7 @@ class Claimer:
         start: called with each claim that brought jobs.
         burst: return once every queue is empty, or `most_jobs` jobs were started.
         most_jobs: in burst, the most jobs to start; negative is no limit.
+        patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Claimer:
         worker: str,
         lease_ms: int,
         poll_delay: float,
+        patience: float,
         clock: ServerClock,
         room: Callable[[], int],
         start: Callable[[Claim], None],
@@ -60,6 +62,7 @@ class Claimer:
         self._worker = worker
         self._lease_ms = lease_ms
         self._poll_delay = poll_delay
+        self._patience = patience
         self._clock = clock
         self._room = room
         self._start = start
@@ -107,12 +110,7 @@ class Claimer:
             await self._freed.wait()
 
     async def _claim(self, asked: int) -> Claim:
-        self._claims += 1
-        claiming = asyncio.ensure_future(
-            self._store.claim(
-                self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
-            )
-        )
+        claiming = asyncio.ensure_future(self._ask(asked))
         try:
             return self._take(await asyncio.shield(claiming))
         except asyncio.CancelledError:
@@ -122,6 +120,13 @@ class Claimer:
             if not claiming.cancel() and not claiming.cancelled() and claiming.exception() is None:
                 self._take(claiming.result())
             raise
+
+    async def _ask(self, asked: int) -> Claim:
+        self._claims += 1
+        async with asyncio.timeout(self._patience):
+            return await self._store.claim(
+                self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+            )
 
     def _take(self, claim: Claim) -> Claim:
         self._clock.set(claim.now_ms)
@@ -150,7 +155,8 @@ class Claimer:
         # command makes it look at once.
         nudge = asyncio.get_running_loop().call_later(seconds + 0.001, self._nudge) if to_the_millisecond else None
         try:
-            await self._store.wait_for_wake(self._queues, seconds)
+            async with asyncio.timeout(seconds + self._patience):
+                await self._store.wait_for_wake(self._queues, seconds)
         finally:
             if nudge is not None:
                 nudge.cancel()
@@ -160,4 +166,5 @@ class Claimer:
 
     async def _ping(self) -> None:
         with contextlib.suppress(*TROUBLE):  # the wait itself finds that out
-            await self._store.client.ping()
+            async with asyncio.timeout(self._patience):
+                await self._store.client.ping()

@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import accumulate, takewhile
 
 import structlog
 
-from common.redis.connection import TROUBLE, is_transient
-from common.redis.store import MOST_PER_CALL, Finish, PutBack, Store
+from common.redis.connection import TROUBLE, ServerError, is_transient
+from common.redis.store import MOST_PER_CALL, Finish, Store
 from workers.attempt import Outcome
 from workers.backoff import Backoff
 
 __all__ = ["Completer"]
 
 log = structlog.get_logger("barque.completer")
+
+_MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of results in one call, unless a single one is larger: the server does nothing else while it takes them."""
+
+_LARGE = 64 * 1024
+"""Bytes of a result that may be too many for a server; a smaller one is sent until it arrives."""
+
+_BREAKS = 3
+"""How often a connection breaks on a batch, with a server that is well, before its large results are sent alone."""
+
+_BREAKS_ALONE = 6
+"""How often it breaks on one large result before that is replaced by words."""
 
 
 class Completer:
@@ -28,6 +41,8 @@ class Completer:
     Args:
         recorded: called with each batch of outcomes the store took.
         refused: called with each outcome whose lease was another's by then.
+        in_words: makes a small outcome in place of one whose result the server does not take, or None.
+        patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
     """
 
     def __init__(
@@ -37,12 +52,17 @@ class Completer:
         *,
         recorded: Callable[[Sequence[Outcome]], None],
         refused: Callable[[Outcome], None],
+        in_words: Callable[[Outcome, Exception], Outcome | None],
+        patience: float,
     ) -> None:
         self._store = store
         self._queues = queues
         self._recorded = recorded
         self._refused = refused
+        self._in_words = in_words
+        self._patience = patience
         self._pending: list[Outcome] = []
+        self._pending_bytes = 0
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -54,9 +74,17 @@ class Completer:
         """Outcomes not yet on the wire."""
         return len(self._pending)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the results not yet on the wire."""
+        return self._pending_bytes
+
     def add(self, outcome: Outcome) -> None:
         """Take an outcome, to be recorded with the next batch."""
         self._pending.append(outcome)
+        record = outcome.record
+        if type(record) is Finish:
+            self._pending_bytes += len(record.result)
         self._idle.clear()
         self._arrived.set()
 
@@ -68,30 +96,39 @@ class Completer:
         """Record batches until cancelled."""
         while True:
             await self._arrived.wait()
-            batch, self._pending = self._pending[:MOST_PER_CALL], self._pending[MOST_PER_CALL:]
+            batch = self._next_batch()
             if not self._pending:
                 self._arrived.clear()
             try:
                 await self._record(batch)
             except asyncio.CancelledError:
                 self._pending[:0] = batch  # whoever runs this next sends it again
+                self._pending_bytes += sum(map(_size, batch))
                 self._arrived.set()
                 raise
             if not self._pending:
                 self._idle.set()
 
+    def _next_batch(self) -> list[Outcome]:
+        """Take what goes on the wire together: as many as fit one call, and few enough bytes for the server's ease."""
+        count = min(len(self._pending), MOST_PER_CALL)
+        if self._pending_bytes > _MOST_BYTES:
+            sizes = accumulate(map(_size, self._pending[:count]))
+            count = max(1, sum(1 for _ in takewhile(_MOST_BYTES.__ge__, sizes)))
+        batch, self._pending = self._pending[:count], self._pending[count:]
+        self._pending_bytes = self._pending_bytes - sum(map(_size, batch)) if self._pending else 0
+        return batch
+
     async def _record(self, batch: list[Outcome]) -> None:
-        records: list[Finish | PutBack] = []
         kept: list[Outcome] = []
         for outcome in batch:
             if outcome.record is None:
                 self._refused(outcome)
             else:
-                records.append(outcome.record)
                 kept.append(outcome)
-        if not records:
+        if not kept:
             return
-        refused = await self._send(kept, records)
+        refused = await self._send(kept)
         if refused:
             lost = set(refused)
             for index in refused:
@@ -99,32 +136,83 @@ class Completer:
             kept = [outcome for index, outcome in enumerate(kept) if index not in lost]
         self._recorded(kept)
 
-    async def _send(self, batch: list[Outcome], records: list[Finish | PutBack]) -> list[int]:
+    async def _send(self, batch: list[Outcome]) -> list[int]:
         """Send until the server has it. The script recognises a second copy, so sending again is safe."""
+        records = [outcome.record for outcome in batch if outcome.record is not None]
+        breaks = 0
         while True:
             again, self._unanswered = self._unanswered, True
             try:
-                refused = await self._store.complete(self._queues, records, again=again)
+                async with asyncio.timeout(self._patience):
+                    refused = await self._store.complete(self._queues, records, again=again)
             except TROUBLE as error:
                 if not is_transient(error):
-                    return await self._send_apart(batch, records, error)
-                delay = self._backoff.next()
-                log.warning(
-                    "outcomes_wait", error=f"{type(error).__name__}: {error}", outcomes=len(batch), again_in_s=delay
-                )
-                await asyncio.sleep(delay)
+                    return await self._send_apart(batch, error)
+                breaks = breaks + 1 if await self._breaks_on_this(batch, error) else 0
+                if breaks >= (_BREAKS if len(batch) > 1 else _BREAKS_ALONE):
+                    return await self._send_large_ones_alone(batch, error)
+                await self._pause(batch, error)
             else:
                 self._backoff.reset()
                 self._unanswered = False
                 return refused.lost
 
-    async def _send_apart(self, batch: list[Outcome], records: list[Finish | PutBack], error: Exception) -> list[int]:
-        """Find the outcome the server cannot record (a key of a foreign type) and let the others through."""
-        if len(records) == 1:
-            log.error("outcome_not_recorded", job_id=batch[0].attempt.job_id, error=str(error))
-            return [0]
-        middle = len(records) // 2
-        first = await self._send(batch[:middle], records[:middle])
+    async def _pause(self, batch: list[Outcome], error: Exception) -> None:
+        delay = self._backoff.next()
+        log.warning("outcomes_wait", error=f"{type(error).__name__}: {error}", outcomes=len(batch), again_in_s=delay)
+        await asyncio.sleep(delay)
+
+    async def _breaks_on_this(self, batch: list[Outcome], error: Exception) -> bool:
+        """Tell whether the connection breaks on a large result of this batch while the server is well otherwise.
+
+        So a server behaves whose limit on the length of one argument is smaller than the result is.
+        """
+        if isinstance(error, ServerError) or not any(map(_is_large, batch)):
+            return False
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._store.client.ping()
+        except TROUBLE:
+            return False
+        return True
+
+    async def _send_large_ones_alone(self, batch: list[Outcome], error: Exception) -> list[int]:
+        """Let all others through, and find which of the large results the server does not take."""
+        if len(batch) == 1:
+            return await self._send_in_words(batch[0], error)
+        small = [index for index, outcome in enumerate(batch) if not _is_large(outcome)]
+        groups = [small] if small else []
+        groups += [[index] for index, outcome in enumerate(batch) if _is_large(outcome)]
+        refused: list[int] = []
+        for group in groups:
+            self._unanswered = True
+            refused += [group[index] for index in await self._send([batch[index] for index in group])]
+        return refused
+
+    async def _send_apart(self, batch: list[Outcome], error: Exception) -> list[int]:
+        """Find the outcome the server refuses and let the others through."""
+        if len(batch) == 1:
+            return await self._send_in_words(batch[0], error)
+        middle = len(batch) // 2
+        first = await self._send(batch[:middle])
         self._unanswered = True
-        second = await self._send(batch[middle:], records[middle:])
+        second = await self._send(batch[middle:])
         return [*first, *(middle + index for index in second)]
+
+    async def _send_in_words(self, outcome: Outcome, error: Exception) -> list[int]:
+        """Record that the job failed because its result cannot be stored; give up what is not refused for its size."""
+        words = self._in_words(outcome, error) if _is_large(outcome) else None
+        if words is None:  # a key of a foreign type, say
+            log.error("outcome_not_recorded", job_id=outcome.attempt.job_id, error=str(error))
+            return [0]
+        outcome.become(words)
+        return await self._send([outcome])
+
+
+def _size(outcome: Outcome) -> int:
+    record = outcome.record
+    return len(record.result) if isinstance(record, Finish) else 0
+
+
+def _is_large(outcome: Outcome) -> bool:
+    return _size(outcome) >= _LARGE

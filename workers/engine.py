@@ -12,7 +12,7 @@ Does not import arq: workers/worker.py puts arq's face on it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from workers.completer import Completer
 from workers.control import listen_for_aborts
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
+from workers.loop_watch import LoopWatch
 from workers.runnables import Runnable
 from workers.verdicts import Verdicts
 
@@ -40,6 +41,18 @@ log = structlog.get_logger("barque.engine")
 
 _LAST_CHANCE = 5.0
 """Seconds that cancelled attempts have to end, and their outcomes to be recorded, at a stop."""
+
+_RECORDING = 1.0
+"""Seconds of these that are left to the recording alone: hooks that still run then are cancelled."""
+
+_LAST_STEPS = 0.5
+"""Seconds that the parts have to end once they are cancelled."""
+
+_LEAST_PATIENCE = 5.0
+"""Seconds to wait for a reply of the server's, at least; a long lease allows for more."""
+
+_MOST_WAITING_BYTES = 64 * 1024 * 1024
+"""Bytes of results on their way to Redis past which no more jobs are claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,8 @@ class EngineOptions:
         concurrency: jobs at once.
         most_burst_jobs: in burst, the most jobs to start; negative is no limit.
         honour_aborts: end jobs that someone asks to abort.
+        block_limit: seconds the event loop may stand still before the leases are given up.
+        max_result_bytes: the largest result a job may have.
     """
 
     worker: str
@@ -59,6 +74,8 @@ class EngineOptions:
     concurrency: int
     lease_ms: int
     poll_delay: float
+    block_limit: float
+    max_result_bytes: int
     burst: bool = False
     most_burst_jobs: int = -1
     honour_aborts: bool = True
@@ -100,10 +117,16 @@ class Engine:
         self._nothing_held = asyncio.Event()
         self._nothing_held.set()
         self._hook_tasks: set[asyncio.Task[None]] = set()
+        self._patience = max(_LEAST_PATIENCE, options.lease_ms / 1000)
         # Past this many outcomes on their way to Redis no more jobs are claimed: memory stays bounded.
         self._most_waiting = max(1000, 2 * options.concurrency)
         self._verdicts = Verdicts(
-            worker=options.worker, clock=self.clock, reading=reading, ways=ways, failed_keep_ms=failed_keep_ms
+            worker=options.worker,
+            clock=self.clock,
+            reading=reading,
+            ways=ways,
+            failed_keep_ms=failed_keep_ms,
+            max_result_bytes=options.max_result_bytes,
         )
         self.executor = Executor(
             runnables=runnables,
@@ -115,13 +138,21 @@ class Engine:
             state=state,
             on_outcome=self._ended,
         )
-        self._completer = Completer(store, options.queues, recorded=self._recorded, refused=self._refused)
+        self._completer = Completer(
+            store,
+            options.queues,
+            recorded=self._recorded,
+            refused=self._refused,
+            in_words=self._verdicts.unrecordable,
+            patience=self._patience,
+        )
         self._claimer = Claimer(
             store,
             options.queues,
             worker=options.worker,
             lease_ms=options.lease_ms,
             poll_delay=options.poll_delay,
+            patience=self._patience,
             clock=self.clock,
             room=self._room,
             start=self._start,
@@ -134,9 +165,11 @@ class Engine:
             lease_ms=options.lease_ms,
             held=self._held_leases,
             changed=self._leases_changed,
+            watch=LoopWatch(self._about),
+            block_limit=options.block_limit,
         )
         self._claiming: asyncio.Task[None] | None = None
-        self._releasing = False
+        self._releasing = asyncio.Event()
 
     async def run(self) -> None:
         """Run jobs until a burst is done or `stop_claiming` was called and all running jobs have ended.
@@ -149,8 +182,13 @@ class Engine:
         background = [asyncio.create_task(part, name=name) for name, part in self._background()]
         self._claiming = asyncio.create_task(self._claimer.run(), name="barque-claimer")
         try:
-            await self._watch(background)
-            await self._nothing_held.wait()
+            await self._watch({self._claiming}, background)
+            ends = {asyncio.create_task(self._all_ended()), asyncio.create_task(self._releasing.wait())}
+            try:
+                await self._watch(ends, background)
+            finally:
+                for end in ends:
+                    end.cancel()
         finally:
             self._verdicts.leaving = True
             await _whatever_happens(self._wind_down(background))
@@ -164,7 +202,7 @@ class Engine:
     def release(self) -> None:
         """Claim no more and give back what runs; `run` returns when that is recorded."""
         self.stop_claiming()
-        self._releasing = True
+        self._releasing.set()
         for attempt in list(self.held.values()):
             self.executor.stop(attempt, StopReason.RELEASED)
 
@@ -180,39 +218,59 @@ class Engine:
             parts.append(("barque-control", listen_for_aborts(self._store, self.abort)))
         return parts
 
-    async def _watch(self, background: list[asyncio.Task[None]]) -> None:
-        """Wait for the claimer to end; a component that fails takes the worker down loudly, not silently."""
-        assert self._claiming is not None
-        done, _ = await asyncio.wait({self._claiming, *background}, return_when=asyncio.FIRST_COMPLETED)
+    async def _watch(self, awaited: Collection[asyncio.Task[Any]], background: Collection[asyncio.Task[None]]) -> None:
+        """Wait for one of these to end; a component that fails takes the worker down loudly, not silently."""
+        done, _ = await asyncio.wait({*awaited, *background}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if not task.cancelled():
                 task.result()
 
+    async def _all_ended(self) -> None:
+        """Wait until every outcome is recorded and every hook has ended."""
+        while self.held or self._hook_tasks:
+            await self._nothing_held.wait()
+            if self._hook_tasks:
+                await asyncio.wait(self._hook_tasks)
+
     async def _wind_down(self, background: list[asyncio.Task[None]]) -> None:
         """Release what runs, record what ended, stop the parts. Bounded, whatever the server or a task does."""
+        loop = asyncio.get_running_loop()
+        leave_at = loop.time() + _LAST_CHANCE
         self.stop_claiming()
         if self._claiming is not None:
-            await asyncio.wait({self._claiming})
+            await asyncio.wait({self._claiming}, timeout=_LAST_CHANCE)
         self.release()
         if background[0].cancelling():
             # asyncio.run() cancels every task of its loop, the completer too: the outcomes want one still.
-            await asyncio.wait({background[0]})
+            await asyncio.wait({background[0]}, timeout=_LAST_STEPS)
             background = [*background, asyncio.create_task(self._completer.run(), name="barque-completer")]
-        waiting = asyncio.ensure_future(self._nothing_held.wait())
-        await asyncio.wait({waiting}, timeout=_LAST_CHANCE)
-        if not waiting.done():
-            waiting.cancel()
-            stuck = [f"{attempt.task_name}:{attempt.job_id}" for attempt in self.held.values()]
-            log.error("jobs_not_ended", jobs=stuck[:20], count=len(stuck), seconds=_LAST_CHANCE)
-        for task in background:
+        ending = asyncio.ensure_future(self._all_ended())
+        await asyncio.wait({ending}, timeout=leave_at - _RECORDING - loop.time())
+        if not ending.done():
+            self.executor.cut_hooks_short(list(self.held.values()))
+            for task in self._hook_tasks:
+                task.cancel()
+            await asyncio.wait({ending}, timeout=leave_at - loop.time())
+        if not ending.done():
+            self._say_what_is_left()
+        parts = {ending, *background, *self._hook_tasks}
+        for task in parts:
             task.cancel()
-        await asyncio.gather(*background, *self._hook_tasks, return_exceptions=True)
-        await self._leases.stop()
+        await asyncio.gather(asyncio.wait(parts, timeout=_LAST_STEPS), self._leases.stop())
         self.executor.close()
 
+    def _say_what_is_left(self) -> None:
+        stuck = [f"{attempt.task_name}:{attempt.job_id}" for attempt in self.held.values()]
+        log.error(
+            "jobs_not_ended", jobs=stuck[:20], count=len(stuck), hooks=len(self._hook_tasks), seconds=_LAST_CHANCE
+        )
+
     def _room(self) -> int:
-        if self._completer.waiting > self._most_waiting:
+        if self._completer.waiting > self._most_waiting or self._completer.waiting_bytes > _MOST_WAITING_BYTES:
             return 0
+        if self._hooks.after_job_end is not None:
+            # As arq: a job has its slot until its last hook has ended.
+            return self.options.concurrency - len(self.held) - len(self._hook_tasks)
         return self.options.concurrency - self.executor.running
 
     def _start(self, claim: Claim) -> None:
@@ -226,7 +284,7 @@ class Engine:
                 self.executor.stop(earlier, StopReason.LOST)
             self.held[attempt.job_id] = attempt
             self.executor.start(attempt)
-            if self._releasing:
+            if self._releasing.is_set():
                 self.executor.stop(attempt, StopReason.RELEASED)
 
     def _ended(self, outcome: Outcome) -> None:
@@ -236,13 +294,17 @@ class Engine:
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._let_go(outcome.attempt)
-        self._log.write(outcomes)
         self._count(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
                 task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
                 self._hook_tasks.add(task)
-                task.add_done_callback(self._hook_tasks.discard)
+                task.add_done_callback(self._hook_ended)
+        self._log.write(outcomes)
+        self._claimer.slot_freed()
+
+    def _hook_ended(self, task: asyncio.Task[None]) -> None:
+        self._hook_tasks.discard(task)
         self._claimer.slot_freed()
 
     def _refused(self, outcome: Outcome) -> None:
@@ -260,6 +322,13 @@ class Engine:
         # Called from the renewing thread: list() of a dict's values is one step under the GIL.
         return [attempt.lease for attempt in list(self.held.values())]
 
+    def _about(self, task: asyncio.Task[Any] | None) -> dict[str, Any]:
+        # Called from the renewing thread, of a loop that stands still.
+        for attempt in list(self.held.values()):
+            if attempt.task is task and task is not None:
+                return {"task": attempt.task_name, "job_id": attempt.job_id, "attempt": attempt.number}
+        return {}
+
     def _leases_changed(self, renewal: Renewal) -> None:
         aborted = renewal.aborted if self.options.honour_aborts else []
         for leases, reason in ((renewal.lost, StopReason.LOST), (aborted, StopReason.ABORTED)):
@@ -275,11 +344,12 @@ class Engine:
 
     async def _beat(self) -> None:
         try:
-            await self._heartbeat()
-            if self.options.honour_aborts and self.held:
-                # A stock arq client asks for an abort in a set, and tells nobody.
-                for job_id in await self._store.aborting():
-                    self.abort(job_id)
+            async with asyncio.timeout(self._patience):
+                await self._heartbeat()
+                if self.options.honour_aborts and self.held:
+                    # A stock arq client asks for an abort in a set, and tells nobody.
+                    for job_id in await self._store.aborting(list(self.held)):
+                        self.abort(job_id)
         except TROUBLE as error:
             log.warning("heartbeat_failed", error=f"{type(error).__name__}: {error}")
 

@@ -7,10 +7,13 @@ the completer. An attempt reads as a pipeline: prepared -> called -> one of succ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
+
+import structlog
 
 from common.codec import Reading, decode_job
 from common.errors import PayloadError, TaskNotFound
@@ -22,6 +25,14 @@ from workers.runnables import Runnable
 from workers.verdicts import CannotRunError, Verdicts
 
 __all__ = ["Executor"]
+
+log = structlog.get_logger("barque.executor")
+
+_CANCEL_AGAIN = 1.0
+"""Seconds after which an attempt that was cancelled and runs on is cancelled once more."""
+
+_CANCELLATIONS = 3
+"""How often an attempt is cancelled before its outcome is recorded without waiting for its end."""
 
 
 class Executor:
@@ -54,6 +65,7 @@ class Executor:
         self._on_outcome = on_outcome
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop, lambda attempt: self.stop(attempt, StopReason.TIMED_OUT))
+        self._unstoppable: set[asyncio.Task[None]] = set()
         self.running = 0
 
     def start(self, attempt: Attempt) -> None:
@@ -62,13 +74,49 @@ class Executor:
         attempt.task = self._loop.create_task(self._run(attempt))
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
-        """Cancel a running attempt from outside. The first reason given stands."""
+        """Cancel a running attempt from outside. The first reason given stands.
+
+        One that swallows its cancellation is cancelled again, and then given up: its outcome is recorded and its
+        slot is free while it still runs.
+        """
         if attempt.finished or attempt.stop is not None:
             return
         attempt.stop = reason
         # A task cancelled before its first step would end without an outcome; `_run` looks at `stop` first.
         if attempt.begun and attempt.task is not None:
             attempt.task.cancel()
+        self._loop.call_later(_CANCEL_AGAIN, self._insist, attempt, 1)
+
+    def cut_hooks_short(self, attempts: Iterable[Attempt]) -> None:
+        """Cancel the `on_job_end` hooks that keep these attempts' outcomes from being recorded."""
+        for attempt in attempts:
+            if attempt.finished and attempt.task is not None:
+                attempt.task.cancel()
+
+    def _insist(self, attempt: Attempt, cancelled: int) -> None:
+        task = attempt.task
+        if attempt.finished or task is None or task.done():
+            return
+        if cancelled < _CANCELLATIONS:
+            task.cancel()
+            self._loop.call_later(_CANCEL_AGAIN, self._insist, attempt, cancelled + 1)
+            return
+        self._unstoppable.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._unstoppable.discard)
+        try:
+            outcome = self._verdicts.stopped(attempt, asyncio.CancelledError())
+        except Exception as broken:
+            outcome = self._verdicts.unjudged(attempt, broken)
+        self._finish(attempt)
+        self._hand_on(outcome)
+        log.error(
+            "job_did_not_stop",
+            job_id=attempt.job_id,
+            task=attempt.task_name,
+            attempt=attempt.number,
+            reason=attempt.stop.name.lower() if attempt.stop is not None else "",
+            cancelled=cancelled,
+        )
 
     async def after_job_end(self, attempt: Attempt) -> None:
         """Run arq's `after_job_end` hook for an attempt whose outcome is recorded."""
@@ -79,38 +127,46 @@ class Executor:
         """Stop the timer of the deadlines."""
         self._deadlines.close()
 
-    async def _run(self, attempt: Attempt) -> None:
+    async def _run(self, attempt: Attempt) -> None:  # noqa: C901 - one clause a way to end
         attempt.begun = True
         started = attempt.started = time.perf_counter()  # uvloop's own time is only good to the millisecond
         attempt.started_ms = self._clock.at(started)
         try:
-            runnable = self._prepare(attempt)
-            if self._hooked or runnable.policy is None:
-                attempt.context = self._job_context(attempt)
-                if self._hooks.on_job_start is not None:
-                    await self._hooks.on_job_start(attempt.context)
-            value = await self._coroutine(attempt, runnable)
-        except asyncio.CancelledError as error:
-            if attempt.stop is None:
-                # The verdicts' `leaving` is set in this same step when the whole loop is being cancelled.
-                await asyncio.sleep(0)
-            outcome = self._verdicts.stopped(attempt, error)
-        except CannotRunError as error:
-            outcome = self._verdicts.cannot_run(attempt, error)
-        except BaseException as error:
-            outcome = self._verdicts.raised(attempt, error)
-        else:
-            outcome = self._verdicts.succeeded(attempt, value)
+            try:
+                runnable = self._prepare(attempt)
+                if self._hooked or runnable.policy is None:
+                    attempt.context = self._job_context(attempt)
+                    if self._hooks.on_job_start is not None:
+                        await self._hooks.on_job_start(attempt.context)
+                value = await self._coroutine(attempt, runnable)
+            except asyncio.CancelledError as error:
+                if attempt.stop is None:
+                    await _next_step()
+                outcome = self._verdicts.stopped(attempt, error)
+            except CannotRunError as error:
+                outcome = self._verdicts.cannot_run(attempt, error)
+            except BaseException as error:
+                outcome = self._verdicts.raised(attempt, error)
+            else:
+                outcome = self._verdicts.succeeded(attempt, value)
+        except BaseException as broken:  # an attempt without an outcome would keep its slot and its lease for ever
+            outcome = self._verdicts.unjudged(attempt, broken)
+        if attempt.finished:  # it was given up, and what it says now comes too late
+            return
+        self._finish(attempt)
+        # As arq: a job that could not be started has no hooks.
+        if self._hooks.on_job_end is not None and attempt.context is not None:
+            await self._run_hook("on_job_end", self._hooks.on_job_end, attempt.context)
+        self._hand_on(outcome)
+
+    def _finish(self, attempt: Attempt) -> None:
         attempt.finished = True
         if attempt.timeout is not None:
             self._deadlines.note_end()
-        try:
-            # As arq: a job that could not be started has no hooks.
-            if self._hooks.on_job_end is not None and attempt.context is not None:
-                await self._run_hook("on_job_end", self._hooks.on_job_end, attempt.context)
-        finally:
-            self.running -= 1
-            self._on_outcome(outcome)
+
+    def _hand_on(self, outcome: Outcome) -> None:
+        self.running -= 1
+        self._on_outcome(outcome)
 
     def _prepare(self, attempt: Attempt) -> Runnable:
         """Decode the payload and find what runs it; nothing of the user's has run yet."""
@@ -176,5 +232,15 @@ class Executor:
     async def _run_hook(self, name: str, hook: Hook, context: dict[Any, Any]) -> None:
         try:
             await hook(context)
-        except Exception as error:  # a hook's error is the hook's, not the job's, whose outcome is known
+        except BaseException as error:  # a hook's error is the hook's, not the job's, whose outcome is known
             self._loop.call_exception_handler({"message": f"{name} raised {error!r}", "exception": error})
+
+
+async def _next_step() -> None:
+    """Let the reason for a cancellation arrive, and with it any other cancellation that is on its way.
+
+    The verdicts' `leaving` is set in the same step in which the whole loop is cancelled; and where an abort met a
+    cancellation of the task's own, the abort's is raised at the next await, which is this one.
+    """
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)

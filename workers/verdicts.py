@@ -12,7 +12,7 @@ import traceback
 from typing import Any
 
 from common.codec import Form, Reading, Result, encode_result, encode_success, is_pickle
-from common.errors import NotSerializable, Retry
+from common.errors import NotSerializable, PayloadTooLarge, Retry
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Finish, PutBack
 from workers.arq_ways import ArqWays
@@ -22,6 +22,9 @@ from workers.clock import ServerClock
 __all__ = ["CannotRunError", "Verdicts", "describe"]
 
 _OUR_FRAMES = ("executor.py", "verdicts.py", "runnables.py")
+
+_LONGEST_TEXT = 64 * 1024
+"""Characters of an exception's message, and of its traceback, that are kept."""
 
 
 class CannotRunError(Exception):
@@ -40,18 +43,29 @@ class CannotRunError(Exception):
 class Verdicts:
     """Turns returns, exceptions and cancellations into outcomes.
 
+    Args:
+        max_result_bytes: the most a result may take on the wire, its job's arguments not counted.
+
     Attributes:
         leaving: the whole event loop is being cancelled; a cancellation without a reason is a release.
     """
 
     def __init__(
-        self, *, worker: str, clock: ServerClock, reading: Reading, ways: ArqWays, failed_keep_ms: int
+        self,
+        *,
+        worker: str,
+        clock: ServerClock,
+        reading: Reading,
+        ways: ArqWays,
+        failed_keep_ms: int,
+        max_result_bytes: int,
     ) -> None:
         self._worker = worker
         self._clock = clock
         self._reading = reading
         self._ways = ways
         self._failed_keep_ms = failed_keep_ms
+        self._max_result_bytes = max_result_bytes
         self.leaving = False
 
     def succeeded(self, attempt: Attempt, value: Any) -> Outcome:
@@ -63,6 +77,8 @@ class Verdicts:
             stored = self._encoded(attempt, value, self._clock.at(ended))
         except NotSerializable as error:
             return self._unserializable(attempt, error)
+        if self._over_limit(attempt, stored):
+            return self._too_large(attempt, len(stored))
         runnable = attempt.runnable
         assert runnable is not None
         record = Finish(attempt.lease, stored, runnable.keep_ms, runnable.done_ms)
@@ -98,6 +114,57 @@ class Verdicts:
             RemoteError(words.type, f"unable to serialize result: {words.message}"),
             None,
         )
+
+    def _over_limit(self, attempt: Attempt, stored: bytes) -> bool:
+        # A result repeats its job's arguments, which a job with large ones must not fail for.
+        return len(stored) - len(attempt.raw or b"") > self._max_result_bytes
+
+    def _too_large(self, attempt: Attempt, size: int) -> Outcome:
+        """Fail in words: the function would return as much the next time."""
+        words = (
+            f"the result takes {size:,} bytes, over the limit of {self._max_result_bytes:,} "
+            "(BARQUE_MAX_RESULT_BYTES); store it elsewhere and return where it is"
+        )
+        return self._finish_failed(
+            attempt, OutcomeKind.FAILED, RemoteError(f"{PayloadTooLarge.__module__}.PayloadTooLarge", words), None
+        )
+
+    def unjudged(self, attempt: Attempt, error: BaseException) -> Outcome:
+        """Fail an attempt whose judgement raised `error`; never raises itself.
+
+        What is judged is the user's: an exception whose parts raise, a value that breaks while it is walked, a
+        serializer of their own. None of that may leave the job held for ever.
+        """
+        if attempt.stop is StopReason.LOST:
+            return self._lost(attempt)
+        said = describe(error)
+        words = RemoteError(said.type, f"how the attempt ended could not be told: {said.message}", said.traceback)
+        try:
+            return self._finish_failed(attempt, OutcomeKind.FAILED, words, None)
+        except Exception:
+            return self._in_bare_words(attempt, words)
+
+    def unrecordable(self, outcome: Outcome, error: Exception) -> Outcome | None:
+        """Return a failure in words in place of a result the server will not take; None if it is no result."""
+        if not isinstance(outcome.record, Finish):
+            return None
+        words = RemoteError(
+            f"{PayloadTooLarge.__module__}.PayloadTooLarge",
+            f"the server does not take the result of {len(outcome.record.result):,} bytes: "
+            f"{type(error).__name__}: {str(error)[:1000]}",
+        )
+        return self._in_bare_words(outcome.attempt, words)
+
+    def _in_bare_words(self, attempt: Attempt, words: RemoteError) -> Outcome:
+        """Fail with nothing in the result that is the user's: no arguments, no exception, no serializer of theirs."""
+        result = self._result(attempt, success=False, value=None, outcome=OutcomeKind.FAILED, error=words)
+        result.args, result.kwargs, result.metadata = (), None, None
+        try:
+            stored = encode_result(result, self._reading)
+        except Exception:
+            result.form = "msgpack"
+            stored = encode_result(result, self._reading)
+        return self._finish(attempt, OutcomeKind.FAILED, stored, words)
 
     def raised(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Turn an exception of the task's into a retry or a failure, by its policy or by arq's ways."""
@@ -150,7 +217,8 @@ class Verdicts:
             return error
         if isinstance(error, self._ways.retry):
             defer: int | None = getattr(error, "defer_score", None)
-            return Retry(after=None if defer is None else defer / 1000)
+            # arq takes a negative one for "at once".
+            return Retry(after=None if defer is None else max(0, defer) / 1000)
         return None
 
     def stopped(self, attempt: Attempt, error: BaseException) -> Outcome:
@@ -224,10 +292,16 @@ class Verdicts:
         self, attempt: Attempt, kind: OutcomeKind, error: RemoteError, exception: BaseException | None
     ) -> Outcome:
         result = self._result(attempt, success=False, value=None, outcome=kind, error=error, exception=exception)
+        stored = encode_result(result, self._reading)
+        if result.exception is not None and self._over_limit(attempt, stored):
+            result.exception = None  # its words, which are bounded, say what happened
+            stored = encode_result(result, self._reading)
+        return self._finish(attempt, kind, stored, error)
+
+    def _finish(self, attempt: Attempt, kind: OutcomeKind, stored: bytes, error: RemoteError) -> Outcome:
         keep_ms, done_ms = self._failed_keep_ms, 0
         if attempt.runnable is not None:
             keep_ms, done_ms = attempt.runnable.keep_ms, attempt.runnable.done_ms
-        stored = encode_result(result, self._reading)
         record = Finish(attempt.lease, stored, keep_ms, done_ms)
         return Outcome(attempt, kind, record, run_seconds=self._run_seconds(attempt), error=error)
 
@@ -280,17 +354,37 @@ class Verdicts:
 
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> RemoteError:
-    """Return an exception as words, its traceback from the task's own frame on."""
+    """Return an exception as words, its traceback from the task's own frame on; never raises."""
     kind = type(error)
     try:
-        message = str(error)
-    except Exception:  # a user's own __str__
+        name = f"{kind.__module__}.{kind.__qualname__}"
+    except BaseException:  # here as below: a user's own type may raise anything, even what ends programs
+        name = "builtins.Exception"
+    try:
+        message = _cut(str(error))
+    except BaseException:
         message = "<its text cannot be shown>"
-    text = ""
-    if with_traceback and error.__traceback__ is not None:
-        frames = error.__traceback__
-        # The first frames are ours; the reader wants the task's.
-        while frames.tb_next is not None and frames.tb_frame.f_code.co_filename.endswith(_OUR_FRAMES):
-            frames = frames.tb_next
-        text = "".join(traceback.format_exception(kind, error, frames))
-    return RemoteError(f"{kind.__module__}.{kind.__qualname__}", message, text)
+    return RemoteError(name, message, _traceback(kind, error) if with_traceback else "")
+
+
+def _traceback(kind: type[BaseException], error: BaseException) -> str:
+    frames = error.__traceback__
+    if frames is None:
+        return ""
+    # The first frames are ours; the reader wants the task's.
+    while frames.tb_next is not None and frames.tb_frame.f_code.co_filename.endswith(_OUR_FRAMES):
+        frames = frames.tb_next
+    try:
+        return _cut("".join(traceback.format_exception(kind, error, frames)))
+    except BaseException:  # notes that raise, a SyntaxError without a text, causes past the recursion limit
+        where = "".join(traceback.format_tb(frames))
+        return _cut(f"Traceback (most recent call last):\n{where}<the rest cannot be shown>\n")
+
+
+def _cut(text: str) -> str:
+    """Return at most about `_LONGEST_TEXT` characters: the beginning and the end; a plain str in any case."""
+    half = _LONGEST_TEXT // 2
+    left_out = len(text) - 2 * half
+    if left_out <= 0:
+        return str.__getitem__(text, slice(None))
+    return f"{text[:half]}… {left_out:,} characters left out …{text[-half:]}"

@@ -9,18 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import tzinfo
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
 
 import arq.worker
-import msgspec
 import structlog
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.constants import default_queue_name, expires_extra_ms
@@ -33,16 +28,19 @@ from common.codec import Reading
 from common.errors import BarqueError, RedisUnavailable
 from common.jobs import OutcomeKind, new_worker_id
 from common.logs import configure_logs, configure_logs_of_host
-from common.redis.connection import UNAVAILABLE, blocking_twin, open_client
-from common.redis.inspect import WorkerReport
+from common.redis.connection import TROUBLE, UNAVAILABLE, blocking_twin, open_client
 from common.redis.store import BlockingStore, Store
 from common.settings import Settings, load_settings, misspelt
 from common.tasks import Task
 from common.values import encode, to_plain
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
+from workers.backstop import Backstop
 from workers.engine import Engine, EngineOptions
-from workers.event_loop import ensure_event_loop
+from workers.event_loop import ensure_event_loop, run_until_ended
+from workers.io_threads import IoThreads
+from workers.leaving import LAST_WORD, Leaving
+from workers.reports import Counts, Reports
 from workers.resources import close_resources
 from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
 
@@ -55,9 +53,6 @@ log = structlog.get_logger("barque.worker")
 
 _IO_THREADS = 32
 """Threads for what has no asynchronous way: files, name look-ups. They are started as they are needed."""
-
-_REPORT_EVERY = 5.0
-"""Seconds between a worker's reports; a report is believed for three of them."""
 
 
 class Worker(arq.worker.Worker):
@@ -159,12 +154,12 @@ class Worker(arq.worker.Worker):
         self._stopping = False
         self._ended = asyncio.Event()
         self._ended.set()
-        self._started_ms = 0
-        self._reported = 0.0
-        accept_pickle = (settings or load_settings()).accept_pickle
-        self._reading = Reading(accept_pickle, job_serializer, job_deserializer)
+        self._leaving = Leaving()
+        self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
+        self._limits = settings or load_settings()
+        self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
-        if job_serializer is None and not accept_pickle:
+        if job_serializer is None and not self._limits.accept_pickle:
             self.job_serializer = encode
             self.job_deserializer = to_plain
 
@@ -180,14 +175,29 @@ class Worker(arq.worker.Worker):
         """Ignore arq's own (empty) dict."""
 
     def run(self) -> None:
-        """Run until stopped by a signal or done with a burst; then close all connections."""
+        """Run until stopped by a signal or done with a burst; then close all connections.
+
+        A process of its own that was told to stop ends within the grace period and some seconds, whatever its
+        tasks, hooks and threads do.
+        """
+        backstop = Backstop(self._job_completion_wait) if self.settings is not None and self._handle_signals else None
         try:
-            super().run()
+            if backstop is not None:
+                backstop.start()
+            self.main_task = self.loop.create_task(self.main())
+            try:
+                with contextlib.suppress(asyncio.CancelledError):  # a stop, no error
+                    run_until_ended(self.loop, self.main_task, handles_signals=self._handle_signals)
+            finally:
+                closing = self.loop.create_task(self.close())
+                run_until_ended(self.loop, closing, handles_signals=self._handle_signals)
         except BarqueError as error:
             if self.settings is None:
                 raise
             # A program of its own says in one line what stopped it; a traceback would hide it.
             sys.exit(f"barque: {error}")
+        if backstop is not None:
+            backstop.stopped = True
 
     async def async_run(self) -> None:
         """Run in the current event loop. Does not close connections; see `close`."""
@@ -224,8 +234,7 @@ class Worker(arq.worker.Worker):
             for name, meant in misspelt():
                 log.warning("unknown_setting", name=name, did_you_mean=meant)
             # The loop's own default is a handful of threads: file work of a hundred jobs would queue behind it.
-            threads = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="barque-io")
-            asyncio.get_running_loop().set_default_executor(threads)
+            asyncio.get_running_loop().set_default_executor(IoThreads(_IO_THREADS))
         else:
             configure_logs_of_host()
         await self._connect()
@@ -292,6 +301,8 @@ class Worker(arq.worker.Worker):
                 concurrency=self.max_jobs,
                 lease_ms=round(self.lease_s * 1000),
                 poll_delay=max(self.poll_delay_s or 0, 0.05),
+                block_limit=self._limits.block_limit,
+                max_result_bytes=self._limits.max_result_bytes,
                 burst=self.burst,
                 # As arq: the limit is on all jobs of this worker, over several runs.
                 most_burst_jobs=max(0, self.max_burst_jobs - started) if self.max_burst_jobs >= 0 else -1,
@@ -328,44 +339,25 @@ class Worker(arq.worker.Worker):
     async def heart_beat(self) -> None:
         """Do what is due regularly: cron jobs, the health key, this worker's report."""
         await super().heart_beat()
-        if time.monotonic() - self._reported >= _REPORT_EVERY and self._engine is not None:
-            await self._report(self._engine)
-            self._reported = time.monotonic()
+        if self._reports.due and self._engine is not None:
+            await self._reports.send(
+                Store(self.pool),
+                self._counts(),
+                running=self._engine.executor.running,
+                now_ms=self._engine.clock.now_ms(),
+            )
 
-    async def _report(self, engine: Engine) -> None:
-        now_ms = engine.clock.now_ms()
-        self._started_ms = self._started_ms or now_ms
-        report = WorkerReport(
-            worker=self.worker_id,
-            host=os.uname().nodename,
-            pid=os.getpid(),
-            version=_version(),
-            queues=self.queues,
-            concurrency=self.max_jobs,
-            started_ms=self._started_ms,
-            reported_ms=now_ms,
-            running=engine.executor.running,
-            succeeded=self.jobs_complete,
-            retried=self.jobs_retried,
-            failed=self.jobs_failed,
-        )
-        keep_ms = round(3 * _REPORT_EVERY * 1000)
-        await Store(self.pool).report_worker(
-            self.worker_id, msgspec.json.encode(report), now_ms=now_ms, keep_ms=keep_ms
-        )
+    def _counts(self) -> Counts:
+        return Counts(self.jobs_complete, self.jobs_retried, self.jobs_failed)
 
     async def _say_goodbye(self, store: Store) -> None:
-        counts = {"succeeded": self.jobs_complete, "retried": self.jobs_retried, "failed": self.jobs_failed}
-        try:
-            await asyncio.wait_for(store.forget_worker(self.worker_id), timeout=2)
-        except UNAVAILABLE as error:
-            log.warning("worker_not_deregistered", error=str(error))
-        self._reported = 0.0
-        log.info("worker_stopped", worker=self.worker_id, **counts)
+        await self._leaving.step("deregistration", self._reports.withdraw(store), LAST_WORD)
+        log.info("worker_stopped", worker=self.worker_id, **self._counts()._asdict())
 
     def handle_sig(self, signum: signal.Signals) -> None:
         """Release all running jobs at once and stop."""
         log.info("worker_stopping", signal=signal.Signals(signum).name, running=len(self.tasks), how="at once")
+        self._leaving.begin(0)
         self._cancel_main(signum)
 
     def handle_sig_wait_for_completion(self, signum: signal.Signals) -> None:
@@ -377,9 +369,11 @@ class Worker(arq.worker.Worker):
         if self._drain is not None and not self._drain.done():
             log.info("worker_stopping", signal=name, running=len(self.tasks), how="at once")
             self._drain.cancel()
+            self._leaving.begin(0)
             self._cancel_main(signum)
             return
         seconds = self._job_completion_wait
+        self._leaving.begin(seconds)
         log.info("worker_stopping", signal=name, running=len(self.tasks), how=f"within {seconds:g} s")
         self.allow_pick_jobs = False
         self._claim_no_more()
@@ -419,21 +413,18 @@ class Worker(arq.worker.Worker):
             self._drain.cancel()
         if self._pool is None:
             return
-        try:
-            await self.pool.delete(self.health_check_key)
-        except UNAVAILABLE as error:
-            log.warning("health_key_not_deleted", error=str(error))
+        await self._leaving.step("health_key", self._delete_health_key(), LAST_WORD)
         # A worker that is started again takes jobs, and says at once that it lives.
         self._last_health_check, self.allow_pick_jobs = 0, True
         if self.on_shutdown:
-            await self.on_shutdown(self.ctx)
-        await close_resources(self.ctx)
-        await self.pool.aclose(close_connection_pool=True)
+            await self._leaving.step("on_shutdown", self.on_shutdown(self.ctx), self._leaving.left())
+        await self._leaving.step("resources", close_resources(self.ctx), self._leaving.left())
+        self._leaving.reset()
+        await self._leaving.step("connections", self.pool.aclose(close_connection_pool=True), LAST_WORD)
         self._pool = None
 
-
-def _version() -> str:
-    try:
-        return metadata.version("barque")
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"
+    async def _delete_health_key(self) -> None:
+        try:
+            await self.pool.delete(self.health_check_key)
+        except TROUBLE as error:
+            log.warning("health_key_not_deleted", error=f"{type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ from tests.support.running import producer, run_worker
 
 __all__ = ["producer", "run_worker"]
 
-pytestmark = pytest.mark.leaves_keys("arq:result:*")
+pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:result:*")
 
 running = {"now": 0, "most": 0}
 ran_on: list[str] = []

@@ -1,0 +1,86 @@
+"""Threads for what has no asynchronous way: files, name look-ups, `asyncio.to_thread`.
+
+Owns the pool a worker process gives its event loop. Differs from the standard one in one thing: a process that ends
+does not wait for a thread that is still busy, for a worker told to stop has already given that thread's job back.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["IoThreads"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class IoThreads(ThreadPoolExecutor):
+    """At most so many threads, started as they are needed; daemons all.
+
+    It is a ThreadPoolExecutor since an event loop takes no other; what that does is replaced whole.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._most = most
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._free = threading.Semaphore(0)
+        self._started = 0
+        self._closed = False
+        self._gate = threading.Lock()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a function in one of the threads.
+
+        Raises:
+            RuntimeError: the pool was shut down.
+        """
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._gate:
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._calls.put(call)
+            if not self._free.acquire(blocking=False) and self._started < self._most:
+                self._started += 1
+                name = f"barque-io-{self._started}"
+                threading.Thread(target=self._run, name=name, daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
+        """Take no more calls and end each thread after its own; never waits, whatever `wait` says."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            started = self._started
+        while cancel_futures:
+            try:
+                self._calls.get_nowait()
+            except queue.Empty:
+                break
+        for _ in range(started):
+            self._calls.put(None)
+
+    def _run(self) -> None:
+        while True:
+            call: Any = self._calls.get()
+            if call is None:
+                return
+            call()
+            del call  # what it returned is not to live until the next call
+            self._free.release()

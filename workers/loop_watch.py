@@ -1,0 +1,92 @@
+"""See from another thread whether an event loop still turns, and what keeps it if not.
+
+Owns the pings and what is logged about a loop that does not answer them. Decides nothing: that a worker whose loop
+stands still for too long gives its leases up is leases.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+__all__ = ["LoopWatch"]
+
+log = structlog.get_logger("barque.loop")
+
+_WORTH_SAYING = 1.0
+"""Seconds without an answer after which the loop is called blocked."""
+
+_MOST_FRAMES = 30
+
+
+class LoopWatch:
+    """Pings the event loop it is made in; `look` is called from another thread, several times a second.
+
+    Args:
+        about: tells which job an asyncio task of the loop runs, as keys for the log line. Called from that thread.
+        clock: seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        about: Callable[[asyncio.Task[Any] | None], Mapping[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._about = about
+        self._clock = clock
+        self._sent = 0
+        self._sent_at = 0.0
+        self._answered = 0  # written by the loop, read by the thread
+        self._said = False
+
+    def look(self, late: float = 0.0) -> float:
+        """Return for how many seconds the loop has not answered; log when that begins to be long, and its end.
+
+        Args:
+            late: seconds by which this look is later than planned: then the whole process stood still (suspended, or
+                in C code that keeps the interpreter), which is no fault of the loop's.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        now = self._clock()
+        blocked = now - self._sent_at
+        if self._answered == self._sent:
+            if self._said:
+                log.warning("event_loop_resumed", seconds=round(blocked, 1))
+                self._said = False
+            self._sent += 1
+            self._sent_at = now
+            self._loop.call_soon_threadsafe(self._answer, self._sent)
+            return 0.0
+        if late > _WORTH_SAYING:
+            self._sent_at = min(now, self._sent_at + late)
+            blocked = now - self._sent_at
+        if blocked >= _WORTH_SAYING and not self._said:
+            self._said = True
+            self._say(blocked)
+        return blocked
+
+    def _answer(self, number: int) -> None:
+        self._answered = number
+
+    def _say(self, seconds: float) -> None:
+        try:
+            about = self._about(asyncio.current_task(self._loop))
+        except Exception:  # what it reads belongs to the other thread
+            about = {}
+        log.warning("event_loop_blocked", **about, seconds=round(seconds, 1), stack=self._stack())
+
+    def _stack(self) -> str:
+        # Places in the code alone, no values: arguments are never logged.
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for exactly this
+        return "".join(traceback.format_stack(frame)[-_MOST_FRAMES:]) if frame is not None else ""
