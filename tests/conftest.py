@@ -10,6 +10,8 @@ a leak in production. One that means to says which, and asserts on them itself:
     @pytest.mark.leaves_keys("arq:result:*")     these patterns (of fnmatch) may stay
     @pytest.mark.leaves_keys                     any may
 
+Results handed over to who waited for them (`barque:result:*`) may stay too: they go by themselves, within a minute.
+
 The server is an embedded one that keeps nothing, unless `BARQUE_TEST_REDIS_URL` names another: then
 its database is **flushed** by each test (with pytest-xdist, worker n takes the database n higher).
 """
@@ -27,6 +29,7 @@ import redis.asyncio as redis_asyncio
 
 from common import tasks
 from common.embedded import EmbeddedServer
+from common.redis import keys
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
 
@@ -89,7 +92,8 @@ def no_keys_left(server, request) -> Iterator[None]:
         yield
         mark = request.node.get_closest_marker("leaves_keys")
         allowed = (mark.args or ("*",)) if mark is not None else ()
-        left = sorted(key.decode(errors="backslashreplace") for key in keyspace.scan_iter(count=1000))
+        found = [key for key in keyspace.scan_iter(count=1000) if not _goes_by_itself(keyspace, key)]
+        left = sorted(key.decode(errors="backslashreplace") for key in found)
         _empty(server, keyspace)
     undeclared = [key for key in left if not any(fnmatch.fnmatchcase(key, pattern) for pattern in allowed)]
     # After a failure leftovers are its consequence, and would only hide it.
@@ -107,6 +111,10 @@ async def redis(redis_url) -> AsyncIterator[redis_asyncio.Redis]:
     client = connect(Settings(redis_url=redis_url), name="test")
     yield client
     await client.aclose()
+
+
+def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
+    return key.startswith(keys.AWAITED.encode()) and 0 <= keyspace.pttl(key) <= 60_000
 
 
 def _empty(server: EmbeddedServer | GivenServer, keyspace: redis_py.Redis) -> None:

@@ -43,7 +43,11 @@ end
 local function put_back(queue, id, attempts, due)
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
   gone[#gone + 1] = LEASE .. id
-  counts[#counts + 1], counts[#counts + 2] = RETRY .. id, math.max(attempts, 0)
+  if attempts > 0 then
+    counts[#counts + 1], counts[#counts + 2] = RETRY .. id, attempts
+  else
+    gone[#gone + 1] = RETRY .. id
+  end
   returning[queue] = returning[queue] or {}
   table.insert(returning[queue], due)
   table.insert(returning[queue], id)
