@@ -27,7 +27,7 @@ class IoThreads(ThreadPoolExecutor):
     def __init__(self, most: int) -> None:
         super().__init__(most)
         self._most = most
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], None]] | None] = queue.SimpleQueue()
         self._free = threading.Semaphore(0)
         self._started = 0
         self._closed = False
@@ -54,7 +54,7 @@ class IoThreads(ThreadPoolExecutor):
         with self._gate:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._calls.put(call)
+            self._calls.put((future, call))
             if not self._free.acquire(blocking=False) and self._started < self._most:
                 self._started += 1
                 name = f"barque-io-{self._started}"
@@ -70,17 +70,19 @@ class IoThreads(ThreadPoolExecutor):
             started = self._started
         while cancel_futures:
             try:
-                self._calls.get_nowait()
+                waiting = self._calls.get_nowait()
             except queue.Empty:
                 break
+            if waiting is not None:
+                waiting[0].cancel()
         for _ in range(started):
             self._calls.put(None)
 
     def _run(self) -> None:
         while True:
-            call: Any = self._calls.get()
-            if call is None:
+            waiting = self._calls.get()
+            if waiting is None:
                 return
-            call()
-            del call  # what it returned is not to live until the next call
+            waiting[1]()
+            del waiting  # what it returned is not to live until the next call
             self._free.release()
