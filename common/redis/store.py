@@ -294,7 +294,7 @@ class Store:
             return found
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = job_ids[start : start + MOST_PER_CALL]
-            asked = await self.client.zmscore(keys.ABORT, [_bytes(job_id) for job_id in part])
+            asked = await self.client.zmscore(keys.ABORT, [_bytes(job_id) for job_id in part])  # type: ignore[misc]  # bytes do as well
             found.update(job_id for job_id, when in zip(part, asked, strict=True) if when is not None)
         return found
 
