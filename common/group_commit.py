@@ -20,12 +20,14 @@ class GroupCommit(Generic[Item, Answer]):
     """Turn many awaited `submit` calls into few calls of `send`.
 
     Args:
-        send: takes a batch, returns an answer for each item in order. What it raises reaches every caller whose
-            item was in that batch.
+        send: takes a batch, returns an answer for each item in order; an answer that is an exception is raised to
+            that item's caller. What it raises itself reaches every caller whose item was in that batch.
         most: items in one batch at the most.
     """
 
-    def __init__(self, send: Callable[[list[Item]], Awaitable[Sequence[Answer]]], *, most: int = 1000) -> None:
+    def __init__(
+        self, send: Callable[[list[Item]], Awaitable[Sequence[Answer | Exception]]], *, most: int = 1000
+    ) -> None:
         self._send = send
         self._most = most
         self._pending: list[tuple[Item, asyncio.Future[Answer]]] = []
@@ -40,10 +42,16 @@ class GroupCommit(Generic[Item, Answer]):
             self._sender = loop.create_task(self._send_all())
         return await future
 
-    async def aclose(self) -> None:
-        """Wait until all that was submitted is answered."""
-        while self._sender is not None:
-            await asyncio.wait({self._sender})
+    async def aclose(self, *, within: float | None = None) -> None:
+        """Wait until all that was submitted is answered; cancel what is not after `within` seconds."""
+        while (sender := self._sender) is not None:
+            done, _ = await asyncio.wait({sender}, timeout=within)
+            if not done:
+                pending, self._pending = self._pending, []
+                for _, future in pending:
+                    future.cancel()
+                sender.cancel()
+                await asyncio.wait({sender})
 
     async def _send_all(self) -> None:
         try:
@@ -66,5 +74,9 @@ class GroupCommit(Generic[Item, Answer]):
                     future.set_exception(error)
             return
         for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():  # its caller may have been cancelled meanwhile
+            if future.done():  # its caller was cancelled meanwhile
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
                 future.set_result(answer)

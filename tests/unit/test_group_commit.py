@@ -143,5 +143,35 @@ async def test_closing_waits_until_all_that_was_submitted_is_answered():
     assert all(task.done() for task in tasks)
 
 
+async def test_an_exception_as_an_answer_reaches_its_own_caller_alone():
+    async def send(batch: list[int]) -> list[str | Exception]:
+        return [ValueError(str(item)) if item % 2 else "even" for item in batch]
+
+    results = await asyncio.gather(*submit(GroupCommit(send), 1, 2, 3), return_exceptions=True)
+    assert [str(result) for result in results] == ["1", "even", "3"]
+
+
+async def test_closing_within_a_time_cancels_what_is_on_the_wire_and_what_waits():
+    silent = asyncio.Event()
+    on_the_wire = asyncio.Event()
+
+    async def send(batch: list[int]) -> list[str]:
+        on_the_wire.set()
+        await silent.wait()
+        return ["answer"]
+
+    group = GroupCommit(send)
+    tasks = submit(group, 1)
+    await on_the_wire.wait()
+    tasks += submit(group, 2)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await group.aclose(within=0)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        silent.set()
+        assert await group.submit(3) == "answer"
+    assert {type(result) for result in results} == {asyncio.CancelledError}
+
+
 async def test_closing_when_nothing_was_ever_submitted_returns():
     await GroupCommit(Wire().send).aclose()
