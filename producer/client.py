@@ -10,19 +10,20 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Never, Self, TypeVar, overload
 
 from common.codec import Reading
 from common.errors import BarqueError, RedisUnavailable
 from common.group_commit import GroupCommit
 from common.redis.connection import TROUBLE, describe, open_client
 from common.redis.inspect import Inspector
-from common.redis.store import Enqueue, Store
+from common.redis.store import Enqueue, EnqueueAnswer, Store
 from common.settings import Settings, load_settings
 from common.tasks import Call, Task
 from producer import gather as waiting
+from producer.answers import Answers, why
 from producer.job import Job
-from producer.options import EnqueueOptions
+from producer.options import EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
 
 __all__ = ["Producer"]
@@ -31,7 +32,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _ANSWER_WITHIN = 30.0
-"""Seconds the server has to take an enqueue; a caller is never left hanging."""
+"""Seconds the server has for an answer; a caller is never left hanging."""
 
 _DEFAULTS = EnqueueOptions()
 
@@ -49,7 +50,8 @@ class Producer:
     Args:
         redis_url: the server; `BARQUE_REDIS_URL` by default.
         settings: all settings, instead of reading the environment.
-        answer_within: seconds the server has to take an enqueue before `RedisUnavailable` is raised.
+        answer_within: seconds the server has to answer any one call before `RedisUnavailable` is raised; also how
+            long a wait for a result goes on while the server is away.
     """
 
     def __init__(
@@ -64,11 +66,11 @@ class Producer:
             self.settings = settings.model_copy(update={"redis_url": redis_url})
         self.reading = Reading(accept_pickle=self.settings.accept_pickle)
         self.keep_cancelled_ms = round(self.settings.keep_result * 1000)
-        self._answer_within = answer_within
+        self.answers = Answers(describe(self.settings), answer_within)
         self._store: Store | None = None
         self._inspector: Inspector | None = None
         self._results: ResultListener | None = None
-        self._enqueues = GroupCommit(self._send)
+        self._enqueues = GroupCommit(self._send_each)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -86,18 +88,22 @@ class Producer:
         if self._store is not None:
             return
         client: Any = await open_client(self.settings, name=f"producer-{os.getpid()}")
+        self.answers.closed = False
         self._store = Store(client)
         self._inspector = Inspector(client, self.reading)
-        self._results = ResultListener(self._store, os.urandom(8).hex())
+        self._results = ResultListener(self._store, os.urandom(8).hex(), self.answers)
 
     async def aclose(self) -> None:
         """Close the connection. Jobs are not affected; whoever still waits for a result is cancelled."""
-        if self._store is None or self._results is None:
+        store, results = self._store, self._results
+        if store is None or results is None:
             return
         await self._enqueues.aclose()
-        await self._results.aclose()
-        client: Any = self._store.client
-        self._store = self._results = self._inspector = None
+        await results.aclose()
+        client: Any = store.client
+        if self._store is store:
+            self._store = self._results = self._inspector = None
+            self.answers.closed = True
         await client.aclose(close_connection_pool=True)
 
     @property
@@ -118,7 +124,7 @@ class Producer:
     async def enqueue(
         self,
         call: Call[R],
-        *,
+        *surplus: Never,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         expires: float | timedelta | None = None,
@@ -131,6 +137,7 @@ class Producer:
 
         Args:
             call: a task called with its arguments: `enqueue(fetch_url(url))`.
+            surplus: nothing; the arguments are the call's.
             delay: seconds until it is due.
             at: when it is due; aware of its time zone.
             expires: seconds from now after which it is not started any more.
@@ -145,14 +152,15 @@ class Producer:
             RedisUnavailable: the server did not take it. Whether it did is not known when the connection broke in
                 between; a job enqueued again under the same `job_id` is there once.
         """
+        if surplus:
+            raise not_one_call(call, surplus)
         options = _DEFAULTS
         if any(option is not None for option in (delay, at, expires, queue, timeout, metadata)):
             options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
         item = options.bind(call, self.settings, job_id)
         self.store  # noqa: B018 - a closed producer says so before anything waits
-        is_new = await self._enqueues.submit(item)
-        if isinstance(is_new, RedisUnavailable):
-            raise is_new
+        until = asyncio.get_running_loop().time() + self.answers.within
+        is_new = await self._enqueues.submit((item, until))
         return Job(self, item.job_id, queue=item.queue, task=call.task, is_new=is_new)
 
     async def enqueue_many(
@@ -174,9 +182,11 @@ class Producer:
         pairs = [(call, options.bind(call, self.settings)) for call in calls]
         if not pairs:
             return []
-        for answer in await self._send([item for _, item in pairs]):
-            if isinstance(answer, RedisUnavailable):
-                raise answer
+        until = asyncio.get_running_loop().time() + self.answers.within
+        answers = await self._send([item for _, item in pairs], until)
+        refusals = [answer for answer in answers if not isinstance(answer, bool)]
+        if refusals:
+            raise self._not_taken(len(refusals), refusals[0])
         return [Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in pairs]
 
     def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> Job[R]:
@@ -185,8 +195,13 @@ class Producer:
         Args:
             queue: where it was enqueued; the first of `BARQUE_QUEUES` by default.
             task: to have its result as the task's return annotation says, instead of plain data.
+
+        Raises:
+            ConfigurationError: no job can have this id, or no queue this name.
         """
-        return Job(self, job_id, queue=queue or self.settings.queues[0], task=task, is_new=False)
+        check_id_from_elsewhere("job_id", job_id)
+        queue = check_id_from_elsewhere("queue", queue) if queue else self.settings.queues[0]
+        return Job(self, job_id, queue=queue, task=task, is_new=False)
 
     @overload
     async def gather(
@@ -258,23 +273,32 @@ class Producer:
         """
         return waiting.map_calls(self.enqueue_many, task, items, window=window, ordered=ordered)
 
-    async def _send(self, items: Sequence[Enqueue]) -> list[bool | RedisUnavailable]:
-        """Add the jobs and say of each whether it is new, or why the server did not take it."""
-        store = self.store
-        where = describe(self.settings)
+    async def _send_each(self, items: Sequence[tuple[Enqueue, float]]) -> list[bool | Exception]:
+        """Add the jobs of many callers; return for each caller whether its job is new, or its error."""
+        # The youngest's: those of many batches that all wait are told so together, not batch after batch.
+        until = max(until for _, until in items)
         try:
-            async with asyncio.timeout(self._answer_within) as limit:
-                answers = await store.enqueue(items)
+            answers = await self._send([item for item, _ in items], until)
+        except RedisUnavailable as error:
+            text = str(error)
+            return [RedisUnavailable(text) for _ in items]
+        return [answer if isinstance(answer, bool) else self._not_taken(1, answer) for answer in answers]
+
+    async def _send(self, items: Sequence[Enqueue], until: float) -> list[EnqueueAnswer]:
+        store = self.store
+        try:
+            async with asyncio.timeout_at(until) as limit:
+                return await store.enqueue(items)
         except TROUBLE as error:
             if limit.expired():
                 raise RedisUnavailable(
-                    f"{where} gave no answer within {self._answer_within:g} s; {len(items)} job(s) may be there or not"
-                ) from error
-            raise RedisUnavailable(f"{where} did not take {len(items)} job(s): {error}") from error
-        return [
-            answer if isinstance(answer, bool) else RedisUnavailable(f"{where} did not take 1 job: {answer}")
-            for answer in answers
-        ]
+                    f"{self.answers.where} gave no answer within {self.answers.within:g} s; "
+                    f"{len(items)} job(s) may be there or not"
+                ) from None
+            raise self._not_taken(len(items), error) from None
+
+    def _not_taken(self, jobs: int, error: BaseException) -> RedisUnavailable:
+        return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s): {why(error)}")
 
 
 def _open(part: T | None) -> T:

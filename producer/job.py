@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Job"]
 
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 
 class Job(Generic[R_co]):
@@ -111,11 +112,11 @@ class Job(Generic[R_co]):
 
     async def status(self) -> JobState:
         """Return where the job stands now."""
-        return await self._producer.inspector.state(self.job_id, self.queue)
+        return await self._ask(self._producer.inspector.state(self.job_id, self.queue), "the status")
 
     async def info(self) -> JobInfo:
         """Return all that is stored on the job, without waiting."""
-        return await self._producer.inspector.job(self.job_id, self.queue)
+        return await self._ask(self._producer.inspector.job(self.job_id, self.queue), "what is stored")
 
     async def abort(self, *, wait: float | None = 10.0) -> bool:
         """End the job as cancelled: at once if it waits, by cancelling its coroutine if it runs.
@@ -128,8 +129,11 @@ class Job(Generic[R_co]):
             ended yet (the request stands). Where no result is kept, and the job ends before this can ask for it,
             there is nothing left to tell how: False.
         """
-        answer = await self._producer.store.abort(
-            self.queue, self.job_id, result=await self._cancelled_result(), keep_ms=self._producer.keep_cancelled_ms
+        result, keep_ms = await self._cancelled_result(), self._producer.keep_cancelled_ms
+        answer = await self._ask(
+            self._producer.store.abort(self.queue, self.job_id, result=result, keep_ms=keep_ms),
+            "the abort",
+            otherwise="it may have been aborted or not",
         )
         if answer == "cancelled":
             return True
@@ -146,7 +150,7 @@ class Job(Generic[R_co]):
     async def _cancelled_result(self) -> bytes:
         """Write the result a job that never ran ends with, in the form its producer reads."""
         reading = self._producer.reading
-        stored = await self._producer.store.payload(self.job_id)
+        stored = await self._ask(self._producer.store.payload(self.job_id), "the abort")
         now_ms = time.time_ns() // 1_000_000
         result = Result(
             job_id=self.job_id,
@@ -172,6 +176,9 @@ class Job(Generic[R_co]):
                 result.args, result.kwargs = payload.args, payload.kwargs
                 result.metadata = payload.extras.meta if payload.extras else None
         return encode_result(result, reading)
+
+    async def _ask(self, call: Coroutine[Any, Any, T], what: str, *, otherwise: str = "") -> T:
+        return await self._producer.answers.of(call, f"{what} of job {self.job_id}", otherwise=otherwise)
 
     def _error(self, result: Result) -> Exception:
         error = result.error or RemoteError("builtins.Exception", "")

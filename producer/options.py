@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,10 +16,11 @@ from common.redis.store import Enqueue
 from common.settings import Settings
 from common.tasks import Call
 
-__all__ = ["EnqueueOptions"]
+__all__ = ["EnqueueOptions", "check_id_from_elsewhere", "not_one_call"]
 
 _LONGEST = 10 * 365 * 24 * 3600.0
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
+_NOT_IN_BYTES = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,7 @@ class EnqueueOptions:
             ConfigurationError: the job id or queue name cannot be one.
         """
         if not isinstance(call, Call):
-            raise ConfigurationError(
-                f"enqueue takes a Call, got {type(call).__name__}: call the task, as in enqueue(fetch_url(url)), "
-                'or name it: enqueue(Call("fetch_url", url))'
-            )
+            raise not_one_call(call)
         fresh = job_id is None and self.delay is None and self.at is None and self.expires is None
         queue = self.queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
         _check_name("queue", queue)
@@ -104,6 +102,28 @@ class EnqueueOptions:
         return Extras(timeout=_seconds("timeout", self.timeout, least=0.001), meta=metadata)
 
 
+def not_one_call(given: object, surplus: Sequence[object] = ()) -> ConfigurationError:
+    """Return the error for what was given to enqueue instead of one Call. Shows no argument."""
+    what = type(given).__name__
+    if surplus:
+        what += f" and {len(surplus)} more argument{'' if len(surplus) == 1 else 's'}"
+    return ConfigurationError(
+        f"enqueue takes a Call, got {what}: call the task, as in enqueue(fetch_url(url)), "
+        'or name it: enqueue(Call("fetch_url", url))'
+    )
+
+
+def check_id_from_elsewhere(option: str, name: object) -> str:
+    """Return the id of a job, or the name of a queue, that another program may have made: any text there can be.
+
+    Raises:
+        ConfigurationError: it is no text, is empty, or has a lone surrogate, which has no form in bytes.
+    """
+    if not isinstance(name, str) or not name or _NOT_IN_BYTES.search(name):
+        raise ConfigurationError(f"{option}={name!r}: give text, without lone surrogates")
+    return name
+
+
 def _form(settings: Settings) -> Form:
     return "pickle" if settings.payload_format == "pickle" else "msgpack"
 
@@ -121,9 +141,9 @@ def _seconds(name: str, value: float | timedelta | None, *, least: float) -> flo
     return float(seconds)
 
 
-def _check_name(option: str, name: str) -> str:
-    if not name or len(name) > 512 or _NOT_IN_NAMES.search(name):
+def _check_name(option: str, name: object) -> str:
+    if not isinstance(name, str) or not name or len(name) > 512 or _NOT_IN_NAMES.search(name):
         raise ConfigurationError(
-            f"{option}={name!r}: give 1 to 512 characters without spaces, control characters or lone surrogates"
+            f"{option}={name!r}: give text of 1 to 512 characters without spaces, control characters or lone surrogates"
         )
     return name

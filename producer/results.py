@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-from common.errors import JobNotFound, RedisUnavailable
+from common.errors import BarqueError, JobNotFound, RedisUnavailable
 from common.group_commit import GroupCommit
 from common.redis import keys
-from common.redis.connection import TROUBLE
+from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.push import messages, result_frames
-from common.redis.store import Store
+from common.redis.store import MOST_PER_CALL, Store
+from producer.answers import Answers, why
 
 __all__ = ["ResultListener"]
 
 _LOOK_EVERY = 1.0
 _RECONNECT_AFTER = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 class ResultListener:
@@ -30,49 +35,75 @@ class ResultListener:
     The race between asking and finishing is closed on the server: the script that registers a wait returns the
     result if it is there already. The race between subscribing and a push is closed here: nothing is registered
     before the server has confirmed the subscription, and after a lost connection all waits are registered anew.
+
+    A wait outlives a server that is away for less than `answers.within` seconds, as it outlives a slow job; a server
+    that is away for longer, or that refuses the subscription, ends all waits with `RedisUnavailable`.
     """
 
-    def __init__(self, store: Store, listener_id: str) -> None:
+    def __init__(self, store: Store, listener_id: str, answers: Answers) -> None:
         self._store = store
         self._channel = keys.result_channel(listener_id)
+        self._answers = answers
         self._waiting: dict[str, list[asyncio.Future[bytes]]] = {}
         self._subscribed = asyncio.Event()
         self._registering = GroupCommit(self._register)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._listening: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._errands: set[asyncio.Task[None]] = set()
+        self._silent_since: float | None = None
 
     async def wait(self, job_id: str) -> bytes:
         """Return the result's bytes, when the job has ended.
 
         Raises:
             JobNotFound: there is no such job, or its result is no longer kept.
-            RedisUnavailable: the server cannot be reached now. The job is not affected.
+            RedisUnavailable: the server cannot be reached now, or refuses. The job is not affected.
         """
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._look_regularly())]
+        if self._listening is None or self._listening.done():
+            self._listening = asyncio.create_task(self._listen())
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_regularly())
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, []).append(future)
         try:
-            await self._subscribed.wait()
-            try:
-                await self._registering.submit(job_id)
-            except TROUBLE as error:
-                raise RedisUnavailable(f"cannot ask for the result of job {job_id}: {error}") from error
+            await self._ask(job_id, future)
             return await future
         finally:
             self._forget(job_id, future)
 
     async def aclose(self) -> None:
         """Stop listening; whoever still waits is cancelled."""
-        for task in self._tasks:
+        tasks = [task for task in (self._listening, self._looking, *self._errands) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listening = self._looking = None
         for futures in self._waiting.values():
             for future in futures:
                 future.cancel()
-        await self._registering.aclose()
+        self._wake()
+        await self._registering.aclose(within=0)
+
+    async def _ask(self, job_id: str, future: asyncio.Future[bytes]) -> None:
+        """Have the result pushed, once we are subscribed."""
+        asked = f"the result of job {job_id}"
+        try:
+            async with asyncio.timeout(self._answers.within) as limit:
+                if not self._subscribed.is_set():
+                    await self._subscribed.wait()
+                    if future.done():  # closed, refused or given up meanwhile
+                        return
+                await self._registering.submit(job_id)
+        except TROUBLE as error:
+            if future.done():  # pushed all the same
+                return
+            if limit.expired():
+                raise self._answers.late(asked, "the job is not affected") from None
+            raise self._answers.refused(asked, error) from None
 
     def _forget(self, job_id: str, future: asyncio.Future[bytes]) -> None:
+        if future.done() and not future.cancelled():
+            future.exception()  # nobody else will ask for it
         futures = self._waiting.get(job_id)
         if futures is not None:
             with contextlib.suppress(ValueError):
@@ -81,12 +112,16 @@ class ResultListener:
                 del self._waiting[job_id]
 
     async def _register(self, job_ids: Sequence[str]) -> list[None]:
-        answers = await self._store.await_results(self._channel, job_ids)
+        """Ask for the results of up to MOST_PER_CALL jobs."""
+        self._asked()
+        async with asyncio.timeout(self._answers.within):
+            answers = await self._store.await_results(self._channel, job_ids)
+        self._silent_since = None
         for job_id, answer in zip(job_ids, answers, strict=True):
             if isinstance(answer, bytes):
                 self._resolve(job_id, answer)
             elif not answer:
-                self._fail(job_id)
+                self._fail(job_id, _not_there(job_id))
         return [None] * len(job_ids)
 
     def _resolve(self, job_id: str, result: bytes) -> None:
@@ -94,35 +129,76 @@ class ResultListener:
             if not future.done():
                 future.set_result(result)
 
-    def _fail(self, job_id: str) -> None:
+    def _fail(self, job_id: str, error: BarqueError) -> None:
         for future in self._waiting.get(job_id, ()):
             if not future.done():
-                future.set_exception(
-                    JobNotFound(
-                        f"job {job_id} is not there: it was never enqueued here, or it ended and its result is "
-                        "not kept (keep_result)",
-                        job_id=job_id,
-                    )
-                )
+                future.set_exception(error)
+
+    def _fail_all(self, text: str) -> None:
+        for job_id in self._waiting:
+            self._fail(job_id, RedisUnavailable(text))
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let those go on that wait to be subscribed, without being subscribed."""
+        if not self._subscribed.is_set():
+            self._subscribed.set()
+            self._subscribed.clear()
+
+    def _asked(self) -> None:
+        if self._silent_since is None:
+            self._silent_since = asyncio.get_running_loop().time()
+
+    def _unanswered(self, error: Exception) -> None:
+        """Give up all waits when the server has been silent for too long. Before, waits go on as for a slow job."""
+        if not isinstance(error, TROUBLE):
+            # No fault of the server's: what it pushes still arrives, and the next look comes.
+            self._silent_since = None
+            _log.warning("waiting for results: %s", type(error).__name__, exc_info=error)
+            return
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is not None and now - self._silent_since >= self._answers.within:
+            self._silent_since = None
+            self._fail_all(
+                f"{self._answers.where} has been away for {self._answers.within:g} s ({why(error)}) while results were "
+                "waited for; the jobs are not affected"
+            )
 
     async def _listen(self) -> None:
         while True:
+            self._asked()
             try:
-                async for message in messages(self._store.client, self._channel, subscribed=self._on_subscribed):
-                    await self._on_message(message)
-            except TROUBLE:
-                # Waiters go on waiting, as for a slow job; their own timeouts say how long.
+                async with asyncio.timeout(self._answers.within) as limit:
+                    await self._receive(limit)
+            except Exception as error:
                 self._subscribed.clear()
-                await asyncio.sleep(random.uniform(_RECONNECT_AFTER / 2, _RECONNECT_AFTER))  # noqa: S311
+                if isinstance(error, ServerError) and not is_transient(error):
+                    # It would be refused again and again, and no waiter told. The next wait tries anew.
+                    self._fail_all(
+                        f"{self._answers.where} refuses the subscription over which results are pushed: {why(error)}. "
+                        "Waiting for results needs the right to SUBSCRIBE to the channels &barque:* (ACL SETUSER)"
+                    )
+                    return
+                self._unanswered(error)
+            await asyncio.sleep(random.uniform(_RECONNECT_AFTER / 2, _RECONNECT_AFTER))  # noqa: S311
 
-    def _on_subscribed(self) -> None:
-        self._subscribed.set()
-        if self._waiting:
-            # What ended while we were not subscribed was pushed to nobody.
-            self._tasks = [task for task in self._tasks if not task.done()]
-            self._tasks.append(asyncio.create_task(self._look()))
+    async def _receive(self, limit: asyncio.Timeout) -> None:
+        """Subscribe within the limit, then take what is pushed until the connection is lost."""
 
-    async def _on_message(self, message: bytes) -> None:
+        def subscribed() -> None:
+            limit.reschedule(None)
+            self._silent_since = None
+            self._subscribed.set()
+            if self._waiting:
+                # What ended while we were not subscribed was pushed to nobody.
+                self._send_out(self._look())
+
+        async with contextlib.aclosing(messages(self._store.client, self._channel, subscribed=subscribed)) as pushed:
+            async for message in pushed:
+                self._silent_since = None
+                self._take(message)
+
+    def _take(self, message: bytes) -> None:
         large: list[str] = []
         for job_id, result in result_frames(message):
             if result is None:
@@ -130,9 +206,23 @@ class ResultListener:
             else:
                 self._resolve(job_id, result)
         if large:
-            for job_id, stored in zip(large, await self._store.results(large), strict=True):
-                if stored is not None:
-                    self._resolve(job_id, stored)
+            self._send_out(self._fetch(large))
+
+    async def _fetch(self, job_ids: list[str]) -> None:
+        try:
+            async with asyncio.timeout(self._answers.within):
+                stored = await self._store.results(job_ids)
+        except Exception as error:
+            self._unanswered(error)  # the next look finds them
+            return
+        for job_id, result in zip(job_ids, stored, strict=True):
+            if result is not None:
+                self._resolve(job_id, result)
+
+    def _send_out(self, errand: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     async def _look_regularly(self) -> None:
         while True:
@@ -142,6 +232,17 @@ class ResultListener:
 
     async def _look(self) -> None:
         waiting = list(self._waiting)
-        if waiting and self._subscribed.is_set():
-            with contextlib.suppress(*TROUBLE):  # the next look comes
-                await self._register(waiting)
+        if not self._subscribed.is_set():
+            return
+        try:
+            for start in range(0, len(waiting), MOST_PER_CALL):
+                await self._register(waiting[start : start + MOST_PER_CALL])
+        except Exception as error:
+            self._unanswered(error)
+
+
+def _not_there(job_id: str) -> JobNotFound:
+    return JobNotFound(
+        f"job {job_id} is not there: it was never enqueued here, or it ended and its result is not kept (keep_result)",
+        job_id=job_id,
+    )

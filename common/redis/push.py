@@ -6,7 +6,7 @@ Owns the pubsub connection and the frames in which results are pushed (see lua/p
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import redis.asyncio
@@ -18,7 +18,7 @@ _LENGTHS = struct.Struct(">II")
 
 async def messages(
     client: redis.asyncio.Redis, channel: str, *, subscribed: Callable[[], None] | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield what is published on a channel; raise when the connection is lost.
 
     Args:

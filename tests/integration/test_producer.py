@@ -1,12 +1,23 @@
 """producer/client.py and job.py against a real server: what is added, what is refused, what breaks."""
 
 import asyncio
+import os
+import signal
 import socket
 
 import pytest
+from pydantic import SecretStr
 
 from common.codec import decode_job
-from common.errors import JobNotFound, NotSerializable, PayloadTooLarge, RedisUnavailable, ResultTimeout
+from common.embedded import EmbeddedServer
+from common.errors import (
+    ConfigurationError,
+    JobNotFound,
+    NotSerializable,
+    PayloadTooLarge,
+    RedisUnavailable,
+    ResultTimeout,
+)
 from common.jobs import JobState
 from common.settings import load_settings
 from common.tasks import Call
@@ -23,7 +34,7 @@ async def test_every_option_reaches_the_server(producer, keyspace):
     assert (job.job_id, job.queue, job.is_new) == ("mine", "mail", True)
     left = await keyspace.dump()
     raw, ttl = left.pop("arq:job:mine")
-    assert left == {"mail": {"mine": "now+60s"}, "barque:wake:mail": {"due": 0}}
+    assert left == {"mail": {"mine": "now+60s"}, "barque:wake:mail": {"due": 0}, "arq:retry:mine": b"0"}
     assert ttl == "3600s"
     payload = decode_job(raw)
     assert (payload.task, payload.as_objects()) == ("t", ((1,), {"b": 2}))
@@ -145,6 +156,147 @@ async def test_a_server_that_hangs_is_an_error_in_time_and_the_producer_is_of_us
         assert await redis.zcard("arq:queue") == 2
 
 
+@pytest.fixture
+def hangable():
+    """A server of one's own, and the functions that have it hang and go on."""
+    with EmbeddedServer() as server:
+        pid = server.pid
+        yield server, lambda: os.kill(pid, signal.SIGSTOP), lambda: os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+
+
+USES = {
+    "enqueue": lambda p: p.enqueue(Call("t")),
+    "enqueue_many": lambda p: p.enqueue_many([Call("t")]),
+    "gather": lambda p: p.gather(Call("t")),
+    "result": lambda p: p.job("mine").result(),
+    "wait": lambda p: p.job("mine").wait(),
+    "status": lambda p: p.job("mine").status(),
+    "info": lambda p: p.job("mine").info(),
+    "abort": lambda p: p.job("mine").abort(),
+}
+
+
+@pytest.mark.parametrize("listening", [False, True])
+async def test_no_call_waits_without_end_for_a_server_that_hangs(listening, hangable):
+    server, stop, go_on = hangable
+    async with Producer(server.url, answer_within=0.1) as producer, asyncio.timeout(20):
+        job = await producer.enqueue(Call("t"), job_id="mine")
+        if listening:
+            with pytest.raises(JobNotFound):
+                await producer.job("none").result()
+        stop()
+        errors = await asyncio.gather(*(use(producer) for use in USES.values()), return_exceptions=True)
+        go_on()
+        told = {name: str(error) for name, error in zip(USES, errors, strict=True)}
+        assert {type(error) for error in errors} == {RedisUnavailable}, told
+        assert all("gave no answer within 0.1 s" in text for text in told.values()), told
+        assert all(error.__suppress_context__ or error.__context__ is None for error in errors), "one short traceback"
+        assert await job.status() in {JobState.QUEUED, JobState.CANCELLED}, "of use when the server is back"
+
+
+async def test_enqueues_of_many_batches_are_told_together_that_the_server_hangs(hangable):
+    server, stop, go_on = hangable
+    async with Producer(server.url, answer_within=0.5) as producer, asyncio.timeout(20):
+        stop()
+        before = asyncio.get_running_loop().time()
+        errors = await asyncio.gather(*(producer.enqueue(Call("t")) for _ in range(9000)), return_exceptions=True)
+        took = asyncio.get_running_loop().time() - before
+        go_on()
+    assert {type(error) for error in errors} == {RedisUnavailable}
+    assert took < 9 * 0.5, "nine batches do not wait one after the other"
+
+
+async def test_a_wait_under_way_ends_when_the_server_hangs_for_too_long(hangable):
+    server, stop, go_on = hangable
+    async with Producer(server.url, answer_within=0.2) as producer, asyncio.timeout(20):
+        waiting = asyncio.create_task((await producer.enqueue(Call("t"), job_id="mine")).result())
+        await asyncio.sleep(0)
+        with pytest.raises(JobNotFound):  # asked after the other, so that one is answered
+            await producer.job("none").result()
+        stop()
+        with pytest.raises(RedisUnavailable, match=r"has been away for 0\.2 s .*the jobs are not affected"):
+            await waiting
+        go_on()
+
+
+async def test_closing_while_the_server_hangs_ends_what_waits(hangable):
+    server, stop, go_on = hangable
+    producer = Producer(server.url, answer_within=300)
+    async with asyncio.timeout(20):
+        await producer.connect()
+        job = await producer.enqueue(Call("t"))
+        stop()
+        waiting = [asyncio.create_task(job.result()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await producer.aclose()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        go_on()
+    assert {type(error) for error in ended} == {asyncio.CancelledError}
+
+
+async def test_closing_twice_at_once_is_fine(redis_url):
+    producer = Producer(redis_url)
+    await producer.connect()
+    await asyncio.gather(producer.aclose(), producer.aclose())
+
+
+async def test_a_user_without_the_right_to_subscribe_is_told_which_it_needs(producer, keyspace, redis):
+    await redis.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "resetchannels")
+    try:
+        settings = producer.settings.model_copy(update={"redis_username": "app", "redis_password": SecretStr("pw")})
+        async with Producer(settings=settings) as barred, asyncio.timeout(20):
+            job = await barred.enqueue(Call("t"))
+            for _ in range(2):  # the second wait tries anew, and is told as well
+                errors = await asyncio.gather(job.result(), job.result(), return_exceptions=True)
+                assert [type(error) for error in errors] == [RedisUnavailable] * 2
+                assert all("&barque:*" in str(error) for error in errors)
+            await redis.execute_command("ACL", "SETUSER", "app", "&barque:*")
+            with pytest.raises(JobNotFound):
+                await barred.job("none").result()
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "app")
+
+
+async def test_enqueues_that_share_a_round_trip_have_each_its_own_answer(producer, keyspace, redis):
+    await keyspace.seed({"q": b"a string"})
+    good, bad, taken, new = await asyncio.gather(
+        producer.enqueue(Call("t"), job_id="a"),
+        producer.enqueue(Call("t"), queue="q"),
+        producer.enqueue(Call("t"), job_id="a"),
+        producer.enqueue(Call("t")),
+        return_exceptions=True,
+    )
+    assert (good.is_new, taken.is_new, new.is_new) == (True, False, True)
+    assert isinstance(bad, RedisUnavailable)
+    assert "did not take 1 job(s)" in str(bad)
+    assert bad.__cause__ is None
+    assert await redis.zcard("arq:queue") == 2
+
+
+async def test_enqueue_many_says_how_many_were_refused(producer, keyspace, redis):
+    await keyspace.seed({"q": b"a string"})
+    with pytest.raises(RedisUnavailable, match=r"did not take 3 job\(s\): .*WRONGTYPE"):
+        await producer.enqueue_many([Call("t")] * 3, queue="q")
+
+
+async def test_arqs_way_to_enqueue_is_told_ours(producer, keyspace):
+    with pytest.raises(
+        ConfigurationError, match=r"enqueue takes a Call, got str and 2 more arguments: .*Call\("
+    ) as told:
+        await producer.enqueue("fetch_url", "secret", 5)
+    assert "secret" not in str(told.value)
+    with pytest.raises(ConfigurationError, match="got Call and 1 more argument:"):
+        await producer.enqueue(Call("fetch_url"), "secret")
+    assert await keyspace.dump() == {}
+
+
+@pytest.mark.parametrize("options", [{"job_id": "a\udc80"}, {"job_id": ""}, {"job_id": "a", "queue": "\ud800"}])
+async def test_a_handle_of_what_cannot_be_is_refused_and_disturbs_nobody(options, producer):
+    with pytest.raises(ConfigurationError, match="give text, without lone surrogates"):
+        producer.job(**options)
+
+
 async def test_a_connection_that_breaks_is_an_error_and_the_next_enqueue_has_a_new_one(producer, keyspace, redis):
     await producer.enqueue(Call("t"))
     for client in await redis.client_list():
@@ -188,10 +340,13 @@ async def test_gather_and_as_completed_have_one_limit_for_all(producer, keyspace
 
 
 async def test_who_gives_up_waiting_leaves_no_task_behind(producer, keyspace):
-    async def give_up() -> int:
+    # The first wait starts what listens for the producer; from then on nothing is added.
+    with pytest.raises(JobNotFound):
+        await producer.job("none").result()
+    before = len(asyncio.all_tasks())
+    for _ in range(3):
         with pytest.raises(ResultTimeout):
             await producer.gather(*(Call("t", n) for n in range(20)), timeout=0.05)
-        return len(asyncio.all_tasks())
-
-    # The first wait starts what listens for the producer; from then on nothing is added.
-    assert await give_up() == await give_up() == await give_up()
+    async with asyncio.timeout(10):
+        while len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0)

@@ -1,21 +1,27 @@
 """producer/results.py: results pushed to who waits, whatever happens to the connection."""
 
 import asyncio
+import socket
 
 import pytest
 
 from common.codec import Result, encode_result
-from common.errors import JobNotFound
+from common.embedded import EmbeddedServer
+from common.errors import JobNotFound, RedisUnavailable
+from common.redis.connection import connect
 from common.redis.store import Finish, HeldLease, Store
+from common.settings import Settings
 from producer import results as results_module
+from producer.answers import Answers
 from producer.results import ResultListener
 
 LEASE = "w:1:1"
+ANSWERS = Answers("the test server", within=30.0)
 
 
 @pytest.fixture
 async def listener(store):
-    listening = ResultListener(store, "test")
+    listening = ResultListener(store, "test", ANSWERS)
     yield listening
     await listening.aclose()
 
@@ -63,7 +69,10 @@ async def test_a_result_is_pushed_when_the_job_ends(listener, store, redis, keys
     await registered(redis, "a")
     await finish(store, "a")
     assert await all_of(tasks) == [b"R"]
-    assert await keyspace.dump() == {}, "a result that is not kept is pushed all the same, and nothing stays"
+    left = await keyspace.dump()
+    assert left == {"barque:result:a": (b"R", "60s")}, (
+        "what is not kept is pushed, and stays but for who just missed it"
+    )
 
 
 async def test_a_job_that_ends_between_asking_and_registering_is_not_missed(
@@ -93,7 +102,7 @@ async def test_many_wait_for_one_job(listener, store, redis, keyspace, no_slow_l
 
 
 async def test_two_producers_wait_for_one_job(listener, store, redis, keyspace, no_slow_look):
-    other = ResultListener(store, "other")
+    other = ResultListener(store, "other", ANSWERS)
     await running(redis, "a")
     tasks = waiting(listener, "a") + waiting(other, "a")
     async with asyncio.timeout(10):
@@ -176,6 +185,86 @@ async def test_a_waiter_that_gives_up_does_not_disturb_another(listener, store, 
     await asyncio.wait({quitter})
     await finish(store, "a")
     assert await all_of([stayer]) == [b"R"]
+
+
+async def test_nonsense_on_the_channel_ends_no_wait(listener, store, redis, keyspace, no_slow_look):
+    await running(redis, "a")
+    tasks = waiting(listener, "a")
+    await registered(redis, "a")
+    await redis.publish("barque:results:test", b"\x00\x00")
+    await finish(store, "a", keep_ms=60_000)
+    assert await all_of(tasks) == [b"R"]
+
+
+class OddStore(Store):
+    """A store whose third look raises what nobody expects."""
+
+    looks = 0
+
+    async def await_results(self, channel, job_ids):
+        self.looks += 1
+        if self.looks == 3:
+            raise UnicodeEncodeError("utf-8", "\udc80", 0, 1, "surrogates not allowed")
+        return await super().await_results(channel, job_ids)
+
+
+async def test_the_slow_look_survives_any_error(redis, keyspace, monkeypatch, caplog):
+    monkeypatch.setattr(results_module, "_LOOK_EVERY", 0.01)
+    store = OddStore(redis)
+    listener = ResultListener(store, "test", ANSWERS)
+    await running(redis, "a")
+    tasks = waiting(listener, "a")
+    async with asyncio.timeout(10):
+        while store.looks < 4:
+            await asyncio.sleep(0)
+    await redis.set("arq:result:a", b"R")
+    assert await all_of(tasks) == [b"R"]
+    await listener.aclose()
+    assert "waiting for results: UnicodeEncodeError" in caplog.text
+
+
+@pytest.fixture
+async def nowhere():
+    """A listener whose server is not there."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        client = connect(Settings(redis_url=f"redis://127.0.0.1:{unused.getsockname()[1]}"))
+        yield lambda within: ResultListener(Store(client), "test", Answers("the test server", within))
+        await client.aclose()
+
+
+async def test_a_wait_for_a_server_that_is_not_there_ends_in_time(nowhere):
+    listener = nowhere(0.1)
+    async with asyncio.timeout(10):
+        with pytest.raises(RedisUnavailable, match=r"the test server .*0\.1 s"):
+            await listener.wait("a")
+    await listener.aclose()
+
+
+async def test_closing_ends_a_wait_that_never_came_to_be_subscribed(nowhere):
+    listener = nowhere(300.0)
+    (task,) = waiting(listener, "a")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await listener.aclose()
+        assert await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def test_a_server_that_is_gone_for_too_long_ends_the_waits_under_way():
+    with EmbeddedServer() as server:
+        client = connect(Settings(redis_url=server.url))
+        listener = ResultListener(Store(client), "test", Answers("the test server", 0.2))
+        await running(client, "a", "b")
+        tasks = waiting(listener, "a", "b")
+        await registered(client, "a", "b")
+        server.kill()
+        async with asyncio.timeout(20):
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await listener.aclose()
+        await client.aclose()
+    assert [type(error) for error in ended] == [RedisUnavailable] * 2
+    assert "has been away for 0.2 s" in str(ended[0])
 
 
 async def test_closing_ends_every_wait_and_every_task(listener, redis, keyspace):

@@ -2,6 +2,7 @@
 
 import re
 import time
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
@@ -11,7 +12,7 @@ from common.codec import decode_job
 from common.errors import ConfigurationError, NotSerializable, PayloadTooLarge
 from common.settings import load_settings
 from common.tasks import Call, Task, TaskOptions
-from producer.options import EnqueueOptions
+from producer.options import EnqueueOptions, check_id_from_elsewhere
 
 
 async def fetch(ctx, url: str) -> str:
@@ -117,6 +118,26 @@ def test_an_option_that_cannot_be_is_refused_by_name_before_anything_is_sent(opt
 @pytest.mark.parametrize("job_id", ["x" * 512, "order:17/ü", "😀"])
 def test_ids_may_be_words(job_id):
     assert bind(job_id=job_id).job_id == job_id
+
+
+@pytest.mark.parametrize("wrong", [5, None, uuid.UUID(int=1), b"mine"])
+def test_an_id_that_is_no_text_is_refused_by_name(wrong):
+    with pytest.raises(ConfigurationError, match=r"job_id=.*: give text"):
+        check_id_from_elsewhere("job_id", wrong)
+    if wrong is not None:
+        with pytest.raises(ConfigurationError, match=r"job_id=.*: give text"):
+            bind(job_id=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "a\udc80", "\ud800"])
+def test_no_job_from_elsewhere_can_have_an_id_without_a_form_in_bytes(wrong):
+    with pytest.raises(ConfigurationError, match=r"job_id='.*': give text, without lone surrogates"):
+        check_id_from_elsewhere("job_id", wrong)
+
+
+@pytest.mark.parametrize("job_id", ["with spaces", "two\nlines", "x" * 2000, "😀"])
+def test_a_job_from_elsewhere_may_have_an_id_that_enqueue_would_refuse(job_id):
+    assert check_id_from_elsewhere("job_id", job_id) == job_id
 
 
 @pytest.mark.parametrize("wrong", [TASK, fetch, "fetch", None, 5])

@@ -53,6 +53,7 @@ async def with_a_producer(producer: Producer) -> None:
     await producer.enqueue(fetch_url)  # E: arg-type
     await producer.enqueue(fetch_url.function(Context(), "u"))  # E: arg-type
     await producer.enqueue("fetch_url")  # E: arg-type
+    await producer.enqueue(fetch_url("u"), "u")  # E: arg-type
     await producer.enqueue(fetch_url("u"), delay="1")  # E: arg-type
     await producer.enqueue(fetch_url("u"), at=5)  # E: arg-type
     await producer.enqueue(fetch_url("u"), delay_ms=5)  # E: call-arg
