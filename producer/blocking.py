@@ -1,26 +1,28 @@
 """`BlockingProducer`: the same producer for synchronous code: Django views, scripts, notebooks.
 
-Owns one background thread with an event loop, in which a `Producer` lives; every method here runs the method of the
-same name there and waits. There is no second implementation.
+Owns a `Producer` in a background thread (background.py); every method here runs the method of the same name there
+and waits. There is no second implementation.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, Self, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, overload
 
 from common.errors import BarqueError, RedisUnavailable
 from common.jobs import JobInfo, JobState
 from common.settings import Settings
 from common.tasks import Call, Task
+from producer.background import BackgroundLoop, keep_inherited
 from producer.client import Producer
 from producer.job import Job
+from producer.options import not_one_call
 
 __all__ = ["BlockingJob", "BlockingProducer"]
 
@@ -73,6 +75,11 @@ class BlockingJob(Generic[R_co]):
         return self._producer.run(self._job.abort(wait=wait))
 
 
+class _Opened(NamedTuple):
+    background: BackgroundLoop
+    producer: Producer
+
+
 class BlockingProducer:
     """Enqueue jobs and wait for their results, from synchronous code.
 
@@ -80,8 +87,8 @@ class BlockingProducer:
             job = producer.enqueue(fetch_url("https://…"))
             page = job.result(timeout=30)
 
-    Safe to use from many threads, and across a fork: a forked child opens its own connection. Connects on first
-    use. Do not use it inside an event loop; there, use `Producer`.
+    Safe to use from many threads, and across a fork: a forked child opens its own connection, and nothing it does
+    reaches its parent's. Connects on first use. Do not use it inside an event loop; there, use `Producer`.
 
     Args:
         redis_url, settings, answer_within: as for `Producer`.
@@ -93,10 +100,9 @@ class BlockingProducer:
         self._make = functools.partial(Producer, redis_url, settings=settings, answer_within=answer_within)
         self._make()  # a wrong setting shows here, not at the first enqueue
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._producer: Producer | None = None
-        self._pid = 0
+        self._opened: _Opened | None = None
+        self._pid = os.getpid()
+        _all.add(self)
 
     def __enter__(self) -> Self:
         self._open()
@@ -108,7 +114,7 @@ class BlockingProducer:
     def enqueue(
         self,
         call: Call[R],
-        *,
+        *surplus: Never,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         expires: float | timedelta | None = None,
@@ -118,8 +124,10 @@ class BlockingProducer:
         metadata: Mapping[str, Any] | None = None,
     ) -> BlockingJob[R]:
         """Add one job; see `Producer.enqueue`."""
-        producer = self._open()
-        job = self.run(
+        if surplus:
+            raise not_one_call(call, surplus)
+        background, producer = self._open()
+        job = background.run(
             producer.enqueue(
                 call,
                 delay=delay,
@@ -145,8 +153,8 @@ class BlockingProducer:
         metadata: Mapping[str, Any] | None = None,
     ) -> list[BlockingJob[R]]:
         """Add many jobs, thousands in one round trip; see `Producer.enqueue_many`."""
-        producer = self._open()
-        jobs = self.run(
+        background, producer = self._open()
+        jobs = background.run(
             producer.enqueue_many(
                 list(calls), delay=delay, at=at, expires=expires, queue=queue, timeout=timeout, metadata=metadata
             )
@@ -167,15 +175,15 @@ class BlockingProducer:
         self, *calls: Call[R], return_exceptions: bool = False, timeout: float | None = None
     ) -> list[R] | list[R | BarqueError]:
         """Enqueue the calls and return their results in order; see `Producer.gather`."""
-        producer = self._open()
+        background, producer = self._open()
         if return_exceptions:
-            return self.run(producer.gather(*calls, return_exceptions=True, timeout=timeout))
-        return self.run(producer.gather(*calls, timeout=timeout))
+            return background.run(producer.gather(*calls, return_exceptions=True, timeout=timeout))
+        return background.run(producer.gather(*calls, timeout=timeout))
 
     def as_completed(self, calls: Iterable[Call[R]], *, timeout: float | None = None) -> Iterator[BlockingJob[R]]:
         """Enqueue the calls and yield their jobs as they end; see `Producer.as_completed`."""
-        producer = self._open()
-        for job in self._iterate(producer.as_completed(list(calls), timeout=timeout)):
+        background, producer = self._open()
+        for job in _iterate(background, producer.as_completed(list(calls), timeout=timeout)):
             yield BlockingJob(self, job)
 
     def map(
@@ -185,25 +193,20 @@ class BlockingProducer:
 
         The items are taken in the background thread.
         """
-        producer = self._open()
-        return self._iterate(producer.map(task, items, window=window, ordered=ordered))
+        background, producer = self._open()
+        return _iterate(background, producer.map(task, items, window=window, ordered=ordered))
 
     def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> BlockingJob[R]:
         """Return the handle of a job enqueued elsewhere; see `Producer.job`."""
-        return BlockingJob(self, self._open().job(job_id, queue=queue, task=task))
+        return BlockingJob(self, self._open().producer.job(job_id, queue=queue, task=task))
 
     def close(self) -> None:
-        """Close the connection and end the thread. Jobs are not affected."""
+        """Close the connection and end the thread. Jobs are not affected; calls that still wait raise an error."""
+        self._part_from_parent()
         with self._lock:
-            loop, thread, producer = self._loop, self._thread, self._producer
-            self._loop = self._thread = self._producer = None
-            if loop is None or thread is None or self._pid != os.getpid():
-                return
-        if producer is not None:
-            asyncio.run_coroutine_threadsafe(producer.aclose(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.background.close(opened.producer.aclose())
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of the producer's in the background thread and wait for it.
@@ -213,55 +216,70 @@ class BlockingProducer:
         Raises:
             RedisUnavailable: the producer is closed, or it is a forked child's copy whose thread stayed behind.
         """
-        loop = self._loop
-        if loop is None or self._pid != os.getpid():
+        self._part_from_parent()
+        opened = self._opened
+        if opened is None:
             coroutine.close()
             raise RedisUnavailable(
                 "this BlockingProducer is not open in this process: a job's handle belongs to the producer that "
                 "made it. In a forked child, ask for it again: producer.job(job_id)"
             )
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return opened.background.run(coroutine)
 
-    def _iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
-        async def step() -> tuple[T] | None:
-            try:
-                return (await anext(source),)
-            except StopAsyncIteration:
-                return None
-
-        async def end() -> None:
-            close = getattr(source, "aclose", None)
-            if close is not None:
-                await close()
-
-        try:
-            while (item := self.run(step())) is not None:
-                yield item[0]
-        finally:
-            with contextlib.suppress(RedisUnavailable):  # closed in between: nothing of it is left
-                self.run(end())
-
-    def _open(self) -> Producer:
+    def _open(self) -> _Opened:
+        self._part_from_parent()
         with self._lock:
-            if self._producer is not None and self._pid == os.getpid():
-                return self._producer
-            # First use, or first use after a fork, in which threads do not survive.
-            self._pid = os.getpid()
-            loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=loop.run_forever, name="barque-producer", daemon=True)
-            thread.start()
-            producer = self._make()
-            try:
-                asyncio.run_coroutine_threadsafe(producer.connect(), loop).result()
-            except BaseException:
-                loop.call_soon_threadsafe(loop.stop)
-                thread.join()
-                loop.close()
-                raise
-            self._loop, self._thread, self._producer = loop, thread, producer
-            return producer
+            if self._opened is None:
+                background = BackgroundLoop("barque-producer")
+                producer = self._make()
+                try:
+                    background.run(producer.connect())
+                except BaseException:
+                    background.close(producer.aclose())
+                    raise
+                self._opened = _Opened(background, producer)
+            return self._opened
+
+    def _part_from_parent(self) -> None:
+        """Forget, in a forked child, what belongs to the parent; threads do not survive a fork, nor do their locks."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            keep_inherited(opened)
+            opened.background.detach()
+
+
+def _iterate(background: BackgroundLoop, source: AsyncIterator[T]) -> Iterator[T]:
+    async def step() -> tuple[T] | None:
+        try:
+            return (await anext(source),)
+        except StopAsyncIteration:
+            return None
+
+    async def end() -> None:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+    try:
+        while (item := background.run(step())) is not None:
+            yield item[0]
+    finally:
+        with contextlib.suppress(RedisUnavailable):  # closed in between: nothing of it is left
+            background.run(end())
+
+
+_all: weakref.WeakSet[BlockingProducer] = weakref.WeakSet()
+
+
+def _part_all_from_parent() -> None:
+    for producer in list(_all):
+        producer._part_from_parent()  # noqa: SLF001 - this is the class's own
+
+
+if hasattr(os, "register_at_fork"):
+    # Before anything else runs in the child. Servers that fork by other means come here at the first use.
+    os.register_at_fork(after_in_child=_part_all_from_parent)
