@@ -53,7 +53,7 @@ class Backstop:
             # The event loop learns of a signal by a file descriptor; Python's own handler is free.
             self._before[number] = signal.getsignal(number)
             signal.signal(number, self._signalled)
-            signal.siginterrupt(number, False)  # noqa: FBT003 - as event loops set it
+            signal.siginterrupt(number, False)
         threading.Thread(target=self._run, name="barque-backstop", daemon=True).start()
 
     def _signalled(self, number: int, frame: Any) -> None:
