@@ -137,7 +137,7 @@ async def test_a_job_that_swallows_its_cancellation_is_given_up_and_its_slot_is_
     with pytest.raises(TaskTimedOut):
         await stubborn.result(timeout=20)
     assert await (await producer.enqueue(quick())).result(timeout=20) == "quick", "the only slot is free"
-    assert swallowed == 3, "it was asked more than once"
+    assert swallowed > 1, "it was asked more than once"
     (line,) = [line for line in lines if line["event"] == "job_did_not_stop"]
     assert (line["job_id"], line["task"], line["reason"]) == (stubborn.job_id, "swallow", "timed_out")
     let_go.set()
