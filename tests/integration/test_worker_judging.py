@@ -128,7 +128,7 @@ async def test_a_job_that_swallows_its_cancellation_is_given_up_and_its_slot_is_
         ended.set()
         return "too late"
 
-    @task(name="quick")
+    @task(name="quick_after_swallow")
     async def quick(ctx: Context) -> str:
         return "quick"
 

@@ -21,6 +21,7 @@ import redis.asyncio
 __all__ = ["Keyspace"]
 
 _STEP = 10_000
+_FAR_AHEAD = 10**13  # Unix ms: the year 2286
 _LONG_AGO = 10**11
 """Scores below this are not times of our days: they are shown as the numbers they are."""
 
@@ -95,7 +96,7 @@ def _rounded(ms: float) -> int:
 
 
 def _shown(score: float, now: int) -> float | str:
-    if score < _LONG_AGO:
+    if not _LONG_AGO <= score < _FAR_AHEAD:  # not a time of this run: exact, as it was given
         return int(score)
     seconds = _rounded(score - now)
     return f"now{seconds:+}s" if seconds else "now"
