@@ -13,9 +13,10 @@ from collections.abc import Coroutine, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from common.codec import Result, decode_job, decode_result, encode_result, is_pickle
+from common.codec import decode_job, is_pickle
 from common.errors import JobCancelled, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
 from common.jobs import JobInfo, JobState, OutcomeKind, RemoteError
+from common.result_codec import Result, decode_result, encode_result
 from common.values import to_plain
 
 if TYPE_CHECKING:

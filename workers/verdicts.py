@@ -11,10 +11,11 @@ import time
 import traceback
 from typing import Any
 
-from common.codec import Form, Reading, Result, encode_result, encode_success, is_pickle
+from common.codec import Form, Reading, is_pickle
 from common.errors import NotSerializable, PayloadTooLarge, Retry
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Finish, PutBack
+from common.result_codec import Result, encode_result, encode_success
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from common.codec import MSGPACK_ONLY, Payload, Reading, Result, decode_job, decode_result
+from common.codec import MSGPACK_ONLY, Payload, Reading, decode_job
 from common.errors import Undecodable
 from common.jobs import JobInfo, JobState, RemoteError
 from common.redis import keys
+from common.result_codec import Result, decode_result
 from common.values import MALFORMED, to_plain
 
 __all__ = ["Inspector", "QueueReport", "WorkerReport"]

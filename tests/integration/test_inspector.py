@@ -5,10 +5,11 @@ import pickle
 import msgspec
 import pytest
 
-from common.codec import Extras, Reading, Result, encode_job, encode_result
+from common.codec import Extras, Reading, encode_job
 from common.errors import Undecodable
 from common.jobs import JobState, RemoteError
 from common.redis.inspect import Inspector, WorkerReport
+from common.result_codec import Result, encode_result
 
 PAYLOAD = encode_job("fetch", ("u",), {"k": 1}, enqueued_ms=1_700_000_000_000, extras=Extras(meta={"trace": 1}))
 

@@ -5,11 +5,11 @@ import socket
 
 import pytest
 
-from common.codec import Result, encode_result
 from common.embedded import EmbeddedServer
 from common.errors import JobNotFound, RedisUnavailable
 from common.redis.connection import connect
 from common.redis.store import Finish, HeldLease, Store
+from common.result_codec import Result, encode_result
 from common.settings import Settings
 from producer import results as results_module
 from producer.answers import Answers

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.codec import (
-    Extras,
-    Reading,
-    Result,
-    decode_job,
-    decode_result,
-    encode_job,
-    encode_result,
-    is_pickle,
-)
+from common.codec import Extras, Reading, decode_job, encode_job, is_pickle
 from common.errors import NotSerializable, PickleRefused, Undecodable
 from common.jobs import RemoteError
+from common.result_codec import Result, decode_result, encode_result
 from common.values import to_plain
 
 PICKLES = Reading(accept_pickle=True)

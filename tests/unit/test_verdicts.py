@@ -3,9 +3,10 @@
 import pytest
 
 from common import Context, task
-from common.codec import MSGPACK_ONLY, decode_job, decode_result, encode_job
+from common.codec import MSGPACK_ONLY, decode_job, encode_job
 from common.jobs import OutcomeKind
 from common.redis.store import Claimed, Finish, PutBack
+from common.result_codec import decode_result
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
