@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from common.redis.connection import TROUBLE
-from common.redis.store import Claim, Store
+from common.redis.store import MOST_PER_CALL, Claim, Store
 from workers.backoff import Backoff
 from workers.clock import ServerClock
 
@@ -39,6 +39,7 @@ class Claimer:
         start: called with each claim that brought jobs.
         burst: return once every queue is empty, or `most_jobs` jobs were started.
         most_jobs: in burst, the most jobs to start; negative is no limit.
+        most_at_once: jobs to ask for in one claim.
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
     """
 
@@ -56,6 +57,7 @@ class Claimer:
         start: Callable[[Claim], None],
         burst: bool = False,
         most_jobs: int = -1,
+        most_at_once: int = MOST_PER_CALL,
     ) -> None:
         self._store = store
         self._queues = queues
@@ -68,6 +70,7 @@ class Claimer:
         self._start = start
         self._burst = burst
         self._most_jobs = most_jobs
+        self._most_at_once = most_at_once
         self._freed = asyncio.Event()
         self._claims = 0
         self._started = 0
@@ -82,7 +85,7 @@ class Claimer:
     async def run(self) -> None:
         """Claim until cancelled, until `accepting` is false, or, in burst, until all is done."""
         while self.accepting and self._most_left() != 0:
-            asked = min(self._room(), self._most_left())
+            asked = min(self._room(), self._most_left(), self._most_at_once)
             if asked <= 0:
                 await self._wait_for_room()
                 continue

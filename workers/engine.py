@@ -158,6 +158,8 @@ class Engine:
             start=self._start,
             burst=options.burst,
             most_jobs=options.most_burst_jobs,
+            # Half the slots: while one half's jobs run here, the server is at work on the other half's claim.
+            most_at_once=(options.concurrency + 1) // 2,
         )
         self._leases = LeaseKeeper(
             connect=connect_blocking,

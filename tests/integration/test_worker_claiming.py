@@ -45,9 +45,20 @@ async def where(ctx: Context) -> str:
     return ctx.worker
 
 
-async def test_no_more_jobs_run_at_once_than_the_worker_was_told(producer, run_worker):
-    jobs = await producer.enqueue_many(count() for _ in range(300))
-    await run_worker(count, max_jobs=7, keep_result=0)
+@task
+async def count_until_full(ctx: Context, slots: int) -> None:
+    running["now"] += 1
+    running["most"] = max(running.values())
+    ran_on.append(ctx.worker)
+    if running["now"] == slots:
+        signals["gate"].set()
+    await signals["gate"].wait()
+    running["now"] -= 1
+
+
+async def test_as_many_jobs_run_at_once_as_the_worker_was_told_and_no_more(producer, run_worker):
+    jobs = await producer.enqueue_many(count_until_full(7) for _ in range(300))
+    await run_worker(count_until_full, max_jobs=7, keep_result=0)
     await asyncio.gather(*(job.wait(timeout=30) for job in jobs))
     assert running["most"] == 7
     assert len(ran_on) == 300
