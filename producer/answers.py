@@ -55,6 +55,10 @@ class Answers:
             if limit.expired():
                 raise self.late(asked, otherwise) from None
             raise self.refused(asked, error) from None
+        except Exception:
+            if self.closed:  # a connection taken down under a call may fail in any way inside redis-py
+                raise RedisUnavailable(f"this Producer was closed before {self.where} answered") from None
+            raise
 
     def late(self, asked: str, otherwise: str = "") -> RedisUnavailable:
         """Return the error for an answer that did not come in time."""

@@ -190,7 +190,8 @@ async def test_an_exit_in_a_task_that_a_job_started_ends_the_job_and_not_the_wor
         assert await (await producer.enqueue(Call("ok"))).result(timeout=30) == "ok"
         code, log = await worker.ends()
     assert code == 0
-    assert "exit_in_a_task" in log
+    # From Python 3.12 on wait_for has no inner task, and the exit is the job's own.
+    assert ("exit_in_a_task" in log) == (sys.version_info < (3, 12))
 
 
 async def test_a_log_whose_reader_is_gone_costs_no_job(server, producer):
