@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from annotated_types import Ge, Gt, Le
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -57,19 +56,19 @@ def _describe(problem: Any, field: FieldInfo | None) -> str:
 def _range(field: FieldInfo) -> str:
     """Return the values a numeric field takes: `a whole number from 1 to 100`, `a time above 0s, at most 365d`."""
     timed = field.annotation is float
-    bounds = {type(bound): bound for bound in field.metadata}
-    least, above, most = bounds.get(Ge), bounds.get(Gt), bounds.get(Le)
+    # pydantic keeps a field's bounds as objects with one attribute each, named as the argument of Field was.
+    bounds = {name: getattr(it, name) for it in field.metadata for name in ("ge", "gt", "le") if hasattr(it, name)}
 
-    def show(number: Any) -> str:
-        return as_duration(number) if timed else str(number)
+    def show(name: str) -> str:
+        return as_duration(bounds[name]) if timed else str(bounds[name])
 
     what = "a time" if timed else "a whole number"
-    if isinstance(above, Gt):
-        what += f" above {show(above.gt)}"
-        return f"{what}, at most {show(most.le)}" if isinstance(most, Le) else what
-    if isinstance(least, Ge):
-        what += f" from {show(least.ge)}"
-        return f"{what} to {show(most.le)}" if isinstance(most, Le) else f"{what} up"
+    if "gt" in bounds:
+        what += f" above {show('gt')}"
+        return f"{what}, at most {show('le')}" if "le" in bounds else what
+    if "ge" in bounds:
+        what += f" from {show('ge')}"
+        return f"{what} to {show('le')}" if "le" in bounds else f"{what} up"
     return what
 
 

@@ -283,10 +283,6 @@ class Store:
         names = [keys.wake(queue) for queue in queues]
         return await self.client.bzpopmin(names, timeout=max(round(seconds, 3), 0.001)) is not None
 
-    async def wake(self, queue: str) -> None:
-        """Pass a wake-up on to another idle worker."""
-        await self.client.zadd(keys.wake(queue), {"due": 0})
-
     async def aborting(self, job_ids: Sequence[str]) -> set[str]:
         """Return those of these ids that are to be aborted, whoever asked."""
         found: set[str] = set()
