@@ -72,7 +72,7 @@ class Inspector:
     async def state(self, job_id: str, queue: str) -> JobState:
         """Return where a job stands."""
         found, held, score, now = await self._look(job_id, queue, payload=False)
-        return self._state(found[0], held=held, score=score, now_ms=now)
+        return self._state(job_id, found[0], held=held, score=score, now_ms=now)
 
     async def job(self, job_id: str, queue: str) -> JobInfo:
         """Return all that is stored on a job; its `state` is UNKNOWN when nothing is.
@@ -81,22 +81,23 @@ class Inspector:
         `error` then says why.
         """
         (stored, payload, attempts), held, score, now = await self._look(job_id, queue, payload=True)
-        state = self._state(stored, held=held, score=score, now_ms=now)
+        state = self._state(job_id, stored, held=held, score=score, now_ms=now)
         if stored is not None:
             try:
-                return _ended(job_id, state, decode_result(stored, self._reading))
+                return _ended(job_id, state, decode_result(stored, self._reading, job_id))
             except (Undecodable, *MALFORMED, TypeError) as error:  # its parts may be of any shape
                 why = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", str(error))
                 return JobInfo(job_id=job_id, state=JobState.ENDED, queue=queue, error=why)
         info: dict[str, Any] = {"job_id": job_id, "state": state}
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
-        info |= {"queue": queue, "attempt": _count(attempts), "due_at": _time(score)}
+        begun = _count(attempts) + _is_lease_end(score)
+        info |= {"queue": queue, "attempt": begun, "due_at": _time(score)}
         if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
             info["worker"] = worker
         if payload is not None:
             with contextlib.suppress(Undecodable):
-                info |= _described(decode_job(payload, self._reading))
+                info |= _described(decode_job(payload, self._reading, job_id, queue))
         return JobInfo(**info)
 
     async def queue(self, queue: str) -> QueueReport:
@@ -121,7 +122,8 @@ class Inspector:
     async def results(self, job_ids: Sequence[str]) -> list[Result | None]:
         """Return the results of these jobs, None where none is kept."""
         stored = await self._client.mget([_bytes(keys.result(job_id)) for job_id in job_ids])
-        return [None if raw is None else decode_result(raw, self._reading) for raw in stored]
+        found = zip(job_ids, stored, strict=True)
+        return [None if raw is None else decode_result(raw, self._reading, job_id) for job_id, raw in found]
 
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._client.time()
@@ -139,10 +141,10 @@ class Inspector:
         found, held, score, (seconds, microseconds) = await pipeline.execute()
         return found, held, score, int(seconds) * 1000 + int(microseconds) // 1000
 
-    def _state(self, stored: bytes | None, *, held: Any, score: float | None, now_ms: int) -> JobState:
+    def _state(self, job_id: str, stored: bytes | None, *, held: Any, score: float | None, now_ms: int) -> JobState:
         if stored is not None:
             try:
-                result = decode_result(stored, self._reading)
+                result = decode_result(stored, self._reading, job_id)
             except Undecodable:
                 return JobState.ENDED
             return _state_of(result)
@@ -203,6 +205,11 @@ def _count(stored: bytes | None) -> int:
         return max(0, int(float(stored or 0)))
     except (ValueError, OverflowError):
         return 0
+
+
+def _is_lease_end(score: float | None) -> bool:
+    """Whether the score is one that claim.lua and renew.lua write: it stands for an attempt that no key counts."""
+    return score is not None and score % 1 == 0.5
 
 
 def _time(unix_ms: float | None) -> datetime | None:

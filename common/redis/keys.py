@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ABORT",
     "AWAITED",
+    "CONFIRMED",
     "CONTROL_CHANNEL",
     "HEALTH_SUFFIX",
     "JOB",
@@ -44,6 +45,8 @@ AWAITED = "barque:result:"
 WORKERS = "barque:workers"
 """Sorted set: worker id -> Unix ms of its last report."""
 WORKER = "barque:worker:"
+CONFIRMED = "barque:confirmed"
+"""Written, and gone a millisecond later, so that a confirmation covers what others wrote before."""
 CONTROL_CHANNEL = "barque:control"
 """Channel: "abort <job id>" for whichever worker runs it."""
 

@@ -15,7 +15,7 @@ from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.sentinel import MasterNotFoundError
 
-__all__ = ["TROUBLE", "UNAVAILABLE", "ServerError", "is_transient", "reason"]
+__all__ = ["TROUBLE", "UNAVAILABLE", "ServerError", "is_transient", "may_have_run", "reason"]
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     exceptions.ConnectionError,  # refused, closed, no sentinel, wrong password, still loading
@@ -53,6 +53,11 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, (*UNAVAILABLE, exceptions.OutOfMemoryError)):
         return True
     return isinstance(error, ServerError) and str(error).startswith(_TRANSIENT_CODES)
+
+
+def may_have_run(error: BaseException) -> bool:
+    """Tell whether it is unknown, after this error, if the server ran the command: the connection broke in between."""
+    return isinstance(error, UNAVAILABLE) and not isinstance(error, ServerError) and _was_closed(error)
 
 
 def reason(error: BaseException) -> tuple[str, str]:

@@ -7,6 +7,7 @@ event loops' tasks; reads for people are in inspect.py, key names in keys.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any, Literal, NamedTuple
 
 import redis
@@ -218,10 +219,10 @@ class Store:
         """
         refusals = Refusals([], [])
         for start, end in _bounds([len(o.result) if isinstance(o, Finish) else 0 for o in outcomes]):
-            arguments = _complete_arguments(outcomes[start:end], again=again)
+            arguments, order = _complete_arguments(outcomes[start:end], again=again)
             lost, repeated = await scripts.COMPLETE(self.client, queues, arguments)
-            refusals.lost.extend(start + index for index in lost)
-            refusals.repeated.extend(start + index for index in repeated)
+            refusals.lost.extend(start + order[index] for index in lost)
+            refusals.repeated.extend(start + order[index] for index in repeated)
         return refusals
 
     async def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
@@ -360,32 +361,55 @@ def _enqueue_arguments(jobs: Sequence[Enqueue], part: list[int]) -> list[Argumen
 
 
 def _parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
+    now, next_due, waiting, aborted, taken = reply[:5]
+    first, suffix = f"{worker}:1:{number}", f":{number}"
+    queues = chain.from_iterable(repeat(index, count) for index, count in enumerate(taken))
     jobs = [
         Claimed(
-            reply[at].decode(errors=_ANY),
-            reply[at + 1],
-            attempt := reply[at + 2],
-            int(max(float(reply[at + 3]), 0.0)),  # a foreign program may have written -inf
-            bool(reply[at + 4]),
-            reply[at + 5],
-            f"{worker}:{attempt}:{number}",
+            job_id.decode(errors=_ANY),
+            payload,
+            attempt,
+            due if (due := _due_ms(score)) > 0 else 0,
+            False,
+            queue,
+            first if attempt == 1 else f"{worker}:{attempt}{suffix}",
         )
-        for at in range(3, len(reply), 6)
+        for job_id, payload, score, attempt, queue in zip(
+            reply[5::4], reply[6::4], reply[7::4], reply[8::4], queues, strict=True
+        )
     ]
-    return Claim(reply[0], reply[1] if reply[1] >= 0 else None, reply[2], jobs)
+    for index in aborted:
+        jobs[index] = jobs[index]._replace(aborted=True)
+    return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
 
 
-def _complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> list[Argument]:
-    arguments: list[Argument] = [int(again)]
-    for outcome in outcomes:
+def _due_ms(score: bytes) -> int:
+    try:
+        return int(score)
+    except ValueError:  # the end of a lease that ran out; or whatever a foreign program wrote, -inf included
+        return int(max(float(score), 0.0))
+
+
+def _complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
+    """Return the script's arguments, and which outcome each one it counts is."""
+    groups: dict[tuple[str, int, int, int, int], tuple[list[int], list[Argument]]] = {}
+    for index, outcome in enumerate(outcomes):
         queue, job_id, token, attempt = outcome.lease
         if isinstance(outcome, Finish):
-            arguments += (
-                "finish", queue, _bytes(job_id), token, attempt, outcome.keep_ms, outcome.result, outcome.done_ms
-            )  # fmt: skip
+            kind, value = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms), outcome.result
         else:
-            arguments += (outcome.how, queue, _bytes(job_id), token, attempt, outcome.when, b"", 0)
-    return arguments
+            kind, value = (outcome.how, queue, attempt, 0, 0), outcome.when
+        group = groups.get(kind)
+        if group is None:
+            group = groups[kind] = ([], [])
+        members, values = group
+        members.append(index)
+        values += (_bytes(job_id), token, value)
+    arguments: list[Argument] = [int(again)]
+    for kind, (members, values) in groups.items():
+        arguments += (*kind, len(members))
+        arguments += values
+    return arguments, [index for members, _ in groups.values() for index in members]
 
 
 def _renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument]:

@@ -1,5 +1,7 @@
 """claim.lua through Store.claim: what it takes, what it leaves, and what it says."""
 
+from unittest.mock import ANY
+
 import pytest
 from redis.exceptions import ResponseError
 
@@ -26,7 +28,7 @@ CASES = {
         {"q": {"a": 5}, "arq:job:a": b"A"},
         {},
         [job("a", b"A", 5)],
-        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN},
     ),
     "a job due later is not": (
         {"q": {"a": "now+30s"}, "arq:job:a": b"A"},
@@ -38,13 +40,34 @@ CASES = {
         {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"3"},
         {},
         [job("a", b"A", 5, attempt=4)],
-        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:4:7", "60s"), "arq:retry:a": b"4"},
+        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:4:7", "60s"), "arq:retry:a": b"3"},
     ),
-    "a count with a TTL, as arq writes it, loses it": (
+    "so is one whose lease ran out": (
+        {"q": {"a": "lease-60s"}, "arq:job:a": b"A"},
+        {},
+        [job("a", b"A", ANY, attempt=2)],
+        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"1"},
+    ),
+    "and on top of those before": (
+        {"q": {"a": "lease-60s"}, "arq:job:a": b"A", "arq:retry:a": b"3"},
+        {},
+        [job("a", b"A", ANY, attempt=5)],
+        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:5:7", "60s"), "arq:retry:a": b"4"},
+    ),
+    "a count of none, which a job that expires has, is taken away": (
+        {"q": {"a": 5}, "arq:job:a": (b"A", "90s"), "arq:retry:a": b"0"},
+        {},
+        [job("a", b"A", 5)],
+        {"q": {"a": "lease+60s"}, "arq:job:a": (b"A", "90s"), "arq:in-progress:a": TOKEN},
+    ),
+    "a count with a TTL, as arq writes it, keeps it": (
         {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": (b"1", "90s")},
         {},
         [job("a", b"A", 5, attempt=2)],
-        {"q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"2"},
+        {
+            "q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"),
+            "arq:retry:a": (b"1", "90s"),
+        },
     ),
     **{
         f"a count that no attempts make is brought to one that they do: {count}": (
@@ -52,8 +75,8 @@ CASES = {
             {},
             [job("a", b"A", 5, attempt=attempt)],
             {
-                "q": {"a": "now+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:%d:7" % attempt, "60s"),
-                "arq:retry:a": b"%d" % attempt,
+                "q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:%d:7" % attempt, "60s"),
+                **({"arq:retry:a": count} if attempt > 1 else {}),
             },
         )
         for count, attempt in [
@@ -66,8 +89,8 @@ CASES = {
         {"most": 2},
         [job("a", b"A", 5), job("b", b"B", 6)],
         {
-            "q": {"c": 7, "a": "now+60s", "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:job:c": b"C",
-            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
+            "q": {"c": 7, "a": "lease+60s", "b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:job:c": b"C",
+            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
             "barque:wake:q": AWAKE,
         },
     ),
@@ -75,21 +98,21 @@ CASES = {
         {"q": {"a": 5, "b": "now+30s"}, "arq:job:a": b"A"},
         {"most": 1},
         [job("a", b"A", 5)],
-        {"q": {"a": "now+60s", "b": "now+30s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+        {"q": {"a": "lease+60s", "b": "now+30s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN},
     ),
     "a job whose payload expired is taken without one, to be ended by a worker": (
         {"q": {"a": 5}},
         {},
         [job("a", None, 5)],
-        {"q": {"a": "now+60s"}, "arq:in-progress:a": TOKEN, "arq:retry:a": b"1"},
+        {"q": {"a": "lease+60s"}, "arq:in-progress:a": TOKEN},
     ),
     "a job another holds is passed over": (
         {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s")},
         {},
         [job("b", b"B", 6)],
         {
-            "q": {"a": 5, "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s"),
-            "arq:in-progress:b": TOKEN, "arq:retry:b": b"1",
+            "q": {"a": 5, "b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s"),
+            "arq:in-progress:b": TOKEN,
         },
     ),
     "one that is passed over does not take the place of one that is free": (
@@ -97,8 +120,8 @@ CASES = {
         {"most": 1},
         [job("b", b"B", 6)],
         {
-            "q": {"a": 5, "b": "now+60s", "c": 7}, "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s"),
-            "arq:in-progress:b": TOKEN, "arq:retry:b": b"1", "barque:wake:q": AWAKE,
+            "q": {"a": 5, "b": "lease+60s", "c": 7}, "arq:job:b": b"B", "arq:in-progress:a": (b"1", "300s"),
+            "arq:in-progress:b": TOKEN, "barque:wake:q": AWAKE,
         },
     ),
     "a late second enqueue of an ended cron tick is dropped": (
@@ -106,8 +129,7 @@ CASES = {
         {},
         [job("b", b"B", 6)],
         {
-            "q": {"b": "now+60s"}, "arq:job:b": b"B", "arq:in-progress:a": (b"done", "60s"), "arq:in-progress:b": TOKEN,
-            "arq:retry:b": b"1",
+            "q": {"b": "lease+60s"}, "arq:job:b": b"B", "arq:in-progress:a": (b"done", "60s"), "arq:in-progress:b": TOKEN,
         },
     ),
     "a job to be aborted says so": (
@@ -115,8 +137,8 @@ CASES = {
         {},
         [job("a", b"A", 5), job("b", b"B", 6, aborted=True)],
         {
-            "q": {"a": "now+60s", "b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": "now-60s"},
-            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
+            "q": {"a": "lease+60s", "b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": "now-60s"},
+            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
         },
     ),
     "two queues, the first one first": (
@@ -124,8 +146,7 @@ CASES = {
         {"queues": ("q", "r"), "most": 1},
         [job("a", b"A", 9)],
         {
-            "q": {"a": "now+60s"}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": TOKEN,
-            "arq:retry:a": b"1", "barque:wake:r": AWAKE,
+            "q": {"a": "lease+60s"}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": TOKEN, "barque:wake:r": AWAKE,
         },
     ),
     "two queues, both served while there is room": (
@@ -133,8 +154,8 @@ CASES = {
         {"queues": ("q", "r")},
         [job("a", b"A", 9), job("b", b"B", 5, queue=1)],
         {
-            "q": {"a": "now+60s"}, "r": {"b": "now+60s"}, "arq:job:a": b"A", "arq:job:b": b"B",
-            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN, "arq:retry:a": b"1", "arq:retry:b": b"1",
+            "q": {"a": "lease+60s"}, "r": {"b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B",
+            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
         },
     ),
 }  # fmt: skip

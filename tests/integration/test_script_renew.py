@@ -15,7 +15,7 @@ def lease(job_id="a", token="w:1:1", queue=0):
 
 
 HELD = {"q": {"a": "now+10s"}, "arq:in-progress:a": (b"w:1:1", "10s"), "arq:job:a": b"A"}
-RENEWED = {"q": {"a": "now+60s"}, "arq:in-progress:a": (b"w:1:1", "60s"), "arq:job:a": b"A"}
+RENEWED = {"q": {"a": "lease+60s"}, "arq:in-progress:a": (b"w:1:1", "60s"), "arq:job:a": b"A"}
 
 CASES = {
     "nothing held": ({}, [], Renewal([], []), {}),
@@ -53,7 +53,7 @@ CASES = {
         [lease("a"), lease("b"), lease("c", "w:1:2", 1)],
         Renewal([lease("b")], [lease("c", "w:1:2", 1)]),
         {
-            "q": {"a": "now+60s", "b": "now+10s"}, "r": {"c": "now+60s"}, "arq:in-progress:a": (b"w:1:1", "60s"),
+            "q": {"a": "lease+60s", "b": "now+10s"}, "r": {"c": "lease+60s"}, "arq:in-progress:a": (b"w:1:1", "60s"),
             "arq:in-progress:b": (b"v:1:1", "10s"), "arq:in-progress:c": (b"w:1:2", "60s"), "arq:abort": {"c": 1},
         },
     ),
@@ -150,4 +150,4 @@ async def test_a_full_server_renews(keyspace, renew, full):
     await keyspace.seed(HELD)
     await full()
     assert await renew(("q",), [lease()], lease_ms=60_000) == Renewal([], [])
-    assert (await keyspace.dump())["q"] == {"a": "now+60s"}
+    assert (await keyspace.dump())["q"] == {"a": "lease+60s"}

@@ -4,6 +4,7 @@ Owns the notation in which tests of storage are written:
 
     {
         "q": {"a": "now", "b": "now+60s", "c": 5},          sorted set: scores as time, or Unix ms as they are
+        "q": {"a": "lease+60s"},                            the score of a running job: the end of its lease
         "arq:job:a": b"payload",                            string without a TTL
         "arq:in-progress:a": (b"w:1:1", "10s"),             string with one
         "barque:waiters": {"a": b"channel"},                hash
@@ -85,9 +86,9 @@ def _ms(text: str) -> int:
 
 def _score(score: float | str, now: int) -> float:
     if isinstance(score, str):
-        found = re.fullmatch(r"now(?:([+-]\d+)s)?", score)
+        found = re.fullmatch(r"(now|lease)(?:([+-]\d+)s)?", score)
         assert found, score
-        return now + int(found[1] or 0) * 1000
+        return now + int(found[2] or 0) * 1000 + (0.5 if found[1] == "lease" else 0)
     return score
 
 
@@ -99,4 +100,5 @@ def _shown(score: float, now: int) -> float | str:
     if not _LONG_AGO <= score < _FAR_AHEAD:  # not a time of this run: exact, as it was given
         return int(score)
     seconds = _rounded(score - now)
-    return f"now{seconds:+}s" if seconds else "now"
+    since = "lease" if score % 1 == 0.5 else "now"
+    return f"{since}{seconds:+}s" if seconds else since

@@ -68,7 +68,7 @@ WIRE = {
         ["number of fresh jobs", "id", "payload", "id", "payload", "delay ms", "due at", "expires after ms"],
     ),
     "claim": (
-        [1, -1, 0],
+        [1, -1, 0, [], [0, 0]],
         lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7),
         ["q", "r"],
         [5, 6, "w", 7],
@@ -78,8 +78,8 @@ WIRE = {
         [[], []],
         lambda s: s.complete(("q", "r"), [Finish(LEASE, b"R", 21, 22), PutBack(LEASE, "retry", 23)]),
         ["q", "r"],
-        [0, "finish", 1, "id", "token", 3, 21, "R", 22, "retry", 1, "id", "token", 3, 23, "", 0],
-        ["sent before", "kind", "index of its queue", "id", "token", "attempt", "x", "y", "z"],
+        [0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 0, 0, 1, "id", "token", 23],
+        ["sent before", "kind", "index of its queue", "attempt", "x", "y", "number of outcomes", "id", "token", "z"],
     ),
     "renew": (
         [[], []],
@@ -120,8 +120,9 @@ def test_the_keys_line_says_as_many_keys_as_are_sent(name):
 
 
 def test_the_strides_are_the_ones_the_headers_tell():
-    assert "for each outcome eight" in part("complete", "ARGV")
-    assert "STRIDE = 8" in SCRIPTS["complete"].source
+    assert "for each group six" in part("complete", "ARGV")
+    assert "for each outcome three" in part("complete", "ARGV")
+    assert "HEAD, STRIDE = 6, 3" in SCRIPTS["complete"].source
     assert "for each attempt three" in part("renew", "ARGV")
     assert "STRIDE = 3" in SCRIPTS["renew"].source
 

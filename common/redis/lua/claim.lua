@@ -2,16 +2,20 @@
 --
 -- KEYS: queues, the first one first
 -- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim
--- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues;
---          then for each job taken: id, payload (nil if it expired), attempt, due ms,
---          1 if it is to be aborted else 0, index of its queue from 0
--- Invariant: each job taken has a lease key with token "worker:attempt:claim", its attempt counted, and
---            its score at the end of the lease, so that it is due again by itself if the worker dies.
---            What was taken is always told, though another queue be a key of another type.
+-- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues; places, counted from 0
+--          over all jobs taken, of those to be aborted; number of jobs taken from each queue, in the order of KEYS;
+--          then for each job taken: id, payload (nil if it expired), due ms, attempt
+-- Invariant: each job taken has a lease key with token "worker:attempt:claim", all its earlier attempts counted, and
+--            its score half a millisecond past the end of the lease, so that it is due again by itself, and this
+--            attempt known of, if the worker dies. What was taken is always told, though another queue be a key of
+--            another type.
 --
 -- A stock arq worker leaves the score of a job it runs where it was. Such jobs stand in front of the due
 -- ones; they are skipped by paging on, MOST_PAGES times at most. The first page is as large as the room there is;
 -- where it was full of such jobs the next are large, so that a worker with room for one job gets past them too.
+--
+-- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
+-- written by each claim was a tenth of all that a job costs the server.
 
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
@@ -20,11 +24,13 @@ local LATEST = 9007199254740991
 local OLD_WISH, MOST_WISHES = 86400000, 100
 local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()
--- One past the lease: when the score is due, the lease key has expired for certain.
-local lease_end = now + lease + 1
+local lease_ms, lease_end = decimal(lease), lapse(now, lease)
+local first_token = worker .. ':1:' .. claim
 local aborting = redis.call('EXISTS', ABORT) == 1
-local HEAD = 3
-local reply = { now, -1, 0 }
+local HEAD = 5
+local abort_at, taken_from = {}, {}
+local reply = { now, -1, 0, abort_at, taken_from }
+local length = HEAD
 
 local function bounded(attempt)
   if attempt ~= attempt then return 1 end -- not a number
@@ -32,7 +38,7 @@ local function bounded(attempt)
 end
 
 -- Take what is free of one page, as far as there is room. Returns how many others hold.
-local function take(queue, index, page)
+local function take(queue, page)
   local count = #page / 2
   local keys, ids = {}, {}
   for i = 1, count do
@@ -41,32 +47,41 @@ local function take(queue, index, page)
   end
   local found = redis.call('MGET', unpack(keys))
   local aborts = aborting and redis.pcall('ZMSCORE', ABORT, unpack(ids))
-  local attempts, places, ended, held = {}, {}, {}, 0
+  local counts, places, ended, taken, held = {}, {}, {}, 0, 0
   for i = 1, count do
-    local id, holder = ids[i], found[i]
-    if #places == 2 * free then break end
+    if taken == free then break end
+    local id, holder, counted, due = ids[i], found[i], found[count + i], page[2 * i]
     if not holder then
-      local attempt = (tonumber(found[count + i]) or 0) + 1
-      if attempt ~= math.floor(attempt) or attempt < 1 or attempt > MOST_ATTEMPTS then attempt = bounded(attempt) end
-      if #reply == HEAD then redis.call('DEL', keys[i]) end -- a write that needs no memory (see the prelude)
-      redis.call('SET', keys[i], worker .. ':' .. attempt .. ':' .. claim, 'PX', lease)
-      attempts[#attempts + 1] = keys[count + i]
-      attempts[#attempts + 1] = attempt
-      places[#places + 1] = lease_end
-      places[#places + 1] = id
-      local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = id, found[2 * count + i], attempt
-      reply[n + 4], reply[n + 5], reply[n + 6] = page[2 * i], (aborts and aborts[i]) and 1 or 0, index - 1
+      local attempt, token = 1, first_token
+      local lost = string.sub(due, -2) == '.5' -- a lease that ran out: the attempt under it counts
+      if counted or lost then
+        attempt = (tonumber(counted or 0) or 0) + (lost and 2 or 1)
+        if attempt ~= math.floor(attempt) or attempt < 1 or attempt > MOST_ATTEMPTS then attempt = bounded(attempt) end
+        token = worker .. ':' .. attempt .. ':' .. claim
+        if lost then
+          counts[#counts + 1], counts[#counts + 2] = keys[count + i], attempt - 1
+        elseif attempt == 1 then
+          redis.call('DEL', keys[count + i]) -- it counts none (see enqueue.lua), and the lease key says more
+        end
+      end
+      if length == HEAD then redis.call('DEL', keys[i]) end -- a write that needs no memory (see the prelude)
+      redis.call('SET', keys[i], token, 'PX', lease_ms)
+      if aborts and aborts[i] then abort_at[#abort_at + 1] = (length - HEAD) / 4 end
+      taken = taken + 1
+      places[2 * taken - 1], places[2 * taken] = lease_end, id
+      reply[length + 1], reply[length + 2], reply[length + 3] = id, found[2 * count + i], due
+      reply[length + 4] = attempt
+      length = length + 4
     elseif holder == DONE then
       ended[#ended + 1] = id
     else
       held = held + 1
     end
   end
-  if #places > 0 then
-    redis.call('MSET', unpack(attempts))
+  if taken > 0 then
     redis.call('ZADD', queue, unpack(places))
-    free = free - #places / 2
+    if #counts > 0 then redis.call('MSET', unpack(counts)) end
+    free = free - taken
   end
   if #ended > 0 then
     redis.call('ZREM', queue, unpack(ended))
@@ -75,13 +90,13 @@ local function take(queue, index, page)
   return held
 end
 
-local function serve(index, queue)
+local function serve(queue)
   local offset, pages = 0, 0
   while free > 0 and pages < MOST_PAGES do
     local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
     local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, asked)
     if #page == 0 then break end
-    offset = offset + take(queue, index, page)
+    offset = offset + take(queue, page)
     pages = pages + 1
     if #page / 2 < asked then break end
   end
@@ -89,7 +104,7 @@ local function serve(index, queue)
     wake(queue) -- more is due than this worker can take: pass the wake-up on
   end
   local next_due = tonumber(redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
-  if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.min(next_due, LATEST) end
+  if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
   local size = redis.call('ZCARD', queue)
   if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
   reply[3] = reply[3] + size
@@ -107,9 +122,11 @@ end
 
 local failure
 for index, queue in ipairs(KEYS) do
-  local ok, why = pcall(serve, index, queue)
+  local before = length
+  local ok, why = pcall(serve, queue)
   if not ok then failure = failure or why end
+  taken_from[index] = (length - before) / 4
 end
-if failure and #reply == HEAD then error(failure) end
+if failure and length == HEAD then error(failure) end
 if aborting then pcall(drop_old_wishes) end
 return reply

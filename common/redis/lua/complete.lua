@@ -2,43 +2,44 @@
 --
 -- KEYS: queues, in the order the worker names them
 -- ARGV: 1 "1" if these were sent before and the reply was lost, else "0"
---       then for each outcome eight: kind, index of its queue from 0, id, token, attempt, x, y, z
---       kind "finish":  x keep the result for ms (0 = do not, -1 = for ever), y result,
---                       z keep the lease key as "done" for ms (0 = do not; cron ticks)
---       kind "retry":   x due again after ms
---       kind "return":  x due at (Unix ms), attempt counted: back to where it stood
---       kind "release": x due at (Unix ms), attempt not counted
--- Returns: two arrays of indexes from 0: outcomes refused because the lease was lost; outcomes that stand
---          recorded since the first sending
+--       then groups of outcomes of one kind; for each group six: kind, index of its queue from 0, attempt, x, y,
+--       number of outcomes; then for each outcome three: id, token, z
+--       kind "finish":  x keep the results for ms (0 = do not, -1 = for ever), y keep the lease keys as "done"
+--                       for ms (0 = do not; cron ticks), z result
+--       kind "retry":   x, y unused, z due again after ms
+--       kind "return":  x, y unused, z due at (Unix ms), attempt counted: back to where it stood
+--       kind "release": x, y unused, z due at (Unix ms), attempt not counted
+-- Returns: two arrays of indexes from 0, counted over all groups: outcomes refused because the lease was lost;
+--          outcomes that stand recorded since the first sending
 -- Invariant: a batch of N leaves the keyspace as N batches of one do, but for the wake marker, which is only
---            a hint. An outcome named in the reply changes nothing.
+--            a hint. An attempt has one outcome; of more, one counts. An outcome named in the reply changes nothing.
 --
 -- A batch sent again finds the leases it gave up itself gone. It recognises its work by what it left behind: the
--- same result bytes; no job at all, where no result was kept; or the job back in its queue with this attempt
--- counted, and nobody's since. The last may as well be a lease that ran out while the server was away, so a finish
--- is still taken then, and a put-back made once more: both are right whichever it was.
+-- same result bytes; no job at all, where no result was kept; or the job back in its queue with this attempt counted.
+-- Where the lease ran out while the server was away, and nobody took the job since, the queue still has its end as
+-- the score: then the outcome is taken all the same.
 
-local STRIDE = 8
+local HEAD, STRIDE = 6, 3
 local again = ARGV[1] == '1'
-local count = (#ARGV - 1) / STRIDE
 local now = now_ms()
-local leases = {}
-for i = 1, count do leases[i] = LEASE .. ARGV[(i - 1) * STRIDE + 4] end
+local ids, leases = {}, {}
+do
+  local at, n = 2, 0
+  while at <= #ARGV do
+    local last = at + HEAD + STRIDE * tonumber(ARGV[at + 5]) - 1
+    for i = at + HEAD, last, STRIDE do
+      n = n + 1
+      ids[n], leases[n] = ARGV[i], LEASE .. ARGV[i]
+    end
+    at = last + 1
+  end
+end
 local holders = redis.call('MGET', unpack(leases))
 
-local lost, repeated, gone, awake = {}, {}, {}, {}
+local lost, repeated, seen, awake = {}, {}, {}, {}
 local leaving, returning = {}, {} -- queue -> ids; queue -> scores and ids
-local counts = {} -- keys and attempts
-local ids, results, keeps, ticks = {}, {}, {}, {}
-
-local function finish(queue, id, keep, result, done)
-  leaving[queue] = leaving[queue] or {}
-  table.insert(leaving[queue], id)
-  gone[#gone + 1], gone[#gone + 2], gone[#gone + 3] = JOB .. id, RETRY .. id, LEASE .. id
-  if done ~= '0' then ticks[id] = done end
-  local n = #ids + 1
-  ids[n], results[n], keeps[n] = id, result, keep
-end
+local gone, counts = {}, {} -- keys; keys and attempts
+local ended, results, keeps, ticks = {}, {}, {}, {}
 
 local function put_back(queue, id, attempts, due)
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
@@ -54,47 +55,61 @@ local function put_back(queue, id, attempts, due)
 end
 
 -- What becomes of an outcome sent again whose lease is not there: "apply", "repeat" or "lost".
-local function judge(kind, queue, id, attempt, holder, x, result)
-  if kind == 'finish' and redis.pcall('GET', RESULT .. id) == result then return 'repeat' end
+local function judge(kind, queue, id, attempt, holder, x, z)
+  if kind == 'finish' and redis.pcall('GET', RESULT .. id) == z then return 'repeat' end
   local score = redis.call('ZSCORE', queue, id)
   if holder and holder ~= DONE then return 'lost' end
   if not score then
     local over = kind == 'finish' and x == '0' and redis.call('EXISTS', JOB .. id) == 0
     return over and 'repeat' or 'lost'
   end
-  local begun = tonumber(redis.pcall('GET', RETRY .. id) or 0)
-  if begun == attempt then return 'apply' end
-  if kind == 'release' and begun == attempt - 1 and tonumber(score) == tonumber(x) then return 'repeat' end
-  return 'lost'
+  local counted = tonumber(redis.pcall('GET', RETRY .. id) or 0)
+  if string.sub(score, -2) == '.5' then return counted == attempt - 1 and 'apply' or 'lost' end
+  if kind == 'release' then return counted == attempt - 1 and tonumber(score) == tonumber(z) and 'repeat' or 'lost' end
+  return kind ~= 'finish' and counted == attempt and 'repeat' or 'lost'
 end
 
-local seen = {}
-for i = 1, count do
-  local at = 1 + (i - 1) * STRIDE
-  local kind, queue, id, attempt = ARGV[at + 1], KEYS[tonumber(ARGV[at + 2]) + 1], ARGV[at + 3], tonumber(ARGV[at + 5])
-  local x, y, z = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-  local verdict = 'apply'
-  if seen[id] then
-    verdict = 'lost'
-  elseif holders[i] ~= ARGV[at + 4] then
-    verdict = again and judge(kind, queue, id, attempt, holders[i], x, y) or 'lost'
-  end
-  if verdict == 'lost' then
-    lost[#lost + 1] = i - 1
-  elseif verdict == 'repeat' then
-    repeated[#repeated + 1] = i - 1
-  else
-    seen[id] = true
-    if kind == 'finish' then
-      finish(queue, id, x, y, z)
-    elseif kind == 'retry' then
-      put_back(queue, id, attempt, now + tonumber(x))
-    elseif kind == 'return' then
-      put_back(queue, id, attempt, tonumber(x))
-    else
-      put_back(queue, id, attempt - 1, tonumber(x))
+-- Whether an outcome counts though it has no lease; says so in the reply where it does not.
+local function stands(n, kind, queue, id, attempt, x, z)
+  local verdict = again and not seen[id] and judge(kind, queue, id, attempt, holders[n], x, z) or 'lost'
+  if verdict == 'apply' then return true end
+  local told = verdict == 'repeat' and repeated or lost
+  told[#told + 1] = n - 1
+  return false
+end
+
+local at, n = 2, 0
+while at <= #ARGV do
+  local kind, queue, attempt = ARGV[at], KEYS[tonumber(ARGV[at + 1]) + 1], tonumber(ARGV[at + 2])
+  local x, y = ARGV[at + 3], ARGV[at + 4]
+  local last = at + HEAD + STRIDE * tonumber(ARGV[at + 5]) - 1
+  local members, keys, over = leaving[queue] or {}, #gone, #ended
+  for i = at + HEAD, last, STRIDE do
+    n = n + 1
+    local id, token, z = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    if (holders[n] == token and not seen[id]) or stands(n, kind, queue, id, attempt, x, z) then
+      seen[id] = true
+      if kind == 'finish' then
+        gone[keys + 1], gone[keys + 2] = leases[n], JOB .. id
+        keys, over = keys + 2, over + 1
+        if attempt > 1 then -- a first attempt has no count (see claim.lua), and looking for one costs a tenth
+          keys = keys + 1
+          gone[keys] = RETRY .. id
+        end
+        members[#members + 1] = id
+        ended[over], results[over], keeps[over] = id, z, x
+        if y ~= '0' then ticks[id] = y end
+      elseif kind == 'retry' then
+        put_back(queue, id, attempt, now + tonumber(z))
+      elseif kind == 'return' then
+        put_back(queue, id, attempt, tonumber(z))
+      else
+        put_back(queue, id, attempt - 1, tonumber(z))
+      end
     end
   end
+  if #members > 0 then leaving[queue] = members end
+  at = last + 1
 end
 
 -- All that can fail has been read by now, and the first write needs no memory (see the prelude).
@@ -103,15 +118,16 @@ if #gone > 0 then redis.call('DEL', unpack(gone)) end
 for queue, members in pairs(leaving) do redis.pcall('ZREM', queue, unpack(members)) end
 for queue, members in pairs(returning) do redis.call('ZADD', queue, unpack(members)) end
 if #counts > 0 then redis.call('MSET', unpack(counts)) end
-for i, id in ipairs(ids) do
-  if keeps[i] == '-1' then
+for i, id in ipairs(ended) do
+  local keep = keeps[i]
+  if keep == '-1' then
     redis.call('SET', RESULT .. id, results[i])
-  elseif keeps[i] ~= '0' then
-    redis.call('SET', RESULT .. id, results[i], 'PX', keeps[i])
+  elseif keep ~= '0' then
+    redis.call('SET', RESULT .. id, results[i], 'PX', keep)
   end
 end
 for id, done in pairs(ticks) do redis.call('SET', LEASE .. id, DONE, 'PX', done) end
-if #ids > 0 and redis.call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ids)) end
+if #ended > 0 and redis.call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ended)) end
 for queue in pairs(awake) do wake(queue) end
-push_results(ids, results, keeps)
+push_results(ended, results, keeps)
 return { lost, repeated }

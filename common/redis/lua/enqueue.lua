@@ -22,11 +22,11 @@ local awake = false
 local old, wishes = {}, {}
 
 if fresh > 0 then
-  local payloads, places = {}, {}
+  local payloads, places, due = {}, {}, decimal(now)
   for i = 1, fresh do
     local id = ARGV[2 * i]
     payloads[2 * i - 1], payloads[2 * i] = JOB .. id, ARGV[2 * i + 1]
-    places[2 * i - 1], places[2 * i] = now, id
+    places[2 * i - 1], places[2 * i] = due, id
   end
   redis.call('ZADD', queue, unpack(places))
   redis.call('MSET', unpack(payloads))

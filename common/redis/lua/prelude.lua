@@ -29,6 +29,18 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- A number as Redis takes it. A script's own numbers are written with 17 digits each time they are passed on, which
+-- costs as much as a small command: what is passed for each of many jobs is made a string once.
+local function decimal(n)
+  return string.format('%.0f', n)
+end
+
+-- The score of a running job: one past its lease, so that the lease key has expired for certain when the score is due;
+-- and half a millisecond, which says that an attempt had begun that no arq:retry key counts.
+local function lapse(now, lease)
+  return string.format('%.1f', now + lease + 1.5)
+end
+
 -- Let one idle worker of the queue wake up. One member at most: a marker, not a counter.
 local function wake(queue)
   redis.pcall('ZADD', WAKE .. queue, 0, 'due')

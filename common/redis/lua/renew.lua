@@ -8,7 +8,7 @@
 local STRIDE = 3
 local lease = tonumber(ARGV[1])
 local count = (#ARGV - 1) / STRIDE
-local lease_end = now_ms() + lease + 1
+local lease_ms, lease_end = decimal(lease), lapse(now_ms(), lease)
 local leases, ids = {}, {}
 for i = 1, count do
   ids[i] = ARGV[1 + (i - 1) * STRIDE + 2]
@@ -20,7 +20,7 @@ local lost, aborted, places = {}, {}, {}
 for i = 1, count do
   local at = 1 + (i - 1) * STRIDE
   if holders[i] == ARGV[at + 3] then
-    redis.call('PEXPIRE', leases[i], lease)
+    redis.call('PEXPIRE', leases[i], lease_ms)
     local queue = KEYS[tonumber(ARGV[at + 1]) + 1]
     places[queue] = places[queue] or {}
     table.insert(places[queue], lease_end)
