@@ -4,6 +4,7 @@
     ├── ConfigurationError          a setting, a task or an argument of ours is wrong
     │   └── DuplicateTask           two functions claim one task name
     ├── RedisUnavailable            the server cannot be reached, or refuses us
+    │   └── NotConfirmed            it has the job, but did not confirm in time that the job is durable
     ├── NoServerBinary              no Valkey or Redis is installed to embed
     ├── PayloadError                bytes or values that cannot travel
     │   ├── NotSerializable         a value has no form on the wire; names the part
@@ -39,6 +40,7 @@ __all__ = [
     "JobNotFound",
     "NoServerBinary",
     "NotSerializable",
+    "NotConfirmed",
     "PayloadError",
     "PayloadTooLarge",
     "PickleRefused",
@@ -81,6 +83,10 @@ class RedisUnavailable(BarqueError):
 
 class NoServerBinary(BarqueError):
     """No Valkey or Redis server is installed here; the message says what to install."""
+class NotConfirmed(RedisUnavailable):
+    """The server took a job, but did not confirm in time that it is durable: the job may be there and run."""
+
+
 
 
 class PayloadError(BarqueError):

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     )
     tasks: Annotated[Names, AfterValidator(_check_modules)] = Field(
         ("workers.tasks",), description="Modules to import; importing registers their tasks"
+    durable: bool = Field(False, description="Enqueues return only when the server's append-only file has the job")
+    durable_replicas: int = Field(
+        0, ge=0, le=100, description="Enqueues return only when so many replicas have the job"
+    )
+
     )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")

@@ -91,13 +91,20 @@ class BlockingProducer:
     reaches its parent's. Connects on first use. Do not use it inside an event loop; there, use `Producer`.
 
     Args:
-        redis_url, settings, answer_within: as for `Producer`.
+        redis_url, settings, answer_within, durable: as for `Producer`.
     """
 
     def __init__(
-        self, redis_url: str | None = None, *, settings: Settings | None = None, answer_within: float = 30.0
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        answer_within: float = 30.0,
+        durable: bool | None = None,
     ) -> None:
-        self._make = functools.partial(Producer, redis_url, settings=settings, answer_within=answer_within)
+        self._make = functools.partial(
+            Producer, redis_url, settings=settings, answer_within=answer_within, durable=durable
+        )
         self._make()  # a wrong setting shows here, not at the first enqueue
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
@@ -122,6 +129,7 @@ class BlockingProducer:
         queue: str | None = None,
         timeout: float | timedelta | None = None,
         metadata: Mapping[str, Any] | None = None,
+        durable: bool | None = None,
     ) -> BlockingJob[R]:
         """Add one job; see `Producer.enqueue`."""
         if surplus:
@@ -137,6 +145,7 @@ class BlockingProducer:
                 queue=queue,
                 timeout=timeout,
                 metadata=metadata,
+                durable=durable,
             )
         )
         return BlockingJob(self, job)
@@ -151,12 +160,20 @@ class BlockingProducer:
         queue: str | None = None,
         timeout: float | timedelta | None = None,
         metadata: Mapping[str, Any] | None = None,
+        durable: bool | None = None,
     ) -> list[BlockingJob[R]]:
         """Add many jobs, thousands in one round trip; see `Producer.enqueue_many`."""
         background, producer = self._open()
         jobs = background.run(
             producer.enqueue_many(
-                list(calls), delay=delay, at=at, expires=expires, queue=queue, timeout=timeout, metadata=metadata
+                list(calls),
+                delay=delay,
+                at=at,
+                expires=expires,
+                queue=queue,
+                timeout=timeout,
+                metadata=metadata,
+                durable=durable,
             )
         )
         return [BlockingJob(self, job) for job in jobs]

@@ -13,11 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Never, Self, TypeVar, overload
 
 from common.codec import Reading
-from common.errors import BarqueError, RedisUnavailable
+from common.errors import BarqueError, NotConfirmed, RedisUnavailable
 from common.group_commit import GroupCommit
 from common.redis.connection import TROUBLE, describe, open_client
+from common.redis.durability import Confirmation, ConfirmedAnswer, check_confirmation, enqueue_confirmed
 from common.redis.inspect import Inspector
-from common.redis.store import Enqueue, EnqueueAnswer, Store
+from common.redis.reasons import may_have_run
+from common.redis.store import Enqueue, Store
 from common.settings import Settings, load_settings
 from common.tasks import Call, Task
 from producer import gather as waiting
@@ -35,6 +37,9 @@ _ANSWER_WITHIN = 30.0
 """Seconds the server has for an answer; a caller is never left hanging."""
 
 _DEFAULTS = EnqueueOptions()
+_MOST_CONFIRMED = 10_000
+"""Enqueues that share one confirmation, which may take a second: more than share a round trip."""
+
 
 
 class Producer:
@@ -53,6 +58,8 @@ class Producer:
         answer_within: seconds the server has to answer any one call before `RedisUnavailable` is raised; also how
             long a wait for a result goes on while the server is away.
     """
+        durable: enqueues return only when the server's append-only file has the job, on disk; `BARQUE_DURABLE` by
+            default. Concurrent enqueues share the wait for it, which takes up to a second.
 
     def __init__(
         self,
@@ -61,6 +68,7 @@ class Producer:
         settings: Settings | None = None,
         answer_within: float = _ANSWER_WITHIN,
     ) -> None:
+        durable: bool | None = None,
         self.settings = settings if settings is not None else load_settings(redis_url=redis_url)
         if settings is not None and redis_url is not None:
             self.settings = settings.model_copy(update={"redis_url": redis_url})
@@ -72,6 +80,10 @@ class Producer:
         self._results: ResultListener | None = None
         self._enqueues = GroupCommit(self._send_each)
 
+        self._confirmed_enqueues = GroupCommit(self._send_each_confirmed, most=_MOST_CONFIRMED)
+        wanted = Confirmation(self.settings.durable if durable is None else durable, self.settings.durable_replicas)
+        self._confirmation = wanted if any(wanted) else None
+        self._confirmable: set[Confirmation] = set()
     async def __aenter__(self) -> Self:
         await self.connect()
         return self
@@ -85,11 +97,18 @@ class Producer:
         Raises:
             RedisUnavailable: the server cannot be reached, or refuses us; the message says where and why.
         """
+            ConfigurationError: enqueues are to be durable, and this server cannot say when they are.
         if self._store is not None:
             return
         client: Any = await open_client(self.settings, name=f"producer-{os.getpid()}")
         self.answers.closed = False
         self._store = Store(client)
+        if self._confirmation is not None:
+            try:
+                await self._check(client, self._confirmation)
+            except BaseException:
+                await client.aclose(close_connection_pool=True)
+                raise
         self._inspector = Inspector(client, self.reading)
         self._results = ResultListener(self._store, os.urandom(8).hex(), self.answers)
 
@@ -100,6 +119,7 @@ class Producer:
             return
         await self._enqueues.aclose()
         await results.aclose()
+        await self._confirmed_enqueues.aclose()
         client: Any = store.client
         if self._store is store:
             self._store = self._results = self._inspector = None
@@ -133,6 +153,7 @@ class Producer:
         timeout: float | timedelta | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Job[R]:
+        durable: bool | None = None,
         """Add one job; when this returns, the server has it.
 
         Args:
@@ -147,9 +168,12 @@ class Producer:
             timeout: seconds one attempt may take, instead of the task's own.
             metadata: plain data that travels with the job.
 
+            durable: return only when the job is on the server's disk, or, with False, once the server has it at all;
+                instead of what the producer does otherwise.
         Raises:
             NotSerializable, PayloadTooLarge: the arguments cannot travel.
             RedisUnavailable: the server did not take it. Whether it did is not known when the connection broke in
+            NotConfirmed: the server has the job, but did not confirm in time that it is durable.
                 between; a job enqueued again under the same `job_id` is there once.
         """
         if surplus:
@@ -160,7 +184,12 @@ class Producer:
         item = options.bind(call, self.settings, job_id)
         self.store  # noqa: B018 - a closed producer says so before anything waits
         until = asyncio.get_running_loop().time() + self.answers.within
-        is_new = await self._enqueues.submit((item, until))
+        wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
+        if wanted is None:
+            is_new = await self._enqueues.submit((item, until))
+        else:
+            await self._check(self.store.client, wanted)
+            is_new = await self._confirmed_enqueues.submit((item, until, wanted))
         return Job(self, item.job_id, queue=item.queue, task=call.task, is_new=is_new)
 
     async def enqueue_many(
@@ -174,6 +203,7 @@ class Producer:
         timeout: float | timedelta | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[Job[R]]:
+        durable: bool | None = None,
         """Add many jobs, thousands in one round trip; the options hold for each. Order is kept.
 
         Nothing is sent before every call has been encoded: one that cannot travel stops them all.
@@ -183,10 +213,13 @@ class Producer:
         if not pairs:
             return []
         until = asyncio.get_running_loop().time() + self.answers.within
-        answers = await self._send([item for _, item in pairs], until)
+        wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
+        if wanted is not None:
+            await self._check(self.store.client, wanted)
+        answers = await self._send([item for _, item in pairs], until, wanted)
         refusals = [answer for answer in answers if not isinstance(answer, bool)]
         if refusals:
-            raise self._not_taken(len(refusals), refusals[0])
+            raise self._as_raised(len(refusals), refusals[0])
         return [Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in pairs]
 
     def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> Job[R]:
@@ -273,22 +306,35 @@ class Producer:
         """
         return waiting.map_calls(self.enqueue_many, task, items, window=window, ordered=ordered)
 
-    async def _send_each(self, items: Sequence[tuple[Enqueue, float]]) -> list[bool | Exception]:
+    async def _send_each(
+        self, items: Sequence[tuple[Enqueue, float]], wanted: Confirmation | None = None
+    ) -> list[bool | Exception]:
         """Add the jobs of many callers; return for each caller whether its job is new, or its error."""
         # The youngest's: those of many batches that all wait are told so together, not batch after batch.
         until = max(until for _, until in items)
         try:
-            answers = await self._send([item for item, _ in items], until)
+            answers = await self._send([item for item, _ in items], until, wanted)
         except RedisUnavailable as error:
             text = str(error)
             return [RedisUnavailable(text) for _ in items]
-        return [answer if isinstance(answer, bool) else self._not_taken(1, answer) for answer in answers]
+        return [answer if isinstance(answer, bool) else self._as_raised(1, answer) for answer in answers]
 
-    async def _send(self, items: Sequence[Enqueue], until: float) -> list[EnqueueAnswer]:
+    async def _send_each_confirmed(
+        self, items: Sequence[tuple[Enqueue, float, Confirmation]]
+    ) -> list[bool | Exception]:
+        every = [wanted for _, _, wanted in items]
+        most = Confirmation(any(wanted.disk for wanted in every), max(wanted.replicas for wanted in every))
+        return await self._send_each([(item, until) for item, until, _ in items], most)
+
+    async def _send(
+        self, items: Sequence[Enqueue], until: float, wanted: Confirmation | None
+    ) -> Sequence[ConfirmedAnswer]:
         store = self.store
         try:
             async with asyncio.timeout_at(until) as limit:
-                return await store.enqueue(items)
+                if wanted is None:
+                    return await store.enqueue(items)
+                return await enqueue_confirmed(store.client, items, wanted, where=self.answers.where, until=until)
         except TROUBLE as error:
             if limit.expired():
                 raise RedisUnavailable(
@@ -299,7 +345,23 @@ class Producer:
 
     def _not_taken(self, jobs: int, error: BaseException) -> RedisUnavailable:
         return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s): {why(error)}")
+    def _confirmation_of_call(self, *, durable: bool) -> Confirmation | None:
+        return Confirmation(disk=True, replicas=self.settings.durable_replicas) if durable else None
 
+    async def _check(self, client: Any, wanted: Confirmation) -> None:
+        """Find out, once, whether the server can confirm what is wanted."""
+        if wanted not in self._confirmable:
+            await self.answers.of(check_confirmation(client, self.answers.where, wanted), "how durable its jobs are")
+            self._confirmable.add(wanted)
+
+    def _as_raised(self, jobs: int, answer: Exception) -> RedisUnavailable:
+        return answer if isinstance(answer, NotConfirmed) else self._not_taken(jobs, answer)
+
+
+        if may_have_run(error):
+            return RedisUnavailable(
+                f"the connection to {self.answers.where} was lost ({why(error)}); {jobs} job(s) may be there or not"
+            )
 
 def _open(part: T | None) -> T:
     if part is None:
