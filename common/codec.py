@@ -5,7 +5,7 @@ setting allows it, or a user's own (de)serializer as arq takes them. arq's one-l
 this file:
 
     job     t job_try   f function   a args   k kwargs   et enqueue time (Unix ms)
-            b extras of Barque's: {timeout: seconds, meta: {…}}
+            b extras of Barque's: {timeout: seconds, meta: {…}, until: Unix ms}   sig signature (signing.py)
 
 A pickle starts 0x80 and its protocol number; a msgpack map of these keys starts 0x85..0x8f or 0xde/0xdf.
 """
@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from common.errors import NotSerializable, PickleRefused, Undecodable
+from common.errors import ConfigurationError, NotSerializable, PickleRefused, Undecodable
+from common.signing import Keyring
 from common.values import MALFORMED, complaint, encode, encoder, to_plain, unserializable_part
 
 __all__ = [
@@ -46,10 +47,17 @@ _LONGEST_TIMEOUT = 1e9
 
 
 class Extras(msgspec.Struct, omit_defaults=True, gc=False):
-    """What Barque adds to a job."""
+    """What Barque adds to a job.
+
+    Attributes:
+        timeout: seconds one attempt may take.
+        meta: metadata.
+        until: Unix ms after which a signed job is not started; Redis's own TTL is for any writer to change.
+    """
 
     timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
     meta: dict[str, Any] | None = None
+    until: int | None = None
 
 
 class _JobMap(msgspec.Struct, gc=False, omit_defaults=True):
@@ -81,11 +89,20 @@ class Reading:
         accept_pickle: decode pickles, which runs whatever code they hold.
         serializer: arq's `job_serializer`, used for all that is written when given.
         deserializer: arq's `job_deserializer`, used for all that is read when given.
+        signing: what signs all that is written and checks all that is read, before it is decoded; None does neither.
     """
 
     accept_pickle: bool = False
     serializer: Serializer | None = None
     deserializer: Deserializer | None = None
+    signing: Keyring | None = None
+
+    def __post_init__(self) -> None:
+        if self.signing is not None and (self.serializer is not None or self.deserializer is not None):
+            raise ConfigurationError(
+                "BARQUE_SIGNING_KEYS is set, and what a job_serializer or job_deserializer of your own makes has no "
+                "place for a signature: take away the one or the others"
+            )
 
 
 MSGPACK_ONLY = Reading()
@@ -198,13 +215,19 @@ def _pickle_job(
         raise NotSerializable(f"{task}: the arguments cannot be pickled: {error}") from error
 
 
-def decode_job(raw: bytes, reading: Reading = MSGPACK_ONLY) -> Payload:
+def decode_job(raw: bytes, reading: Reading = MSGPACK_ONLY, job_id: str = "", queue: str = "") -> Payload:
     """Return the job in these bytes, its arguments not yet checked.
 
+    Args:
+        job_id, queue: where the bytes were found. Needed where `reading` has keys: a signature holds for these alone.
+
     Raises:
+        SignatureRefused: `reading` has keys, and none of them signed this job.
         PickleRefused: it is a pickle, and `reading` does not accept them.
         Undecodable: it is no job.
     """
+    if reading.signing is not None:
+        reading.signing.check_job(raw, job_id, queue)
     if reading.deserializer is None and not is_pickle(raw):
         try:
             job = _job_in.decode(raw)

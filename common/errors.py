@@ -10,7 +10,8 @@
     │   ├── NotSerializable         a value has no form on the wire; names the part
     │   ├── PayloadTooLarge         a job's payload is over the limit
     │   ├── Undecodable             the stored bytes are not a job or a result
-    │   │   └── PickleRefused       the bytes are a pickle, and pickles are not accepted
+    │   │   ├── PickleRefused       the bytes are a pickle, and pickles are not accepted
+    │   │   └── SignatureRefused    the bytes are not signed, or not by a key of ours
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
     ├── TaskNotFound                a worker has no task of that name
     ├── JobError                    about one job; carries its id
@@ -39,14 +40,15 @@ __all__ = [
     "JobError",
     "JobNotFound",
     "NoServerBinary",
-    "NotSerializable",
     "NotConfirmed",
+    "NotSerializable",
     "PayloadError",
     "PayloadTooLarge",
     "PickleRefused",
     "RedisUnavailable",
     "ResultTimeout",
     "Retry",
+    "SignatureRefused",
     "TaskFailed",
     "TaskNotFound",
     "TaskTimedOut",
@@ -81,12 +83,12 @@ class RedisUnavailable(BarqueError):
     """The server cannot be reached, or refuses us; the message says where and why."""
 
 
-class NoServerBinary(BarqueError):
-    """No Valkey or Redis server is installed here; the message says what to install."""
 class NotConfirmed(RedisUnavailable):
     """The server took a job, but did not confirm in time that it is durable: the job may be there and run."""
 
 
+class NoServerBinary(BarqueError):
+    """No Valkey or Redis server is installed here; the message says what to install."""
 
 
 class PayloadError(BarqueError):
@@ -107,6 +109,10 @@ class Undecodable(PayloadError):
 
 class PickleRefused(Undecodable):
     """The bytes are a pickle, and decoding a pickle runs code."""
+
+
+class SignatureRefused(Undecodable):
+    """The bytes are not signed by a key of `BARQUE_SIGNING_KEYS`, or were signed for another job."""
 
 
 class ArgumentMismatch(PayloadError):

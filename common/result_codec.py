@@ -3,7 +3,7 @@
 Owns the result map, in the two forms a job may have come in. arq's one-letter words stay inside this file:
 
     t f a k et  as in the job (codec.py)   s success   r result   st start ms   ft finish ms   q queue   id job id
-    o outcome word   w worker id   e {type, message, traceback}   m metadata
+    o outcome word   w worker id   e {type, message, traceback}   m metadata   sig signature (signing.py)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 from common.codec import MSGPACK_ONLY, Form, Payload, Reading, is_pickle, load
 from common.errors import NotSerializable, Undecodable
 from common.jobs import RemoteError
+from common.signing import Keyring
 from common.values import MALFORMED, complaint, encoder, unserializable_part
 
 __all__ = ["Result", "decode_result", "encode_result", "encode_success"]
@@ -105,11 +106,16 @@ _EMPTY_MAP = msgspec.Raw(b"\x80")
 
 
 def encode_result(result: Result, reading: Reading = MSGPACK_ONLY) -> bytes:
-    """Return the result's bytes, in the form its job came in.
+    """Return the result's bytes, in the form its job came in, signed where `reading` has keys.
 
     Raises:
         NotSerializable: the return value has no form on the wire; the message has the path to it.
     """
+    raw = _encode_result(result, reading)
+    return raw if reading.signing is None else reading.signing.seal_result(raw, result.job_id)
+
+
+def _encode_result(result: Result, reading: Reading) -> bytes:
     if result.form != "msgpack":
         return _encode_result_objects(result, reading)
     try:
@@ -133,13 +139,14 @@ def encode_success(
     started_ms: int,
     finished_ms: int,
     worker: str,
+    signing: Keyring | None = None,
 ) -> bytes:
     """Return the result of a job that succeeded and came as msgpack: `encode_result` for the common case.
 
     Raises:
         Exception: anything, if the value has no form on the wire; `encode_result` then says which part.
     """
-    return encoder.encode(
+    raw = encoder.encode(
         _ResultMap(
             attempt,
             payload.task,
@@ -158,6 +165,7 @@ def encode_success(
             None if payload.extras is None else payload.extras.meta,
         )
     )
+    return raw if signing is None else signing.seal_result(raw, job_id)
 
 
 def _result_map(result: Result, text: Callable[[str], str]) -> _ResultMap:
@@ -228,13 +236,19 @@ def _serialized(data: dict[str, Any], reading: Reading) -> bytes:
     return stored
 
 
-def decode_result(raw: bytes, reading: Reading = MSGPACK_ONLY) -> Result:
+def decode_result(raw: bytes, reading: Reading = MSGPACK_ONLY, job_id: str = "") -> Result:
     """Return the result in these bytes.
 
+    Args:
+        job_id: whose result it is said to be. Needed where `reading` has keys: a signature holds for this one alone.
+
     Raises:
+        SignatureRefused: `reading` has keys, and none of them signed this result.
         PickleRefused: it is a pickle, and `reading` does not accept them.
         Undecodable: it is no result.
     """
+    if reading.signing is not None:
+        reading.signing.check_result(raw, job_id)
     if reading.deserializer is None and not is_pickle(raw):
         return _decode_msgpack_result(raw)
     data, form = load(raw, reading)

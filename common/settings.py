@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, Sett
 from common.durations import read_seconds
 from common.errors import ConfigurationError
 from common.setting_errors import in_plain_words
+from common.signing import read_keys
 
 __all__ = ["DEFAULT_QUEUE", "Settings", "load_settings", "mask_url", "misspelt", "settings_for_process"]
 
@@ -58,6 +59,11 @@ def _check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
             module = name.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
             raise ValueError(f"{name!r} is a file; give a module name, without .py: {module}")
     return names
+
+
+def _check_signing_keys(value: SecretStr) -> SecretStr:
+    read_keys(value.get_secret_value())
+    return value
 
 
 def _with_units(value: Any) -> Any:
@@ -101,17 +107,17 @@ class Settings(BaseSettings):
     redis_tls_verify: bool = Field(True, description="Check the server's certificate and host name")
     redis_connect_timeout: Seconds = Field(5.0, description="Seconds to wait for a connection")
 
+    durable: bool = Field(False, description="Enqueues return only when the server's append-only file has the job")
+    durable_replicas: int = Field(
+        0, ge=0, le=100, description="Enqueues return only when so many replicas have the job"
+    )
+
     # What this worker runs
     queues: Annotated[Names, AfterValidator(_check_queues)] = Field(
         (DEFAULT_QUEUE,), description="Queues to serve, first one first"
     )
     tasks: Annotated[Names, AfterValidator(_check_modules)] = Field(
         ("workers.tasks",), description="Modules to import; importing registers their tasks"
-    durable: bool = Field(False, description="Enqueues return only when the server's append-only file has the job")
-    durable_replicas: int = Field(
-        0, ge=0, le=100, description="Enqueues return only when so many replicas have the job"
-    )
-
     )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
@@ -129,6 +135,10 @@ class Settings(BaseSettings):
     payload_format: Literal["msgpack", "pickle"] = Field(
         "msgpack", description="What producers write; pickle only for stock arq workers with default settings"
     )
+    signing_keys: Annotated[SecretStr, AfterValidator(_check_signing_keys)] | None = Field(
+        None, description="Keys as id:secret,id:secret: the first signs jobs and results, others are refused"
+    )
+    accept_unsigned: bool = Field(False, description="Let unsigned jobs and results pass, while a fleet moves to keys")
     max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload a producer enqueues")
     max_result_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest result a job may return")
 

@@ -21,6 +21,7 @@ from common.redis.inspect import Inspector
 from common.redis.reasons import may_have_run
 from common.redis.store import Enqueue, Store
 from common.settings import Settings, load_settings
+from common.signing import keyring_of
 from common.tasks import Call, Task
 from producer import gather as waiting
 from producer.answers import Answers, why
@@ -36,10 +37,10 @@ T = TypeVar("T")
 _ANSWER_WITHIN = 30.0
 """Seconds the server has for an answer; a caller is never left hanging."""
 
-_DEFAULTS = EnqueueOptions()
 _MOST_CONFIRMED = 10_000
 """Enqueues that share one confirmation, which may take a second: more than share a round trip."""
 
+_DEFAULTS = EnqueueOptions()
 
 
 class Producer:
@@ -57,9 +58,9 @@ class Producer:
         settings: all settings, instead of reading the environment.
         answer_within: seconds the server has to answer any one call before `RedisUnavailable` is raised; also how
             long a wait for a result goes on while the server is away.
-    """
         durable: enqueues return only when the server's append-only file has the job, on disk; `BARQUE_DURABLE` by
             default. Concurrent enqueues share the wait for it, which takes up to a second.
+    """
 
     def __init__(
         self,
@@ -67,23 +68,23 @@ class Producer:
         *,
         settings: Settings | None = None,
         answer_within: float = _ANSWER_WITHIN,
-    ) -> None:
         durable: bool | None = None,
+    ) -> None:
         self.settings = settings if settings is not None else load_settings(redis_url=redis_url)
         if settings is not None and redis_url is not None:
             self.settings = settings.model_copy(update={"redis_url": redis_url})
-        self.reading = Reading(accept_pickle=self.settings.accept_pickle)
+        self.reading = Reading(accept_pickle=self.settings.accept_pickle, signing=keyring_of(self.settings))
         self.keep_cancelled_ms = round(self.settings.keep_result * 1000)
         self.answers = Answers(describe(self.settings), answer_within)
         self._store: Store | None = None
         self._inspector: Inspector | None = None
         self._results: ResultListener | None = None
         self._enqueues = GroupCommit(self._send_each)
-
         self._confirmed_enqueues = GroupCommit(self._send_each_confirmed, most=_MOST_CONFIRMED)
         wanted = Confirmation(self.settings.durable if durable is None else durable, self.settings.durable_replicas)
         self._confirmation = wanted if any(wanted) else None
         self._confirmable: set[Confirmation] = set()
+
     async def __aenter__(self) -> Self:
         await self.connect()
         return self
@@ -96,19 +97,19 @@ class Producer:
 
         Raises:
             RedisUnavailable: the server cannot be reached, or refuses us; the message says where and why.
-        """
             ConfigurationError: enqueues are to be durable, and this server cannot say when they are.
+        """
         if self._store is not None:
             return
         client: Any = await open_client(self.settings, name=f"producer-{os.getpid()}")
         self.answers.closed = False
-        self._store = Store(client)
         if self._confirmation is not None:
             try:
                 await self._check(client, self._confirmation)
             except BaseException:
                 await client.aclose(close_connection_pool=True)
                 raise
+        self._store = Store(client)
         self._inspector = Inspector(client, self.reading)
         self._results = ResultListener(self._store, os.urandom(8).hex(), self.answers)
 
@@ -118,8 +119,8 @@ class Producer:
         if store is None or results is None:
             return
         await self._enqueues.aclose()
-        await results.aclose()
         await self._confirmed_enqueues.aclose()
+        await results.aclose()
         client: Any = store.client
         if self._store is store:
             self._store = self._results = self._inspector = None
@@ -152,8 +153,8 @@ class Producer:
         queue: str | None = None,
         timeout: float | timedelta | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Job[R]:
         durable: bool | None = None,
+    ) -> Job[R]:
         """Add one job; when this returns, the server has it.
 
         Args:
@@ -167,13 +168,13 @@ class Producer:
             queue: instead of the task's own, or the first of `BARQUE_QUEUES`.
             timeout: seconds one attempt may take, instead of the task's own.
             metadata: plain data that travels with the job.
-
             durable: return only when the job is on the server's disk, or, with False, once the server has it at all;
                 instead of what the producer does otherwise.
+
         Raises:
             NotSerializable, PayloadTooLarge: the arguments cannot travel.
-            RedisUnavailable: the server did not take it. Whether it did is not known when the connection broke in
             NotConfirmed: the server has the job, but did not confirm in time that it is durable.
+            RedisUnavailable: the server did not take it. Whether it did is not known when the connection broke in
                 between; a job enqueued again under the same `job_id` is there once.
         """
         if surplus:
@@ -181,7 +182,7 @@ class Producer:
         options = _DEFAULTS
         if any(option is not None for option in (delay, at, expires, queue, timeout, metadata)):
             options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
-        item = options.bind(call, self.settings, job_id)
+        item = options.bind(call, self.settings, job_id, self.reading.signing)
         self.store  # noqa: B018 - a closed producer says so before anything waits
         until = asyncio.get_running_loop().time() + self.answers.within
         wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
@@ -202,14 +203,15 @@ class Producer:
         queue: str | None = None,
         timeout: float | timedelta | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> list[Job[R]]:
         durable: bool | None = None,
+    ) -> list[Job[R]]:
         """Add many jobs, thousands in one round trip; the options hold for each. Order is kept.
 
         Nothing is sent before every call has been encoded: one that cannot travel stops them all.
         """
         options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
-        pairs = [(call, options.bind(call, self.settings)) for call in calls]
+        signing = self.reading.signing
+        pairs = [(call, options.bind(call, self.settings, None, signing)) for call in calls]
         if not pairs:
             return []
         until = asyncio.get_running_loop().time() + self.answers.within
@@ -343,8 +345,6 @@ class Producer:
                 ) from None
             raise self._not_taken(len(items), error) from None
 
-    def _not_taken(self, jobs: int, error: BaseException) -> RedisUnavailable:
-        return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s): {why(error)}")
     def _confirmation_of_call(self, *, durable: bool) -> Confirmation | None:
         return Confirmation(disk=True, replicas=self.settings.durable_replicas) if durable else None
 
@@ -357,11 +357,13 @@ class Producer:
     def _as_raised(self, jobs: int, answer: Exception) -> RedisUnavailable:
         return answer if isinstance(answer, NotConfirmed) else self._not_taken(jobs, answer)
 
-
+    def _not_taken(self, jobs: int, error: BaseException) -> RedisUnavailable:
         if may_have_run(error):
             return RedisUnavailable(
                 f"the connection to {self.answers.where} was lost ({why(error)}); {jobs} job(s) may be there or not"
             )
+        return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s): {why(error)}")
+
 
 def _open(part: T | None) -> T:
     if part is None:

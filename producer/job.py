@@ -76,11 +76,12 @@ class Job(Generic[R_co]):
             TaskTimedOut: the last attempt ran past its timeout.
             JobCancelled: the job was aborted.
             JobNotFound: there is no such job, or its result is not kept.
+            SignatureRefused: `BARQUE_SIGNING_KEYS` is set, and no worker that has a key wrote this result.
             RedisUnavailable: the server cannot be reached.
         """
         await self.wait(timeout)
         assert self._raw is not None
-        result = decode_result(self._raw, self._producer.reading)
+        result = decode_result(self._raw, self._producer.reading, self.job_id)
         if not result.success:
             raise self._error(result)
         if result.form != "msgpack":
@@ -145,7 +146,7 @@ class Job(Generic[R_co]):
                 return False
             assert self._raw is not None
             with contextlib.suppress(Undecodable):  # what was pushed says it even where no result is kept
-                return decode_result(self._raw, self._producer.reading).outcome == OutcomeKind.CANCELLED
+                return decode_result(self._raw, self._producer.reading, self.job_id).outcome == OutcomeKind.CANCELLED
         return await self.status() is JobState.CANCELLED
 
     async def _cancelled_result(self) -> bytes:
@@ -169,7 +170,7 @@ class Job(Generic[R_co]):
         )
         if stored is not None:
             try:
-                payload = decode_job(stored, reading)
+                payload = decode_job(stored, reading, self.job_id, self.queue)
             except Undecodable:
                 result.form = "pickle" if is_pickle(stored) else "msgpack"
             else:

@@ -14,11 +14,15 @@ from common.errors import ConfigurationError, PayloadTooLarge
 from common.jobs import new_job_id
 from common.redis.store import Enqueue
 from common.settings import Settings
+from common.signing import Keyring
 from common.tasks import Call
 
 __all__ = ["EnqueueOptions", "check_id_from_elsewhere", "not_one_call"]
 
 _LONGEST = 10 * 365 * 24 * 3600.0
+_CLOCKS_APART = 60.0
+"""Seconds by which a producer's clock may be behind before a signed job that expires is refused too early."""
+
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 _NOT_IN_BYTES = re.compile(r"[\ud800-\udfff]")
 
@@ -57,8 +61,10 @@ class EnqueueOptions:
             )
         _seconds("timeout", self.timeout, least=0.001)
 
-    def bind(self, call: Call[Any], settings: Settings, job_id: str | None = None) -> Enqueue:
-        """Return the call as a job to add.
+    def bind(
+        self, call: Call[Any], settings: Settings, job_id: str | None = None, signing: Keyring | None = None
+    ) -> Enqueue:
+        """Return the call as a job to add, signed where there are keys.
 
         Raises:
             NotSerializable: an argument has no form on the wire.
@@ -70,24 +76,27 @@ class EnqueueOptions:
         fresh = job_id is None and self.delay is None and self.at is None and self.expires is None
         queue = self.queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
         _check_name("queue", queue)
+        job_id = new_job_id() if job_id is None else _check_name("job_id", job_id)
         payload = encode_job(
             call.name,
             call.args,
             call.kwargs,
             enqueued_ms=time.time_ns() // 1_000_000,
-            extras=self._extras(),
+            extras=self._extras() if signing is None else self._signed_extras(),
             form=_form(settings),
         )
+        if signing is not None:
+            payload = signing.seal_job(payload, job_id, queue)
         if len(payload) > settings.max_payload_bytes:
             raise PayloadTooLarge(
                 f"{call.name}: the payload has {len(payload):,} bytes, the limit is {settings.max_payload_bytes:,} "
                 "(BARQUE_MAX_PAYLOAD_BYTES). Store large data elsewhere and pass where it is."
             )
         if fresh:
-            return Enqueue(queue, new_job_id(), payload)
+            return Enqueue(queue, job_id, payload)
         return Enqueue(
             queue,
-            new_job_id() if job_id is None else _check_name("job_id", job_id),
+            job_id,
             payload,
             fresh=False,
             delay_ms=round((_seconds("delay", self.delay, least=0.0) or 0.0) * 1000),
@@ -100,6 +109,16 @@ class EnqueueOptions:
             return None
         metadata = None if self.metadata is None else dict(self.metadata)
         return Extras(timeout=_seconds("timeout", self.timeout, least=0.001), meta=metadata)
+
+    def _signed_extras(self) -> Extras | None:
+        """Return what is signed besides: the end, since any writer can take the payload's own TTL away."""
+        extras = self._extras()
+        expires = _seconds("expires", self.expires, least=0.001)
+        if expires is None:
+            return extras
+        extras = extras or Extras()
+        extras.until = round((time.time() + expires + _CLOCKS_APART) * 1000)
+        return extras
 
 
 def not_one_call(given: object, surplus: Sequence[object] = ()) -> ConfigurationError:

@@ -175,10 +175,13 @@ class Executor:
         if attempt.raw is None:
             raise CannotRunError(self._ways.failure("job expired"))
         try:
-            payload = decode_job(attempt.raw, self._reading)
+            payload = decode_job(attempt.raw, self._reading, attempt.job_id, attempt.queue)
         except PayloadError as error:
             raise CannotRunError(error, self._ways.undecodable("unable to deserialize job")) from None
         attempt.payload = payload
+        extras = payload.extras
+        if extras is not None and extras.until is not None and self._clock.now_ms() > extras.until:
+            raise CannotRunError(self._ways.failure("job expired"))
         if attempt.aborted:
             attempt.stop = StopReason.ABORTED
             raise asyncio.CancelledError

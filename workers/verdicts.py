@@ -64,6 +64,7 @@ class Verdicts:
         self._worker = worker
         self._clock = clock
         self._reading = reading
+        self._signing = reading.signing
         self._ways = ways
         self._failed_keep_ms = failed_keep_ms
         self._max_result_bytes = max_result_bytes
@@ -99,6 +100,7 @@ class Verdicts:
                     started_ms=attempt.started_ms,
                     finished_ms=finished_ms,
                     worker=self._worker,
+                    signing=self._signing,
                 )
             except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
                 pass

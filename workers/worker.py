@@ -31,6 +31,7 @@ from common.logs import configure_logs, configure_logs_of_host
 from common.redis.connection import TROUBLE, UNAVAILABLE, blocking_twin, open_client
 from common.redis.store import BlockingStore, Store
 from common.settings import Settings, load_settings, misspelt
+from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
 from workers.arq_ways import ArqWays, Hooks
@@ -43,6 +44,7 @@ from workers.leaving import LAST_WORD, Leaving
 from workers.reports import Counts, Reports
 from workers.resources import close_resources
 from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
+from workers.signed_enqueues import signing_client
 
 if TYPE_CHECKING:
     from arq.typing import SecondsTimedelta, StartupShutdown, WorkerCoroutine
@@ -157,7 +159,8 @@ class Worker(arq.worker.Worker):
         self._leaving = Leaving()
         self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
         self._limits = settings or load_settings()
-        self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer)
+        signing = keyring_of(self._limits)
+        self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, signing)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
             self.job_serializer = encode
@@ -238,6 +241,8 @@ class Worker(arq.worker.Worker):
         else:
             configure_logs_of_host()
         await self._connect()
+        if self._reading.signing is not None:
+            self._pool = signing_client(self.pool, self._reading.signing)
         self.ctx["redis"] = self.pool
         log.info(
             "worker_started",

@@ -27,6 +27,8 @@ WRONG = {
     "SHUTDOWN_GRACE": ["-1", "nan", "inf"],
     "POLL_DELAY": ["0", "-1"],
     "ACCEPT_PICKLE": ["perhaps"],
+    "SIGNING_KEYS": ["", "a:short", "no-id-but-a-long-enough-secret-of-many-letters"],
+    "ACCEPT_UNSIGNED": ["perhaps"],
     "PAYLOAD_FORMAT": ["json", "MSGPACK"],
     "MAX_PAYLOAD_BYTES": ["0", "1MB"],
     "MAX_RESULT_BYTES": ["0", "1023", "1MB"],
