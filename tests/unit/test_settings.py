@@ -16,6 +16,8 @@ WRONG = {
     "REDIS_URL": ["http://host", "host:6379", ""],
     "REDIS_CONNECT_TIMEOUT": ["0", "-1", "soon", "inf", "nan"],
     "REDIS_TLS_VERIFY": ["maybe"],
+    "DURABLE": ["maybe"],
+    "DURABLE_REPLICAS": ["-1", "101", "two"],
     "QUEUES": ["", " , "],
     "CONCURRENCY": ["0", "many", "1.5", "1000001"],
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
