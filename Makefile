@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test bench bench-full check check-format check-lint check-types check-imports format setup lock clean
+.PHONY: help demo test chaos bench bench-full check check-format check-lint check-types check-imports format setup lock clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,9 @@ demo: $(READY) ## start a server and workers on this machine, and watch jobs run
 
 test: $(READY) ## run all tests (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(READY) ## kill, freeze and cut off workers and servers under load; see that no job is lost: ten minutes
+	@$(BIN)/python -m tests.chaos.driver $(ARGS)
 
 bench: $(READY) ## measure Barque beside other queues: the short set, under ten minutes; gates nothing
 	@$(BIN)/python -m benchmarks --short --json benchmarks/results/short.json --plots docs/images $(ARGS)
