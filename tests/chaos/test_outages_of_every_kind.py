@@ -177,14 +177,14 @@ class Loading:
     says = "did not take 1 job.s.: .*loading"
 
     async def begin(self, site: Site) -> None:
-        await site.admin.mset({f"padding:{n}": b"x" * 4096 for n in range(200)})
+        await site.admin.mset({f"padding:{n}": os.urandom(4096) for n in range(500)})
         await site.admin.save()
-        await site.admin.unlink(*(f"padding:{n}" for n in range(200)))
+        await site.admin.unlink(*(f"padding:{n}" for n in range(500)))
         await site.admin.config_set("appendonly", "no")
         await asyncio.to_thread(site.server.kill)
         loads_slowly = {
             "appendonly": "no",
-            "key-load-delay": "1000000",  # microseconds a key: some minutes for all, unless told otherwise
+            "key-load-delay": "20000",  # microseconds a key: ten seconds for all, unless told otherwise
             "loading-process-events-interval-bytes": "1024",
         }
         site.server._config |= loads_slowly
