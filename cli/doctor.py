@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, Queues, RedisUrl, read_settings
-from cli.output import machine, note, show, styled
+from cli.output import machine, note, show, styled, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +22,15 @@ __all__ = ["doctor"]
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(*, redis_url: RedisUrl = None, queues: Queues = None, as_json: Json = False) -> None:
+def doctor(
+    *,
+    acl: Annotated[
+        bool, typer.Option("--acl", help="Print the ACL users that workers, producers and readers need; ask no server.")
+    ] = False,
+    redis_url: RedisUrl = None,
+    queues: Queues = None,
+    as_json: Json = False,
+) -> None:
     r"""Ask the server all that matters to a queue, and say what to change.
 
     "warn" works but may lose jobs, time or secrets; "fail" does not work. It only reads, and leaves nothing behind.
@@ -32,10 +40,14 @@ def doctor(*, redis_url: RedisUrl = None, queues: Queues = None, as_json: Json =
     \b
     Examples:
       barque doctor
+      barque doctor --acl --queues high,low | redis-cli
       barque doctor --redis-url rediss://db.example:6379/0
       barque doctor --json | jq '.findings[] | select(.status == "fail")'
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
+    if acl:
+        _show_access(settings, as_json=as_json)
+        raise typer.Exit(OK)
     findings = [*_check_environment(), *asyncio.run(_diagnose(settings))]
     failed = sum(finding.status == "fail" for finding in findings)
     if as_json:
@@ -49,6 +61,21 @@ def doctor(*, redis_url: RedisUrl = None, queues: Queues = None, as_json: Json =
         warned = sum(finding.status == "warn" for finding in findings)
         note(f"\n{failed} failed, {warned} to look at, {len(findings) - failed - warned} in order.")
     raise typer.Exit(FAILED if failed else OK)
+
+
+def _show_access(settings: Settings, *, as_json: bool) -> None:
+    from common.redis.access import ROLES  # noqa: PLC0415 - see the top of main.py
+
+    if as_json:
+        users = [{"user": role.user, "purpose": role.purpose, "rules": role.rules(settings.queues)} for role in ROLES]
+        machine({"users": users})
+        return
+    for role in ROLES:
+        # Not through rich, which would fold a line that is to be pasted whole.
+        print(visible(role.command(settings.queues)), flush=True)
+    for role in ROLES:
+        note(f"{role.user}: {role.purpose}")
+    note("None can log in yet: ACL SETUSER <user> '>password' lets it, ACL SAVE or CONFIG REWRITE keeps it.")
 
 
 async def _diagnose(settings: Settings) -> list[Finding]:
