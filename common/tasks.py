@@ -21,6 +21,9 @@ from common.errors import ConfigurationError, DuplicateTask
 from common.retry import RetryPolicy
 from common.values import ValueReader
 
+if TYPE_CHECKING:
+    from common.schedules import Schedule
+
 __all__ = ["Call", "Task", "TaskOptions", "import_tasks", "registered_tasks", "task"]
 
 P = ParamSpec("P")
@@ -81,6 +84,7 @@ class Task(Generic[P, R]):
     Attributes:
         name: what travels in the job; the function's qualified name unless `@task(name=…)`.
         function: the coroutine function itself, to await it directly: `await fetch.function(ctx, url)`.
+        schedules: those declared in code with `@cron`, `@every` or `schedule`.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Task(Generic[P, R]):
         self._signature = inspect.signature(function)
         self._fewest, self._most = _positional_arguments(self._signature)
         functools.update_wrapper(self, function)
+        self.schedules: tuple[Schedule, ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Bind the arguments; nothing runs until a Producer enqueues the Call.

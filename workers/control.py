@@ -1,4 +1,4 @@
-"""Listen for what is said to all workers: "abort this job".
+"""Listen for what is said to all workers: "abort this job", "schedules have changed".
 
 Owns the subscription to the control channel. Aborts asked for by stock arq clients make no noise there; the
 engine's heartbeat looks for those.
@@ -17,13 +17,13 @@ from common.redis.push import messages
 from common.redis.store import Store
 from workers.backoff import Backoff
 
-__all__ = ["listen_for_aborts"]
+__all__ = ["listen_for_orders"]
 
 log = structlog.get_logger("barque.control")
 
 
-async def listen_for_aborts(store: Store, abort: Callable[[str], None]) -> None:
-    """Call `abort` with the id of each job that is to be aborted, until cancelled."""
+async def listen_for_orders(store: Store, abort: Callable[[str], None], schedules_changed: Callable[[], None]) -> None:
+    """Call `abort` with the id of each job that is to be aborted, and what is to know of schedules, until cancelled."""
     backoff = Backoff()
     while True:
         try:
@@ -32,6 +32,8 @@ async def listen_for_aborts(store: Store, abort: Callable[[str], None]) -> None:
                 verb, _, job_id = message.decode(errors="surrogateescape").partition(" ")
                 if verb == "abort":
                     abort(job_id)
+                elif verb == "schedules":
+                    schedules_changed()
         except TROUBLE as error:
             log.debug("control_channel_lost", error=str(error))
         await asyncio.sleep(backoff.next())

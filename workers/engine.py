@@ -28,7 +28,7 @@ from workers.attempt_log import AttemptLog
 from workers.claimer import Claimer
 from workers.clock import ServerClock
 from workers.completer import Completer
-from workers.control import listen_for_aborts
+from workers.control import listen_for_orders
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.loop_watch import LoopWatch
@@ -89,6 +89,7 @@ class Engine:
         connect_blocking: makes the store of the renewing thread.
         heartbeat: called about every `poll_delay`: cron, health key, reports.
         recorded: called with the outcomes of each recorded batch, for counting.
+        schedules_changed: called when the fleet's schedules have.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Engine:
         failed_keep_ms: int,
         heartbeat: Callable[[], Awaitable[None]],
         recorded: Callable[[Sequence[Outcome]], None],
+        schedules_changed: Callable[[], None],
     ) -> None:
         self.options = options
         self.clock = ServerClock()
@@ -113,6 +115,7 @@ class Engine:
         self._hooks = hooks
         self._heartbeat = heartbeat
         self._count = recorded
+        self._schedules_changed = schedules_changed
         self._log = AttemptLog(options.worker)
         self._nothing_held = asyncio.Event()
         self._nothing_held.set()
@@ -217,7 +220,7 @@ class Engine:
     def _background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         parts = [("barque-completer", self._completer.run()), ("barque-heartbeat", self._beat_regularly())]
         if self.options.honour_aborts:
-            parts.append(("barque-control", listen_for_aborts(self._store, self.abort)))
+            parts.append(("barque-control", listen_for_orders(self._store, self.abort, self._schedules_changed)))
         return parts
 
     async def _watch(self, awaited: Collection[asyncio.Task[Any]], background: Collection[asyncio.Task[None]]) -> None:

@@ -49,8 +49,8 @@ class Reports:
         """Whether it is time for the next one."""
         return self._last is None or time.monotonic() - self._last >= _REPORT_EVERY
 
-    async def send(self, store: Store, counts: Counts, *, running: int, now_ms: int) -> None:
-        """Publish a report; `now_ms` is the server's clock, Unix ms."""
+    async def send(self, store: Store, counts: Counts, *, running: int, now_ms: int) -> bytes | None:
+        """Publish a report; `now_ms` is the server's clock, Unix ms. Return the revision of the fleet's schedules."""
         self._started_ms = self._started_ms or now_ms
         report = WorkerReport(
             worker=self._worker,
@@ -67,8 +67,9 @@ class Reports:
             failed=counts.failed,
         )
         keep_ms = round(3 * _REPORT_EVERY * 1000)
-        await store.report_worker(self._worker, msgspec.json.encode(report), now_ms=now_ms, keep_ms=keep_ms)
+        revision = await store.report_worker(self._worker, msgspec.json.encode(report), now_ms=now_ms, keep_ms=keep_ms)
         self._last = time.monotonic()
+        return revision
 
     async def withdraw(self, store: Store) -> None:
         """Take the report back at a stop; a server that cannot be asked forgets it by itself."""

@@ -45,6 +45,7 @@ from workers.reports import Counts, Reports
 from workers.resources import close_resources
 from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
 from workers.signed_enqueues import signing_client
+from workers.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     from arq.typing import SecondsTimedelta, StartupShutdown, WorkerCoroutine
@@ -161,6 +162,7 @@ class Worker(arq.worker.Worker):
         self._limits = settings or load_settings()
         signing = keyring_of(self._limits)
         self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, signing)
+        self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
             self.job_serializer = encode
@@ -258,9 +260,12 @@ class Worker(arq.worker.Worker):
         self._engine = self._make_engine(store)
         if self._stopping:  # a signal, or `close`, came during the start
             self._engine.stop_claiming()
+        if not self.burst:  # one that is there to empty queues fills none
+            self._timekeeper.start(store, self._engine.clock)
         try:
             await self._engine.run()
         finally:
+            await self._timekeeper.stop()
             self._engine = None
             await self._say_goodbye(store)
 
@@ -330,6 +335,7 @@ class Worker(arq.worker.Worker):
             failed_keep_ms=-1 if self.keep_result_forever else keep_ms,
             heartbeat=self.heart_beat,
             recorded=self._recorded,
+            schedules_changed=self._timekeeper.changed,
         )
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
@@ -345,12 +351,9 @@ class Worker(arq.worker.Worker):
         """Do what is due regularly: cron jobs, the health key, this worker's report."""
         await super().heart_beat()
         if self._reports.due and self._engine is not None:
-            await self._reports.send(
-                Store(self.pool),
-                self._counts(),
-                running=self._engine.executor.running,
-                now_ms=self._engine.clock.now_ms(),
-            )
+            now, running = self._engine.clock.now_ms(), self._engine.executor.running
+            revision = await self._reports.send(Store(self.pool), self._counts(), running=running, now_ms=now)
+            self._timekeeper.look(revision)
 
     def _counts(self) -> Counts:
         return Counts(self.jobs_complete, self.jobs_retried, self.jobs_failed)
@@ -391,6 +394,7 @@ class Worker(arq.worker.Worker):
 
     def _claim_no_more(self) -> None:
         self._stopping = True
+        self._timekeeper.cease()
         if self._engine is not None:
             self._engine.stop_claiming()
 

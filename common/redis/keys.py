@@ -16,6 +16,12 @@ __all__ = [
     "LEASE",
     "RESULT",
     "RETRY",
+    "SCHEDULES",
+    "SCHEDULES_DECLARED",
+    "SCHEDULES_LAST",
+    "SCHEDULES_NEXT",
+    "SCHEDULES_PAUSED",
+    "SCHEDULES_REVISION",
     "WAITERS",
     "WAKE",
     "WORKER",
@@ -47,8 +53,20 @@ WORKERS = "barque:workers"
 WORKER = "barque:worker:"
 CONFIRMED = "barque:confirmed"
 """Written, and gone a millisecond later, so that a confirmation covers what others wrote before."""
+SCHEDULES = "barque:schedules"
+"""Hash: name -> record."""
+SCHEDULES_NEXT = "barque:schedules:next"
+"""Sorted set: name -> Unix ms of its next tick, unless it is paused."""
+SCHEDULES_LAST = "barque:schedules:last"
+"""Hash: name -> "<tick> <enqueued at> <runs> <job id>", times in Unix ms."""
+SCHEDULES_DECLARED = "barque:schedules:declared"
+"""Hash: name -> "<digest>:<first seen>:<last seen> …", one for each version of the code that declares it."""
+SCHEDULES_PAUSED = "barque:schedules:paused"
+"""Sorted set: name -> since when it is paused, Unix ms."""
+SCHEDULES_REVISION = "barque:schedules:revision"
+"""Another number after each change of a schedule; not there where there are none."""
 CONTROL_CHANNEL = "barque:control"
-"""Channel: "abort <job id>" for whichever worker runs it."""
+"""Channel: "abort <job id>" for whichever worker runs it; "schedules" when one was changed."""
 
 
 def job(job_id: str) -> str:

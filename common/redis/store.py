@@ -311,13 +311,14 @@ class Store:
             await pipeline.execute()
         await self.client.unlink(queue, keys.wake(queue), keys.health(queue))
 
-    async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> None:
-        """Publish what a worker says of itself; it is gone after `keep_ms` without another report."""
+    async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> bytes | None:
+        """Publish what a worker says, for `keep_ms`; return the revision of the fleet's schedules, if there are any."""
         pipeline = self.client.pipeline(transaction=True)
         pipeline.set(keys.worker(worker), report, px=keep_ms)
         pipeline.zadd(keys.WORKERS, {worker: now_ms})
         pipeline.zremrangebyscore(keys.WORKERS, "-inf", now_ms - keep_ms)
-        await pipeline.execute()
+        pipeline.get(keys.SCHEDULES_REVISION)
+        return (await pipeline.execute())[-1]  # type: ignore[no-any-return]
 
     async def forget_worker(self, worker: str) -> None:
         """Remove a worker's report, at its clean stop."""

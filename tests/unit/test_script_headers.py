@@ -4,13 +4,15 @@ import asyncio
 import inspect
 import re
 from importlib import resources
+from typing import get_args
 
 import pytest
 
-from common.redis import keys, scripts
+from common.redis import keys, schedules, scripts
+from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, PutBack, Store
 
-SCRIPTS = {script.name: script for script in scripts.SCRIPTS}
+SCRIPTS = {script.name: script for script in (*scripts.SCRIPTS, *schedules.SCRIPTS)}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -58,6 +60,11 @@ class Server:
 
 LEASE = HeldLease(1, "id", "token", 3)
 
+SCHEDULES = [
+    keys.SCHEDULES, keys.SCHEDULES_NEXT, keys.SCHEDULES_LAST, keys.SCHEDULES_DECLARED, keys.SCHEDULES_REVISION,
+]  # fmt: skip
+PLAN = Plan("n", "q", 11, "once", True, [PlannedTick(12, 13, "id", b"P"), PlannedTick(14, 15, "id", b"P")], 16)
+
 # What the typed wrapper sends, beside the words of the header in the order it must have.
 WIRE = {
     "enqueue": (
@@ -96,6 +103,92 @@ WIRE = {
         ["id", "R", 9],
         ["id", "result to store", "keep it for ms"],
     ),
+    "tick": (
+        [1, 0],
+        lambda s: ScheduleStore(s.client).tick(
+            b"7", [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None)]
+        ),
+        [*SCHEDULES, "q", "r"],
+        [
+            "7",
+            60_000,
+            60_000,
+            "n",
+            0,
+            11,
+            "once",
+            1,
+            16,
+            2,
+            12,
+            13,
+            "id",
+            "P",
+            14,
+            15,
+            "id",
+            "P",
+            "n",
+            1,
+            11,
+            "once",
+            0,
+            -1,
+            2,
+            12,
+            13,
+            "id",
+            "P",
+            14,
+            15,
+            "id",
+            "P",
+        ],
+        [
+            "revision",
+            "ms a declaration",
+            "ms of grace",
+            "name",
+            "index of its queue",
+            "next tick",
+            '"skip"',
+            "overlap",
+            "tick after",
+            "number",
+            "tick (Unix ms)",
+            "delay ms",
+            "job id",
+            "payload",
+        ],
+    ),
+    "declare": (
+        [b"current", b"older"],
+        lambda s: ScheduleStore(s.client).declare([Declaration("n", "d", b"R", 11), Declaration("m", "e", b"S", None)]),
+        [*SCHEDULES, keys.SCHEDULES_PAUSED],
+        [60_000, 604_800_000, "n", "d", "R", 11, "m", "e", "S", -1],
+        ["ms a declaration", "forgotten", "name", "digest", "record", "first tick"],
+    ),
+    "add_schedule": (
+        b"added",
+        lambda s: ScheduleStore(s.client).add("n", b"R", 11, replace=True),
+        [*SCHEDULES, keys.SCHEDULES_PAUSED],
+        ["n", "R", 11, 1, 60_000],
+        ["name", "record", "first tick", "1 to change", "ms a declaration"],
+    ),
+    "remove_schedule": (
+        b"removed",
+        lambda s: ScheduleStore(s.client).remove("n"),
+        [*SCHEDULES, keys.SCHEDULES_PAUSED],
+        ["n", 60_000],
+        ["name", "ms a declaration"],
+    ),
+    "pause_schedule": (
+        b"done",
+        lambda s: ScheduleStore(s.client).resume("n", 11),
+        [*SCHEDULES, keys.SCHEDULES_PAUSED],
+        ["n", 11],
+        ["name", "first tick"],
+    ),
 }
 
 
@@ -115,7 +208,7 @@ def test_the_wrapper_sends_its_arguments_in_the_headers_order(name, monkeypatch)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_keys_line_says_as_many_keys_as_are_sent(name):
     sent = WIRE[name][2]
-    expected = {0: "none", 1: "1 queue", 2: "queues"}[len(sent)]
+    expected = {0: "none", 1: "1 queue", 2: "queues"}.get(len(sent), "1 schedules, 2 their next ticks, 3 their last")
     assert part(name, "KEYS").startswith(expected)
 
 
@@ -130,6 +223,21 @@ def test_the_strides_are_the_ones_the_headers_tell():
 def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
     told = set(re.findall(r'kind "(\w+)"', header("complete")))
     assert told == {"finish", "retry", "return", "release"}
+
+
+def test_the_words_for_what_became_of_ticks_are_the_ones_the_headers_tell():
+    assert set(re.findall(r'"(\w+)"', part("tick", "Returns"))) == set(get_args(schedules.Word))
+    assert set(re.findall(r"return '(\w+)'", SCRIPTS["tick"].source)) | {"ran", "passed", "busy"} == set(
+        get_args(schedules.Word)
+    )
+    for name in ("declare", "add_schedule", "remove_schedule", "pause_schedule"):
+        words = set(re.findall(r"'(\w+)'", "\n".join(re.findall(r"return .*'.*", lua(name)))))
+        assert set(re.findall(r'"(\w+)"', part(name, "Returns"))) == words
+    assert "HEAD, STRIDE = 5, 7, 4" in SCRIPTS["tick"].source
+
+
+def lua(name: str) -> str:
+    return (FOLDER / f"{name}.lua").read_text("utf-8")
 
 
 def test_the_prelude_names_the_keys_as_keys_py_does():
@@ -160,7 +268,7 @@ def test_every_key_function_is_exported_and_says_what_its_key_is():
 def test_a_scripts_digest_is_that_of_prelude_and_script():
     import hashlib
 
-    for script in scripts.SCRIPTS:
+    for script in SCRIPTS.values():
         assert script.source.startswith("-- prelude:")
         assert f"-- {script.name}: " in script.source
         assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()

@@ -1,0 +1,187 @@
+"""A schedule as it is stored in Redis: its bytes, its signature, and what of it people are shown.
+
+Owns the layout of a record and the payload of each job that comes of one. Key names and scripts are
+common/redis/schedules.py's. A record says what every worker will run, so where payloads are signed, records are too.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from common.codec import Extras, Form, Reading, encode_job
+from common.cron_expression import parse_cron
+from common.errors import ConfigurationError, Undecodable
+from common.schedules import Missed, Timetable, as_moment, zone_of
+from common.tasks import Call
+from common.values import MALFORMED, encode
+
+__all__ = ["ScheduleInfo", "ScheduleRecord", "decode_record", "digest", "encode_record", "job_id_of", "payload_of"]
+
+
+class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One schedule, in force on the whole fleet.
+
+    Attributes:
+        args, kwargs: plain data once it was stored.
+        cron: an expression, or None for an interval.
+        declared: by the code of workers, rather than added while they ran.
+    """
+
+    task: str
+    queue: str
+    args: list[Any] = msgspec.field(default_factory=list)
+    kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    cron: str | None = None
+    every_ms: int = 0
+    timezone: str = "UTC"
+    missed: Missed = "once"
+    jitter: float = 0.0
+    overlap: bool = True
+    declared: bool = False
+
+    @classmethod
+    def of(cls, call: Call[Any], when: Timetable, *, queue: str, declared: bool) -> ScheduleRecord:
+        """Return the record of a call and its times."""
+        return cls(
+            task=call.name,
+            queue=queue,
+            args=list(call.args),
+            kwargs=dict(call.kwargs),
+            cron=None if when.expression is None else when.expression.text,
+            every_ms=when.interval_ms,
+            timezone=when.timezone,
+            missed=when.missed,
+            jitter=when.jitter,
+            overlap=when.overlap,
+            declared=declared,
+        )
+
+    @property
+    def timetable(self) -> Timetable:
+        """When it ticks.
+
+        Raises:
+            ConfigurationError: the record says what no `cron` or `every` of this version says.
+        """
+        return _timetable(
+            self.cron, self.every_ms, self.timezone, self.missed, jitter=self.jitter, overlap=self.overlap
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _timetable(
+    cron: str | None, every_ms: int, timezone: str, missed: Missed, *, jitter: float, overlap: bool
+) -> Timetable:
+    if cron is None and every_ms < 1000:
+        raise ConfigurationError("a schedule without times: neither a cron expression nor an interval")
+    zone_of(timezone)
+    expression = None if cron is None else parse_cron(cron)
+    return Timetable(expression, every_ms if expression is None else 0, timezone, missed, jitter, overlap)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleInfo:
+    """How a schedule stands.
+
+    Attributes:
+        when: its times as one would write them: `*/5 * * * *`, `every 30s`.
+        declared: by the code of workers, rather than added while they ran.
+        orphaned: declared by code that no live worker runs any more: it does not tick.
+        versions: how many different declarations of it live workers have; more than one while a deploy is rolling.
+        paused_at: since when it is paused; None if it is not.
+        next_run: its next tick; None while it is paused. A tick in the past is one that no worker has seen yet.
+        last_tick: the tick that ran last.
+        last_run_at: when that was enqueued, by the server's clock.
+        last_job_id: the job it became.
+        runs: how many jobs came of it.
+        arguments, keyword_arguments: as plain data.
+    """
+
+    name: str
+    task: str
+    queue: str
+    when: str
+    timezone: str
+    missed: str
+    jitter: float
+    overlap: bool
+    declared: bool
+    orphaned: bool = False
+    versions: int = 0
+    paused_at: datetime | None = None
+    next_run: datetime | None = None
+    last_tick: datetime | None = None
+    last_run_at: datetime | None = None
+    last_job_id: str | None = None
+    runs: int = 0
+    arguments: tuple[Any, ...] = ()
+    keyword_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode_record(record: ScheduleRecord, name: str, reading: Reading) -> bytes:
+    """Return the bytes of a record, signed where there are keys.
+
+    Raises:
+        NotSerializable: an argument has no form on the wire; the message has the path to it.
+    """
+    raw = encode(record, what=f"schedule {name}")
+    # As a job of this id in no queue, which no worker ever claims: a record cannot be passed off as a job.
+    return raw if reading.signing is None else reading.signing.seal_job(raw, _signed_as(name), "")
+
+
+def decode_record(raw: bytes, name: str, reading: Reading) -> ScheduleRecord:
+    """Return the record in these bytes.
+
+    Raises:
+        SignatureRefused: `reading` has keys, and none of them signed this schedule.
+        Undecodable: it is no record, or none this version understands.
+    """
+    if reading.signing is not None:
+        reading.signing.check_job(raw, _signed_as(name), "")
+    try:
+        record = _records.decode(raw)
+        record.timetable  # noqa: B018 - whether it has one
+    except MALFORMED as error:
+        raise Undecodable(f"schedule {name}: not a record of a schedule: {type(error).__name__}") from None
+    except ConfigurationError as error:
+        raise Undecodable(f"schedule {name}: {error}") from None
+    return record
+
+
+_records = msgspec.msgpack.Decoder(ScheduleRecord)
+
+
+def digest(raw: bytes) -> str:
+    """Return what tells one declaration of a schedule from another."""
+    return hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:16]
+
+
+def job_id_of(name: str, tick_ms: int) -> str:
+    """Return the id of the job that one tick becomes: always the same, so that it cannot be there twice."""
+    return f"{_signed_as(name)}:{tick_ms}"
+
+
+def payload_of(
+    record: ScheduleRecord, name: str, *, job_id: str, tick_ms: int, now_ms: int, form: Form, reading: Reading
+) -> bytes:
+    """Return the payload of the job that a tick becomes. Its metadata says which schedule, and which tick."""
+    meta = {"schedule": name, "tick": as_moment(tick_ms).isoformat()}
+    args, kwargs = tuple(record.args), record.kwargs
+    if reading.serializer is not None:  # a fleet with arq's job_serializer reads nothing else
+        raw = reading.serializer(
+            {"t": None, "f": record.task, "a": args, "k": kwargs, "et": now_ms, "b": {"meta": meta}}
+        )
+    else:
+        raw = encode_job(record.task, args, kwargs, enqueued_ms=now_ms, extras=Extras(meta=meta), form=form)
+    return raw if reading.signing is None else reading.signing.seal_job(raw, job_id, record.queue)
+
+
+def _signed_as(name: str) -> str:
+    return f"schedule:{name}"
