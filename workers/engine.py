@@ -20,11 +20,13 @@ import structlog
 
 from common.codec import Reading
 from common.jobs import OutcomeKind
+from common.redis import reasons
 from common.redis.connection import TROUBLE
 from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
+from workers.backoff import Backoff
 from workers.claimer import Claimer
 from workers.clock import ServerClock
 from workers.completer import Completer
@@ -343,11 +345,18 @@ class Engine:
                     self.executor.stop(attempt, reason)
 
     async def _beat_regularly(self) -> None:
+        backoff = Backoff()
+        longer = 0.0
         while True:
-            await asyncio.sleep(self.options.poll_delay)
-            await self._beat()
+            await asyncio.sleep(self.options.poll_delay + longer)
+            if await self._beat():
+                backoff.reset()
+                longer = 0.0
+            else:
+                longer = backoff.next()
 
-    async def _beat(self) -> None:
+    async def _beat(self) -> bool:
+        """Do what is due; return whether the server took it."""
         try:
             async with asyncio.timeout(self._patience):
                 await self._heartbeat()
@@ -356,7 +365,10 @@ class Engine:
                     for job_id in await self._store.aborting(list(self.held)):
                         self.abort(job_id)
         except TROUBLE as error:
-            log.warning("heartbeat_failed", error=f"{type(error).__name__}: {error}")
+            # Not the error's own text: that of a pipeline quotes the command, and so what a cron job is given.
+            log.warning("heartbeat_failed", error=f"{type(error).__name__}: {reasons.reason(error)[0]}")
+            return False
+        return True
 
 
 async def _whatever_happens(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -125,6 +125,7 @@ class LeaseKeeper:
             renewal = self._store.renew(self._queues, held, lease_ms=self._lease_ms)
         except TROUBLE as error:
             log.warning("leases_not_renewed", error=f"{type(error).__name__}: {error}", held=len(held))
+            self._hang_up()  # a primary that has become a replica answers for ever; its name may lead elsewhere now
             return False
         if renewal.lost or renewal.aborted:
             self._loop.call_soon_threadsafe(self._changed, renewal)
@@ -134,9 +135,12 @@ class LeaseKeeper:
         """Say what nobody foresaw, and renew over a new connection."""
         if self._loop.is_closed():
             return
-        store, self._store = self._store, None
         with contextlib.suppress(Exception):
             log.error("leases_not_renewed", error=f"{type(error).__name__}: {error}", held=len(self._held()))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        store, self._store = self._store, None
         with contextlib.suppress(Exception):
             if store is not None:
                 store.close()

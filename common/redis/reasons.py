@@ -209,4 +209,8 @@ def _was_closed(error: BaseException) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return "".join(mark if mark.isprintable() else " " for mark in str(error).split("\n", 1)[0][:200]).strip()
+    # redis-py quotes the command of a pipeline in front, and so its arguments.
+    _, quoted, text = str(error).rpartition(" of pipeline caused error: ")
+    if quoted:
+        text = text.strip("(),'\"")
+    return "".join(mark if mark.isprintable() else " " for mark in text.split("\n", 1)[0][:200]).strip()

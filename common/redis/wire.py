@@ -33,6 +33,9 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
     try:
         await connection.send_packed_command(_pack(arguments))
         return await connection.read_response()
+    except redis.exceptions.ReadOnlyError:
+        await _part_from_replica(connection)
+        raise
     finally:
         await pool.release(connection)
 
@@ -49,7 +52,10 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
     connection = await pool.get_connection()
     try:
         await connection.send_packed_command([_pack(arguments) for arguments in commands])
-        return [await _reply_or_error(connection) for _ in commands]
+        answers = [await _reply_or_error(connection) for _ in commands]
+        if any(isinstance(answer, redis.exceptions.ReadOnlyError) for answer in answers):
+            await _part_from_replica(connection)
+        return answers
     finally:
         await pool.release(connection)
 
@@ -64,6 +70,11 @@ async def _reply_or_error(connection: Any) -> Any:
         return await connection.read_response()
     except redis.exceptions.ResponseError as error:
         return error
+
+
+async def _part_from_replica(connection: Any) -> None:
+    """Drop a connection to what was the primary: behind the same name there may be another one by now."""
+    await connection.disconnect()
 
 
 def _is_plain(client: redis.asyncio.Redis) -> bool:

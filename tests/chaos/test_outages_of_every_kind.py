@@ -22,6 +22,7 @@ from common.server_binary import installed_servers
 from common.settings import Settings
 from producer import Producer
 from tests.support.proxy import Proxy
+from workers.backoff import Backoff
 from workers.worker import Worker
 
 started: asyncio.Queue[int]
@@ -339,3 +340,41 @@ async def let_through(producer: Producer, call, job_id: str):
                 return await result_of(await producer.enqueue(call, job_id=job_id))
             except RedisUnavailable:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_worker_asks_an_absent_server_ever_more_rarely(tmp_path, monkeypatch, caplog):
+    pauses: list[float] = []
+
+    class Patient(Backoff):
+        def next(self) -> float:
+            pauses.append(super().next())
+            return 3600
+
+    monkeypatch.setattr("workers.engine.Backoff", Patient)
+    with EmbeddedServer(tmp_path) as server:
+        worker = Worker(
+            [held], redis_settings=RedisSettings.from_dsn(server.url), handle_signals=False, poll_delay=0.05,
+            allow_abort_jobs=True, lease=60,
+        )  # fmt: skip
+        running = asyncio.create_task(worker.async_run())
+        async with Producer(server.url) as producer:
+            await producer.enqueue(held(1))
+            await asyncio.wait_for(started.get(), 30)
+        await asyncio.to_thread(server.kill)
+        await wait_until(lambda: asyncio.sleep(0, caplog.text.count("claim_failed") >= 4))
+        running.cancel()
+        await asyncio.wait({running})
+        await worker.close()
+    assert len(pauses) == 1
+    assert caplog.text.count("heartbeat_failed") == 1, "one beat, and then a pause: not one line every poll"
+
+
+def test_pauses_grow_to_two_seconds_and_are_never_in_step():
+    backoff = Backoff()
+    pauses = [backoff.next() for _ in range(12)]
+    for n, pause in enumerate(pauses):
+        longest = min(0.05 * 2**n, 2.0)
+        assert longest / 2 <= pause <= longest
+    assert len(set(pauses)) == 12
+    backoff.reset()
+    assert backoff.next() <= 0.05

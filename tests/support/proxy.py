@@ -4,6 +4,7 @@ async with Proxy(server.port) as proxy:      proxy.url, instead of the server's
     proxy.replies.clear()                    what the server says is held back, until `proxy.replies.set()`
     proxy.cut_at = b"WAITAOF"                a client that says this is cut off, and the server never hears it
     proxy.cut_all()                          every connection breaks
+    proxy.leads_to = other.port              new connections end there, as behind a name that was moved
 """
 
 import asyncio
@@ -16,7 +17,7 @@ class Proxy:
     """Passes bytes on, or does not."""
 
     def __init__(self, port: int) -> None:
-        self._server_port = port
+        self.leads_to = port
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.replies = asyncio.Event()
@@ -57,7 +58,7 @@ class Proxy:
             self._connections.discard(task)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self.leads_to)
         self._writers |= {writer, to_server}
         try:
             ways = {

@@ -83,7 +83,7 @@ async def test_any_error_is_logged_and_the_next_renewal_made(keep, lines):
         "ConnectionResetError: gone",
         "RuntimeError: again",
     ]
-    assert store.closed == 2, "after what nobody foresaw the connection is a new one"
+    assert store.closed == 3, "after each the connection is a new one"
 
 
 async def test_a_loop_that_stands_still_past_the_limit_loses_its_leases_until_it_turns_again(keep, lines):
