@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from common.errors import RedisUnavailable
 from common.redis.address import connection_options, describe, parse_url, sentinels
+from common.redis.lines import Pool
 from common.redis.reasons import TROUBLE, UNAVAILABLE, ServerError, is_transient, reason
 from common.redis.twin import blocking_twin
 from common.settings import Settings
@@ -121,10 +122,10 @@ def _make_pool(settings: Settings, options: dict[str, Any]) -> redis.asyncio.Con
         kind = redis.asyncio.UnixDomainSocketConnection
     elif address.tls:
         kind = redis.asyncio.SSLConnection
-    return redis.asyncio.ConnectionPool(connection_class=kind, **options)
+    return Pool(connection_class=kind, **options)
 
 
-class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
+class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, Pool):
     """A pool that closes its connections to the sentinels too; redis-py's own leaves them open."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 (redis-py's signature)

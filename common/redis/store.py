@@ -15,7 +15,7 @@ import redis.asyncio
 
 from common.redis import keys, scripts
 from common.redis.reasons import ServerError
-from common.redis.wire import Argument
+from common.redis.wire import Argument, call
 
 __all__ = [
     "MOST_PER_CALL",
@@ -282,7 +282,7 @@ class Store:
         """Block until an enqueue wakes this worker, or so many seconds; return whether one did."""
         # BZPOPMIN takes milliseconds at the finest, and 0 would block for ever.
         names = [keys.wake(queue) for queue in queues]
-        return await self.client.bzpopmin(names, timeout=max(round(seconds, 3), 0.001)) is not None
+        return await call(self.client, ("BZPOPMIN", *names, f"{max(seconds, 0.001):.3f}")) is not None
 
     async def aborting(self, job_ids: Sequence[str]) -> set[str]:
         """Return those of these ids that are to be aborted, whoever asked."""
@@ -396,10 +396,13 @@ def _complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) ->
     groups: dict[tuple[str, int, int, int, int], tuple[list[int], list[Argument]]] = {}
     for index, outcome in enumerate(outcomes):
         queue, job_id, token, attempt = outcome.lease
+        value: Argument
         if isinstance(outcome, Finish):
-            kind, value = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms), outcome.result
+            value = outcome.result
+            kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
         else:
-            kind, value = (outcome.how, queue, attempt, 0, 0), outcome.when
+            value = outcome.when
+            kind = (outcome.how, queue, attempt, 0, 0)
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = ([], [])

@@ -1,8 +1,9 @@
-"""Send a command and read its reply, over a connection of redis-py's.
+"""Send a command and read its reply, over a line where the client's pool has them, else as redis-py does.
 
-Owns one shortcut: redis-py's asyncio connections pack commands in Python, argument by argument, which for a batch of
-a thousand jobs costs more than all else a worker does about them. hiredis, which parses the replies anyway, packs
-them in C. Everything else (pools, reconnecting, parsing, errors) stays redis-py's.
+redis-py's asyncio connections pack commands in Python, argument by argument, which for a batch of a thousand jobs
+costs more than all else a worker does about them. hiredis, which parses the replies anyway, packs them in C: lines do
+it so, and so do the connections of a pool that is not ours (arq's, say). A client of any other kind, a fake one or one
+with a limit on the time of a reply, is used as it is.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import hiredis
 import redis.asyncio
 import redis.exceptions
 
-__all__ = ["call", "call_many"]
+from common.redis.lines import Argument, Lines, pack
 
-Argument = str | bytes | int
+__all__ = ["Argument", "call", "call_many"]
 
 
 async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> Any:
@@ -26,12 +26,18 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
         redis.exceptions.RedisError: as redis-py's `execute_command` does.
     """
     run: Any = client
+    lines = _lines(client)
+    if lines is not None:
+        (reply,) = await _exchange(lines, (arguments,))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
     if not _is_plain(client):
         return await run.execute_command(*arguments)
     pool: Any = client.connection_pool
     connection = await pool.get_connection()
     try:
-        await connection.send_packed_command(_pack(arguments))
+        await connection.send_packed_command(pack(arguments))
         return await connection.read_response()
     except redis.exceptions.ReadOnlyError:
         await _part_from_replica(connection)
@@ -42,6 +48,13 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
 
 async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Argument]]) -> list[Any]:
     """Send several commands in one round trip; return the replies in order, an error in the place of its reply."""
+    lines = _lines(client)
+    if lines is not None:
+        answers = await _exchange(lines, commands)
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, redis.exceptions.ResponseError):
+                raise answer  # the server was not there for one of them: it may not have been for the others
+        return answers
     if not _is_plain(client):
         pipeline: Any = client.pipeline(transaction=False)
         for arguments in commands:
@@ -51,7 +64,7 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
     pool: Any = client.connection_pool
     connection = await pool.get_connection()
     try:
-        await connection.send_packed_command([_pack(arguments) for arguments in commands])
+        await connection.send_packed_command([pack(arguments) for arguments in commands])
         answers = [await _reply_or_error(connection) for _ in commands]
         if any(isinstance(answer, redis.exceptions.ReadOnlyError) for answer in answers):
             await _part_from_replica(connection)
@@ -60,9 +73,19 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
         await pool.release(connection)
 
 
-def _pack(arguments: Sequence[Argument]) -> bytes:
-    packed: bytes = hiredis.pack_command(tuple(arguments))  # type: ignore[arg-type]  # its stub takes a tuple of one
-    return packed
+async def _exchange(lines: Lines, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    replies = await lines.exchange(commands)
+    if any(isinstance(reply, redis.exceptions.ReadOnlyError) for reply in replies):
+        lines.drop_idle()  # what was the primary is a replica now; behind the same name there may be another one
+    return replies
+
+
+def _lines(client: redis.asyncio.Redis) -> Lines | None:
+    pool: Any = client.connection_pool
+    lines: Lines | None = getattr(pool, "lines", None)
+    if lines is None or client.connection is not None or pool.connection_kwargs.get("socket_timeout") is not None:
+        return None
+    return lines
 
 
 async def _reply_or_error(connection: Any) -> Any:

@@ -95,7 +95,7 @@ async def test_an_attempt_that_lost_its_lease_is_cancelled_and_what_it_says_late
     assert (line["job_id"], line["log_level"], line["attempt"]) == (job.job_id, "warning", 1)
     await redis.delete(lease_of(job))
     gate.set()
-    await redis.zadd(job.queue, {job.job_id: 1})
+    await redis.zadd(job.queue, {job.job_id: 1.5})  # the end of a lease
     assert await job.result(timeout=20) == 2
 
 
