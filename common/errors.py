@@ -2,7 +2,8 @@
 
     BarqueError
     ├── ConfigurationError          a setting, a task or an argument of ours is wrong
-    │   └── DuplicateTask           two functions claim one task name
+    │   ├── DuplicateTask           two functions claim one task name
+    │   └── ScheduleExists          a schedule of that name is there, and is not to be changed so
     ├── RedisUnavailable            the server cannot be reached, or refuses us
     │   └── NotConfirmed            it has the job, but did not confirm in time that the job is durable
     ├── NoServerBinary              no Valkey or Redis is installed to embed
@@ -14,6 +15,7 @@
     │   │   └── SignatureRefused    the bytes are not signed, or not by a key of ours
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
     ├── TaskNotFound                a worker has no task of that name
+    ├── ScheduleNotFound            there is no schedule of that name
     ├── JobError                    about one job; carries its id
     │   ├── JobNotFound             no such job, or its result is no longer kept
     │   ├── ResultTimeout           no result within the time the caller gave (a TimeoutError)
@@ -48,6 +50,8 @@ __all__ = [
     "RedisUnavailable",
     "ResultTimeout",
     "Retry",
+    "ScheduleExists",
+    "ScheduleNotFound",
     "SignatureRefused",
     "TaskFailed",
     "TaskNotFound",
@@ -77,6 +81,10 @@ class ConfigurationError(BarqueError):
 
 class DuplicateTask(ConfigurationError):
     """Two functions were registered under one task name; the message names both places."""
+
+
+class ScheduleExists(ConfigurationError):
+    """A schedule of that name is there already, or is declared in the code of live workers."""
 
 
 class RedisUnavailable(BarqueError):
@@ -121,6 +129,10 @@ class ArgumentMismatch(PayloadError):
 
 class TaskNotFound(BarqueError):
     """A worker took a job of a task it does not have."""
+
+
+class ScheduleNotFound(BarqueError):
+    """There is no schedule of that name."""
 
 
 class JobError(BarqueError):

@@ -95,6 +95,7 @@ class ScheduleInfo:
         declared: by the code of workers, rather than added while they ran.
         orphaned: declared by code that no live worker runs any more: it does not tick.
         versions: how many different declarations of it live workers have; more than one while a deploy is rolling.
+        unreadable: why this version, or this program's keys, cannot read it; what it does is not known then.
         paused_at: since when it is paused; None if it is not.
         next_run: its next tick; None while it is paused. A tick in the past is one that no worker has seen yet.
         last_tick: the tick that ran last.
@@ -115,6 +116,7 @@ class ScheduleInfo:
     declared: bool
     orphaned: bool = False
     versions: int = 0
+    unreadable: str | None = None
     paused_at: datetime | None = None
     next_run: datetime | None = None
     last_tick: datetime | None = None

@@ -56,7 +56,7 @@ GRACE_MS = 60_000
 _LONGEST = 365 * 24 * 3600.0
 _LONGEST_JITTER = 24 * 3600.0
 _FIRST_LOOK_MS = 60_000
-_NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
+_NAME = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +243,8 @@ def schedule(name: str, call: Call[Any], when: Timetable, *, queue: str | None =
             f"schedule({name!r}): {call!r} is by name, and no worker would know that the schedule is its own. "
             "Call the task itself, or add the schedule with producer.schedules.add(…)"
         )
+    if queue is not None and not _NAME.fullmatch(queue):
+        raise ConfigurationError(f"schedule({name!r}): queue={queue!r}: give the name of a queue")
     made = Schedule(check_name(name), call, when, queue)
     _declare(made, call.task)
     return made
@@ -254,7 +256,7 @@ def check_name(name: object) -> str:
     Raises:
         ConfigurationError: it cannot be one.
     """
-    if not isinstance(name, str) or not name or len(name) > 200 or _NOT_IN_NAMES.search(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"a schedule called {name!r}: give text of 1 to 200 characters without spaces, control characters or "
             "lone surrogates"

@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, overload
 
 from common.errors import BarqueError, RedisUnavailable
 from common.jobs import JobInfo, JobState
@@ -23,6 +23,9 @@ from producer.background import BackgroundLoop, keep_inherited
 from producer.client import Producer
 from producer.job import Job
 from producer.options import not_one_call
+
+if TYPE_CHECKING:
+    from producer.schedules import BlockingSchedules
 
 __all__ = ["BlockingJob", "BlockingProducer"]
 
@@ -216,6 +219,13 @@ class BlockingProducer:
     def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> BlockingJob[R]:
         """Return the handle of a job enqueued elsewhere; see `Producer.job`."""
         return BlockingJob(self, self._open().producer.job(job_id, queue=queue, task=task))
+
+    @property
+    def schedules(self) -> BlockingSchedules:
+        """The fleet's schedules: add, change, pause, remove and list them; see `Producer.schedules`."""
+        from producer.schedules import BlockingSchedules  # noqa: PLC0415 - see Producer.schedules
+
+        return BlockingSchedules(self, self._open().producer.schedules)
 
     def close(self) -> None:
         """Close the connection and end the thread. Jobs are not affected; calls that still wait raise an error."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Never, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from common.codec import Reading
 from common.errors import BarqueError, NotConfirmed, RedisUnavailable
@@ -28,6 +28,9 @@ from producer.answers import Answers, why
 from producer.job import Job
 from producer.options import EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
+
+if TYPE_CHECKING:
+    from producer.schedules import Schedules
 
 __all__ = ["Producer"]
 
@@ -136,6 +139,13 @@ class Producer:
     def inspector(self) -> Inspector:
         """Every read for people."""
         return _open(self._inspector)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The fleet's schedules: add, change, pause, remove and list them."""
+        from producer.schedules import Schedules  # noqa: PLC0415 - a program that schedules nothing has no use for it
+
+        return Schedules(self)
 
     @property
     def results(self) -> ResultListener:

@@ -17,7 +17,7 @@ from common.settings import Settings
 from common.signing import Keyring
 from common.tasks import Call
 
-__all__ = ["EnqueueOptions", "check_id_from_elsewhere", "not_one_call"]
+__all__ = ["EnqueueOptions", "check_id_from_elsewhere", "check_name", "not_one_call"]
 
 _LONGEST = 10 * 365 * 24 * 3600.0
 _CLOCKS_APART = 60.0
@@ -75,8 +75,8 @@ class EnqueueOptions:
             raise not_one_call(call)
         fresh = job_id is None and self.delay is None and self.at is None and self.expires is None
         queue = self.queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
-        _check_name("queue", queue)
-        job_id = new_job_id() if job_id is None else _check_name("job_id", job_id)
+        check_name("queue", queue)
+        job_id = new_job_id() if job_id is None else check_name("job_id", job_id)
         payload = encode_job(
             call.name,
             call.args,
@@ -160,7 +160,12 @@ def _seconds(name: str, value: float | timedelta | None, *, least: float) -> flo
     return float(seconds)
 
 
-def _check_name(option: str, name: object) -> str:
+def check_name(option: str, name: object) -> str:
+    """Return the name of a queue, or the id of a job, of our own making.
+
+    Raises:
+        ConfigurationError: it cannot be one.
+    """
     if not isinstance(name, str) or not name or len(name) > 512 or _NOT_IN_NAMES.search(name):
         raise ConfigurationError(
             f"{option}={name!r}: give text of 1 to 512 characters without spaces, control characters or lone surrogates"

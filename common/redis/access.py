@@ -79,15 +79,25 @@ def _literally(queue: str) -> str:
 
 _JOBS = (f"{keys.JOB}*", f"{keys.LEASE}*", f"{keys.RETRY}*", f"{keys.RESULT}*", keys.ABORT)
 _RESULTS = keys.result_channel("*")
-_READING = frozenset({"exists", "get", "mget", "time", "zcard", "zcount", "zrange", "zscore", "multi", "exec"})
+_READING = frozenset(
+    {"exists", "get", "hgetall", "mget", "time", "zcard", "zcount", "zrange", "zscore", "multi", "exec"}
+)
 
 PRODUCER = Role(
     "barque-producer",
-    "enqueues jobs, waits for results, aborts",
-    own_keys=(*_JOBS, keys.WAITERS, f"{keys.AWAITED}*", keys.WORKERS, f"{keys.WORKER}*", keys.CONFIRMED),
+    "enqueues jobs, waits for results, aborts, keeps schedules",
+    own_keys=(
+        *_JOBS,
+        keys.WAITERS,
+        f"{keys.AWAITED}*",
+        keys.WORKERS,
+        f"{keys.WORKER}*",
+        keys.CONFIRMED,
+        f"{keys.SCHEDULES}*",
+    ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, "")),
     commands=_READING | {"set", "subscribe", "unsubscribe"},
-    scripts=frozenset({"enqueue", "await", "abort"}),
+    scripts=frozenset({"enqueue", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"}),
     channels=(_RESULTS, keys.CONTROL_CHANNEL),
 )
 

@@ -21,10 +21,14 @@ SURFACE = {
 METHODS = {
     "producer.Producer": [
         "aclose", "as_completed", "connect", "enqueue", "enqueue_many", "gather", "inspector", "job", "map", "results",
-        "store",
+        "schedules", "store",
     ],
     "producer.Job": ["abort", "info", "result", "status", "wait"],
-    "producer.BlockingProducer": ["as_completed", "close", "enqueue", "enqueue_many", "gather", "job", "map", "run"],
+    "producer.BlockingProducer": [
+        "as_completed", "close", "enqueue", "enqueue_many", "gather", "job", "map", "run", "schedules",
+    ],
+    "producer.schedules.Schedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
+    "producer.schedules.BlockingSchedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.BlockingJob": ["abort", "info", "is_new", "job_id", "queue", "result", "status"],
 }  # fmt: skip
 
@@ -48,7 +52,7 @@ def test_an_exported_name_says_what_it_is(package):
 
 @pytest.mark.parametrize("path", METHODS)
 def test_a_class_has_these_methods_and_each_says_what_it_does(path):
-    module, name = path.split(".")
+    module, _, name = path.rpartition(".")
     kind = getattr(importlib.import_module(module), name)
     public = [attribute for attribute in vars(kind) if not attribute.startswith("_")]
     # Attributes that stand in __slots__ are data, told in the class's docstring.

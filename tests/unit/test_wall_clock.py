@@ -156,7 +156,7 @@ def test_the_ticks_of_three_days_are_those_of_the_model(change, minutes, minute,
 
 @given(
     st.sampled_from([name for name, _ in CHANGES]),
-    st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)),
+    st.datetimes(datetime.fromisoformat("2020-01-01"), datetime.fromisoformat("2035-01-01")),
     st.sampled_from(["0 2 * * *", "*/15 * * * *", "30 1 * * sun", "0 0 1 * *", "15 */3 * * *", "5 4 29 2 *"]),
 )
 def test_ticks_ascend_and_none_lies_between_two(name, start, text):
