@@ -76,5 +76,6 @@ def why(error: BaseException) -> str:
     What a server refused is told by `reason`, which leaves out what a server may quote of the arguments.
     """
     if isinstance(error, ServerError):
-        return reason(error)[0]
+        what, advice = reason(error)
+        return f"{what}; {advice}" if what.startswith("the ACL user") else what
     return str(error) or type(error).__name__

@@ -7,6 +7,7 @@ written it: what else answers on a port may say anything.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -109,11 +110,8 @@ def _explain_server(error: BaseException) -> tuple[str, str] | None:
     text = _first_line(error)
     if isinstance(error, exceptions.AuthenticationError):
         return _explain_authentication(text)
-    if isinstance(error, exceptions.NoPermissionError):
-        return (
-            f"the ACL user may not do this: {text}",
-            "grant it with ACL SETUSER, or connect as another user",
-        )
+    if isinstance(error, exceptions.NoPermissionError) or any(said in text.lower() for said in _REFUSED_IN_SCRIPTS):
+        return f"the ACL user may not do this: {text}", _missing_right(text)
     if isinstance(error, exceptions.BusyLoadingError):
         return "the server is still loading its data from disk", "wait until it has, and try again"
     if isinstance(error, exceptions.ReadOnlyError):
@@ -125,6 +123,24 @@ def _explain_server(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, exceptions.ResponseError):
         return _explain_refusal(text)
     return None
+
+
+_REFUSED_IN_SCRIPTS = ("acl failure in script", "the user executing the script can't")
+"""How servers begin when a script of ours calls what its user may not."""
+
+
+def _missing_right(text: str) -> str:
+    """Return how to grant what a server says is missing; older servers do not say which command or key it was."""
+    command = re.search(r"run the '([\w|-]+)' command", text)
+    if command is not None:
+        right = f"+{command[1]}"
+    elif "channel" in text:
+        right = "&barque:*"
+    elif "key" in text:
+        right = "~arq:* ~barque:*, and a ~pattern for each queue whose name begins otherwise"
+    else:
+        return "`barque doctor --acl` prints what a worker and a producer need"
+    return f"grant it with ACL SETUSER <user> {right} (`barque doctor --acl` prints all that is needed)"
 
 
 def _explain_authentication(text: str) -> tuple[str, str]:

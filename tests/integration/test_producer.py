@@ -19,7 +19,9 @@ from common.errors import (
     ResultTimeout,
 )
 from common.jobs import JobState
-from common.settings import load_settings
+from common.redis.connection import connect
+from common.server_binary import installed_servers
+from common.settings import Settings, load_settings
 from common.tasks import Call
 from producer import Producer
 from tests.support.running import producer
@@ -350,3 +352,27 @@ async def test_who_gives_up_waiting_leaves_no_task_behind(producer, keyspace):
     async with asyncio.timeout(10):
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("binary", installed_servers(), ids=lambda binary: binary.kind)
+@pytest.mark.parametrize(
+    ("rules", "right"),
+    [
+        (["+@all", "-evalsha", "~*"], "ACL SETUSER <user> +evalsha"),
+        (["+@all", "-zadd", "~*"], "barque doctor --acl"),
+        (["+@all", "~barque:*"], "ACL SETUSER <user> ~arq:* ~barque:*"),
+    ],
+    ids=["a command", "a command of a script", "keys"],
+)
+async def test_a_user_without_a_right_is_told_which_to_ask_for(binary, rules, right):
+    with EmbeddedServer(binary=binary.path) as server:
+        admin = connect(Settings(redis_url=server.url))
+        await admin.execute_command("ACL", "SETUSER", "weak", "on", ">s3cr3t", "&*", *rules)
+        async with Producer(server.url.replace("redis://", "redis://weak:s3cr3t@")) as weak:
+            with pytest.raises(RedisUnavailable) as raised:
+                await weak.enqueue(Call("anything", "s3cr3t"))
+        assert "the ACL user may not do this" in str(raised.value)
+        assert right in str(raised.value)
+        assert "s3cr3t" not in str(raised.value)
+        assert await admin.dbsize() == 0
+        await admin.aclose()
