@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import shutil
-import socket
 import ssl
-import subprocess
 
 import arq
 import arq.connections
@@ -18,6 +15,9 @@ from common.errors import RedisUnavailable
 from common.redis.connection import blocking_twin, check, connect, open_client
 from common.server_binary import find_server, installed_servers
 from common.settings import Settings
+from tests.support.tls import certificates, free_port, tls_server, tls_settings
+
+__all__ = ["certificates", "tls_server"]
 
 PASSWORD = "s3cr3t p@ss/#%"
 
@@ -46,12 +46,6 @@ async def refusal(settings):
     assert "\n" not in message
     assert PASSWORD not in message
     return message
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.asynccontextmanager
@@ -223,61 +217,6 @@ async def test_a_database_the_server_does_not_have(redis_url):
 async def test_check_leaves_the_client_open(redis):
     await check(redis, "the test's server")
     assert await redis.ping()
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """An authority, a server's certificate for localhost and a client's: PEM files in one folder."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command to make certificates with")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    # Python 3.13 is strict about what an authority and its certificates must say of themselves.
-    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    openssl("req", "-x509", *curve, *usage, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test authority")
-    for name, alternative in (("server", "DNS:localhost"), ("client", "DNS:client")):
-        (folder / "extension").write_text(
-            f"subjectAltName={alternative}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-        )
-        openssl("req", *curve[:-2], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", "2", "-extfile", "extension",
-        )  # fmt: skip
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tls_server(certificates):
-    """A server that speaks plain and TLS; yield it and its TLS port. It wants a client's certificate."""
-    for binary in installed_servers():
-        port = free_port()
-        config = {
-            "tls-port": str(port),
-            "tls-ca-cert-file": str(certificates / "ca.pem"),
-            "tls-cert-file": str(certificates / "server.pem"),
-            "tls-key-file": str(certificates / "server.key"),
-            "tls-auth-clients": "yes",
-        }
-        with contextlib.suppress(RedisUnavailable), EmbeddedServer(binary=binary.path, config=config) as server:
-            yield server, port
-            return
-    pytest.skip("no server here is built with TLS")
-
-
-def tls_settings(certificates, port, **changes):
-    given = {
-        "redis_url": f"rediss://localhost:{port}/1",
-        "redis_tls_ca": certificates / "ca.pem",
-        "redis_tls_cert": certificates / "client.pem",
-        "redis_tls_key": certificates / "client.key",
-        "redis_connect_timeout": 2,
-    }
-    return Settings(**(given | changes))
 
 
 async def test_tls_with_a_client_certificate(certificates, tls_server):
