@@ -8,10 +8,12 @@ calls `configure_logs` once, and a library that only enqueues leaves the host pr
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, cast
@@ -29,12 +31,69 @@ _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write much longer integers in decimal
 
 
+# What text from elsewhere must not do to whoever reads it: move a cursor, turn the direction, begin a line of its own.
+# C0, DEL, C1, line separators, bidirectional overrides, halves of surrogate pairs.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_HARMFUL_BYTES = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+
+
 def to_json(line: Mapping[str, Any]) -> bytes:
-    """Return one log line as JSON. Never raises: what JSON cannot hold is written as its `repr`."""
+    """Return one log line as JSON, all that a terminal obeys escaped.
+
+    Never raises: what JSON cannot hold is written as its `repr`.
+    """
     try:
-        return msgspec.json.encode(line, enc_hook=repr)
+        return _escaped(msgspec.json.encode(line, enc_hook=repr))
     except Exception:  # a lone surrogate in an id from elsewhere, a repr that raises
-        return json.dumps(_safe(line)).encode()
+        return _escaped(json.dumps(_safe(line)).encode())
+
+
+def _escaped(encoded: bytes) -> bytes:
+    """Return JSON in which also those control characters are escaped that JSON itself lets stand."""
+    if encoded.isascii() and b"\x7f" not in encoded:  # nearly every line
+        return encoded
+    return _HARMFUL_BYTES.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), encoded)
+
+
+def _visible(text: str) -> str:
+    return _HARMFUL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Shown:
+    """A value for the console, in the words it is to be shown in."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _make_visible(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Show what control characters a line holds, keys and values; colours and line breaks are the renderer's alone."""
+    shown: EventDict = {}
+    for name, value in line.items():
+        if name == "event":
+            shown[name] = _visible(_text(value))
+        elif isinstance(value, str):
+            seen = _visible(value)
+            # What the renderer put in quotes by itself would have its backslashes doubled.
+            shown[_visible(str(name))] = value if seen == value else _Shown(f"'{seen}'")
+        elif value is None or isinstance(value, bool | int | float) or name == "exc_info":
+            shown[_visible(str(name))] = value
+        else:
+            shown[_visible(str(name))] = _Shown(_visible(_text(value)))
+    return shown
+
+
+def _format_traceback(stream: Any, exc_info: Any) -> None:
+    """Write a traceback below its line, set in, so that no line of an exception's text can pass for a log line."""
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    for line in written.getvalue().strip("\n").split("\n"):
+        stream.write(f"\n    {_visible(line)}")
 
 
 def _safe(value: Any, depth: int = 0) -> Any:
@@ -96,13 +155,13 @@ def configure_logs(settings: Settings, stream: BinaryIO | None = None) -> None:
     text = structlog.dev.ConsoleRenderer(
         colors=terminal and not os.environ.get("NO_COLOR"),
         # Not the default one: with rich installed it shows local variables, and so arguments.
-        exception_formatter=structlog.dev.plain_traceback,
+        exception_formatter=_format_traceback,
         sort_keys=False,
         pad_event_to=0,
         pad_level=False,
     )
     renderer: list[Processor] = (
-        [_as_text(text), _to_bytes] if console else [structlog.processors.format_exc_info, _render_json]
+        [_make_visible, _as_text(text), _to_bytes] if console else [structlog.processors.format_exc_info, _render_json]
     )
     structlog.configure(
         processors=[*shared, *renderer],
@@ -152,7 +211,7 @@ class JsonPipe:
     def write(self, lines: Sequence[msgspec.Struct]) -> None:
         """Write one JSON object a line."""
         try:
-            encoded = self._encoder.encode_lines(lines)
+            encoded = _escaped(self._encoder.encode_lines(lines))
         except Exception:  # a lone surrogate in an id from elsewhere
             encoded = b"".join(to_json(msgspec.structs.asdict(line)) + b"\n" for line in lines)
         self._stream.write(encoded)

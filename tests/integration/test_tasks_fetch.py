@@ -403,12 +403,51 @@ async def test_private_addresses_are_refused_however_they_are_written(ctx, url):
     assert not fetch_url.options.retry.retries(caught.value)
 
 
-async def test_no_connection_reaches_a_refused_server(ctx, serve):
+WAYS_TO_LOOPBACK = [
+    "127.0.0.1", "2130706433", "[::ffff:127.0.0.1]", "localhost", "0", "0.0.0.0", "0.0.0.0.", "127.1", "127.0x1",
+    "127.0.0.1.", "127.000.000.001", "00000177.0.0.1", "0177.1", "0x7f.1", "017700000001", "[::]", "[::1]", "[0000::1]",
+    "[::127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:0:127.0.0.1]", "[0:0:0:0:0:ffff:127.0.0.1]", "[::1%25lo]",
+    "[fe80::1%25lo]", "[::ffff:127.0.0.1%25x]", "[64:ff9b::127.0.0.1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]",
+    "[2001:0:7f00:1::]", "\u2460\u2461\u2466.\u24ea.\u24ea.\u2460", "127\u30020\u30020\u30021", "0x7f\u30020.0.1",
+    "1\uff127.0.0.1", "\u24dbocalhost", "LOCALHOST", "x@127.0.0.1", "example.org:80@127.0.0.1", "127.0.0.1\t",
+]  # fmt: skip
+NO_HOSTS = [
+    "127.0.0.1..", "4294967296", "127.0.0.1\\@example.org", "example.org\\@127.0.0.1", "[::1].", "127.0.0.1\u200d",
+    "256.0.0.1", "127.0.0.1:80:",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", WAYS_TO_LOOPBACK)
+async def test_no_connection_reaches_a_refused_server(ctx, serve, host):
     url = await serve(hello)
-    for host in ("127.0.0.1", "2130706433", "[::ffff:127.0.0.1]", "localhost"):
-        with pytest.raises(ForbiddenAddress):
-            await fetch_url.function(ctx, f"http://{host}:{url.port}/")
+    with pytest.raises(ForbiddenAddress):
+        await fetch_url.function(ctx, f"http://{host}:{url.port}/")
     assert url.seen == []
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+async def test_what_is_nearly_an_address_is_no_url(ctx, serve, host):
+    url = await serve(hello)
+    with pytest.raises(InvalidRequest):
+        await fetch_url.function(ctx, f"http://{host}:{url.port}/")
+    assert url.seen == []
+
+
+@pytest.mark.parametrize("port", [22, 25, 465, 587, 6000, 6667])
+async def test_a_port_of_another_protocol_is_refused(ctx, private, serve, port):
+    """A mail server would take the body of a POST for commands."""
+    with pytest.raises(InvalidRequest, match="another protocol"):
+        await fetch_url.function(ctx, f"http://127.0.0.1:{port}/", method="POST", body=b"MAIL FROM:<a@b>\r\n")
+    with pytest.raises(InvalidRequest, match="another protocol"):
+        await fetch_url.function(ctx, await serve(redirect(307, f"http://127.0.0.1:{port}/")))
+
+
+async def test_a_url_ends_no_line_of_the_request(ctx, private, serve):
+    url = await serve(hello)
+    page = await fetch_url.function(ctx, f"{url}/a\r\nX-Injected: 1\r\n\r\nGET /b?c=\r\nX-Injected: 2")
+    assert page.status == 200
+    (request,) = url.seen
+    assert "X-Injected" not in request[2]
 
 
 async def test_a_name_that_resolves_to_a_private_address_is_refused(ctx, serve):

@@ -100,6 +100,13 @@ def test_retry_after(value, seconds):
         ("https://u%40x:p@[2001:db8::1]/", "https://[2001:db8::1]/"),
         ("https://a:b@c:hunter2@example.org/", "https://example.org/"),
         ("http://[half", "(a URL that cannot be read)"),
+        # Without its escapes a password looks like a port, a path, a query or a fragment.
+        ("http://user:hun/ter2@example.org/", "(a URL that cannot be read)"),
+        ("http://user:hun?ter2@example.org/", "(a URL that cannot be read)"),
+        ("http://user:hun#ter2@example.org/", "(a URL that cannot be read)"),
+        ("http:user:hunter2@example.org/", "(a URL without a host)"),
+        ("user:hunter2@example.org", "(a URL without a host)"),
+        ("ftp://user:hunter2@example.org/", "ftp://example.org/"),
     ],
 )
 def test_masked_urls_show_no_secret(url, seen):

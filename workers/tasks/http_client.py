@@ -46,6 +46,16 @@ _CROSSES_HOSTS = frozenset(
 # The client decides how a message is framed; a second opinion is how requests get smuggled.
 _OURS_ALONE = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# The "bad ports" of the Fetch standard (https://fetch.spec.whatwg.org/#port-blocking): what listens there speaks
+# another protocol, and may take a request's body for commands in it (mail, IRC, FTP, X11, SIP, …).
+_OTHER_PROTOCOLS = frozenset(
+    {
+        0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
+        110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530,
+        531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190,
+        5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+    }
+)  # fmt: skip
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -268,6 +278,8 @@ def _parsed(url: str) -> URL:
         raise InvalidRequest(f"{masked(url)!r} is not a URL") from None
     if parsed.scheme not in {"http", "https"} or not host:
         raise InvalidRequest(f"{masked(url)!r}: give an http:// or https:// URL with a host")
+    if parsed.port in _OTHER_PROTOCOLS:
+        raise InvalidRequest(f"{masked(url)!r}: port {parsed.port} is for another protocol than HTTP")
     return parsed
 
 

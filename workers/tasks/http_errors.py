@@ -164,10 +164,16 @@ def retry_after(value: str | None, *, now: float | None = None) -> float | None:
 
 
 def masked(url: str) -> str:
-    """Return the URL fit for a log: without user, password and fragment, its query as `…`."""
+    """Return the URL fit for a log: without user, password and fragment, its query as `…`.
+
+    Of what is no URL with a host nothing is shown: a password with an unescaped / ? or # in it looks like that.
+    """
     try:
         parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for what is no number, such as the beginning of a password
     except ValueError:
         return "(a URL that cannot be read)"
     host = parts.netloc.rpartition("@")[2]
+    if not host:
+        return "(a URL without a host)"
     return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
