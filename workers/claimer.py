@@ -7,14 +7,16 @@ wake marker, the next due time, the slow poll under it all). Starts attempts thr
         │yes
       claim ──as many as asked──► claim again
         │fewer
-      wait for the wake marker, the next due time or the poll
+      wait for the wake marker, the next due time or the poll, and claim: one command after the other in one round
+      trip, so that a job enqueued into an idle fleet is claimed by the server itself the moment it is there
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -26,6 +28,10 @@ from workers.clock import ServerClock
 __all__ = ["Claimer"]
 
 log = structlog.get_logger("barque.claimer")
+
+_WHEN_WOKEN = 10
+"""Jobs to ask for while waiting, at most: the server may give them to a worker that has died since, and their leases
+have to run out then. If so many were there, the next claim follows at once and asks for all there is room for."""
 
 _LAST_REPLY = 1.0
 """Seconds to wait for the claim that is on its way when claiming stops."""
@@ -75,6 +81,7 @@ class Claimer:
         self._claims = 0
         self._started = 0
         self._backoff = Backoff()
+        self._waiting = False
         self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
 
@@ -84,19 +91,25 @@ class Claimer:
 
     async def run(self) -> None:
         """Claim until cancelled, until `accepting` is false, or, in burst, until all is done."""
+        pause = 0.0
         while self.accepting and self._most_left() != 0:
             asked = min(self._room(), self._most_left(), self._most_at_once)
             if asked <= 0:
                 await self._wait_for_room()
                 continue
             try:
-                claim = await self._claim(asked)
+                if pause > 0 and not self._burst:
+                    asked = min(asked, _WHEN_WOKEN)
+                    claim = await self._hold_on(self._ask_when_woken(asked, pause))
+                else:
+                    claim = await self._hold_on(self._ask(asked))
                 if not claim.jobs and self._burst and claim.waiting == 0:
                     return
-                if len(claim.jobs) < asked:
-                    await self._wait_for_work(claim)
+                pause = self._until_next(claim) if len(claim.jobs) < asked else 0.0
+                if pause > 0 and self._burst:
+                    await self._wait_in_burst(pause)
             except TROUBLE as error:
-                delay = self._backoff.next()
+                pause, delay = 0.0, self._backoff.next()
                 log.warning("claim_failed", error=f"{type(error).__name__}: {error}", again_in_s=round(delay, 3))
                 await asyncio.sleep(delay)
             else:
@@ -112,24 +125,57 @@ class Claimer:
         if self._room() <= 0:
             await self._freed.wait()
 
-    async def _claim(self, asked: int) -> Claim:
-        claiming = asyncio.ensure_future(self._ask(asked))
+    async def _hold_on(self, asking: Coroutine[Any, Any, Claim]) -> Claim:
+        claiming = asyncio.create_task(asking)
         try:
-            return self._take(await asyncio.shield(claiming))
+            return await asyncio.shield(claiming)
         except asyncio.CancelledError:
             # The server may have given jobs already. Left where they are they would wait out their lease, and the
             # attempt would count; taken, they are run or released like any other.
-            await asyncio.wait({claiming}, timeout=_LAST_REPLY)
-            if not claiming.cancel() and not claiming.cancelled() and claiming.exception() is None:
-                self._take(claiming.result())
+            await asyncio.wait({claiming, asyncio.create_task(self._end_wait())}, timeout=_LAST_REPLY)
+            if not claiming.cancel() and not claiming.cancelled():
+                claiming.exception()  # looked at, so that asyncio does not complain of it
             raise
+
+    async def _end_wait(self) -> None:
+        if self._waiting:
+            with contextlib.suppress(*TROUBLE):  # the server is away, and with it what it could give
+                async with asyncio.timeout(_LAST_REPLY):
+                    await self._store.nudge(self._worker)
 
     async def _ask(self, asked: int) -> Claim:
         self._claims += 1
         async with asyncio.timeout(self._patience):
-            return await self._store.claim(
-                self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+            return self._take(
+                await self._store.claim(
+                    self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+                )
             )
+
+    async def _ask_when_woken(self, asked: int, seconds: float) -> Claim:
+        self._waiting = True
+        await asyncio.sleep(0)  # the jobs that were just claimed begin first
+        # A server without other traffic ends blocking commands at its cron alone, ten times a second; any
+        # command makes it look at once.
+        to_the_millisecond = seconds < self._poll_delay
+        nudge = asyncio.get_running_loop().call_later(seconds + 0.001, self._nudge) if to_the_millisecond else None
+        self._claims += 1
+        try:
+            async with asyncio.timeout(seconds + self._patience):
+                return self._take(
+                    await self._store.claim_when_woken(
+                        self._queues,
+                        seconds,
+                        most=asked,
+                        lease_ms=self._lease_ms,
+                        worker=self._worker,
+                        number=self._claims,
+                    )
+                )
+        finally:
+            self._waiting = False
+            if nudge is not None:
+                nudge.cancel()
 
     def _take(self, claim: Claim) -> Claim:
         self._clock.set(claim.now_ms)
@@ -138,31 +184,17 @@ class Claimer:
             self._start(claim)
         return claim
 
-    async def _wait_for_work(self, claim: Claim) -> None:
-        """Sleep until something may be due: woken by an enqueue, or at the next due time, or at the poll."""
-        if not self.accepting or self._most_left() == 0:
-            return
-        seconds = self._poll_delay
-        if claim.next_due_ms is not None:
-            seconds = min(seconds, max(0.0, (claim.next_due_ms - self._clock.now_ms()) / 1000))
-        if self._burst:
-            # A burst ends when the last job does: its outcome frees a slot, another worker's shows at a look.
-            self._freed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), min(seconds, 0.01))
-            return
-        await self._wait_for_wake(seconds, to_the_millisecond=seconds < self._poll_delay)
+    def _until_next(self, claim: Claim) -> float:
+        """Return the seconds until something may be due without an enqueue: the next due time, or the poll."""
+        if claim.next_due_ms is None:
+            return self._poll_delay
+        return min(self._poll_delay, max(0.0, (claim.next_due_ms - self._clock.now_ms()) / 1000))
 
-    async def _wait_for_wake(self, seconds: float, *, to_the_millisecond: bool) -> None:
-        # A server without other traffic ends blocking commands at its cron alone, ten times a second; any
-        # command makes it look at once.
-        nudge = asyncio.get_running_loop().call_later(seconds + 0.001, self._nudge) if to_the_millisecond else None
-        try:
-            async with asyncio.timeout(seconds + self._patience):
-                await self._store.wait_for_wake(self._queues, seconds)
-        finally:
-            if nudge is not None:
-                nudge.cancel()
+    async def _wait_in_burst(self, seconds: float) -> None:
+        # A burst ends when the last job does: its outcome frees a slot, another worker's shows at a look.
+        self._freed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._freed.wait(), min(seconds, 0.01))
 
     def _nudge(self) -> None:
         self._nudging = asyncio.create_task(self._ping())

@@ -291,7 +291,7 @@ class Engine:
                 self.executor.stop(earlier, StopReason.LOST)
             self.held[attempt.job_id] = attempt
             self.executor.start(attempt)
-            if self._releasing.is_set():
+            if not self._claimer.accepting:  # the server had given it before it heard that this worker stops
                 self.executor.stop(attempt, StopReason.RELEASED)
 
     def _ended(self, outcome: Outcome) -> None:

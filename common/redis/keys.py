@@ -14,6 +14,7 @@ __all__ = [
     "HEALTH_SUFFIX",
     "JOB",
     "LEASE",
+    "NUDGE",
     "RESULT",
     "RETRY",
     "SCHEDULES",
@@ -30,6 +31,7 @@ __all__ = [
     "health",
     "job",
     "lease",
+    "nudge",
     "result",
     "result_channel",
     "retry",
@@ -45,6 +47,7 @@ ABORT = "arq:abort"
 HEALTH_SUFFIX = ":health-check"
 
 WAKE = "barque:wake:"
+NUDGE = "barque:nudge:"
 WAITERS = "barque:waiters"
 """Hash: job id -> the channels, space-separated, that want its result pushed."""
 AWAITED = "barque:result:"
@@ -102,6 +105,11 @@ def health(queue: str) -> str:
 def wake(queue: str) -> str:
     """Return the key idle workers of a queue block on."""
     return WAKE + queue
+
+
+def nudge(worker_id: str) -> str:
+    """Return the key that ends one worker's wait and nobody else's: its own, when it is to stop."""
+    return NUDGE + worker_id
 
 
 def worker(worker_id: str) -> str:

@@ -41,15 +41,19 @@ class Script:
     async def __call__(self, client: redis.asyncio.Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run it and return its reply."""
         try:
-            return await call(client, ("EVALSHA", self.sha, len(keys), *keys, *arguments))
+            return await call(client, self.command(keys, arguments))
         except NoScriptError:
             return await call(client, ("EVAL", self.source, len(keys), *keys, *arguments))
+
+    def command(self, keys: Sequence[str], arguments: Sequence[Argument]) -> tuple[Argument, ...]:
+        """Return the call as a command, for a server that has the script."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
 
     def blocking(self, client: redis.Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run it over a synchronous connection and return its reply."""
         run: Any = client.execute_command
         try:
-            return run("EVALSHA", self.sha, len(keys), *keys, *arguments)
+            return run(*self.command(keys, arguments))
         except NoScriptError:
             return run("EVAL", self.source, len(keys), *keys, *arguments)
 
@@ -65,7 +69,7 @@ class Script:
         """
         if len(calls) == 1:
             return [await self._reply_or_error(client, *calls[0])]
-        commands = [("EVALSHA", self.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
+        commands = [self.command(keys, arguments) for keys, arguments in calls]
         replies = await call_many(client, commands)
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):

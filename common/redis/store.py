@@ -12,10 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 import redis
 import redis.asyncio
+from redis.exceptions import NoScriptError
 
 from common.redis import keys, scripts
 from common.redis.reasons import ServerError
-from common.redis.wire import Argument, call
+from common.redis.wire import Argument, call_many
 
 __all__ = [
     "MOST_PER_CALL",
@@ -278,11 +279,33 @@ class Store:
         answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (_bytes(job_id), result, keep_ms))).decode()
         return answer
 
-    async def wait_for_wake(self, queues: Sequence[str], seconds: float) -> bool:
-        """Block until an enqueue wakes this worker, or so many seconds; return whether one did."""
+    async def claim_when_woken(
+        self, queues: Sequence[str], seconds: float, *, most: int, lease_ms: int, worker: str, number: int
+    ) -> Claim:
+        """Wait until an enqueue or `nudge` wakes this worker, or so many seconds, then claim, in one round trip.
+
+        The server claims the moment it is woken, whether this worker has heard of it or not: ask for few.
+
+        Args:
+            most, lease_ms, worker, number: as for `claim`.
+        """
         # BZPOPMIN takes milliseconds at the finest, and 0 would block for ever.
-        names = [keys.wake(queue) for queue in queues]
-        return await call(self.client, ("BZPOPMIN", *names, f"{max(seconds, 0.001):.3f}")) is not None
+        names = [*(keys.wake(queue) for queue in queues), keys.nudge(worker)]
+        wait = ("BZPOPMIN", *names, f"{max(seconds, 0.001):.3f}")
+        arguments = (most, lease_ms, worker, number)
+        woken, reply = await call_many(self.client, (wait, scripts.CLAIM.command(queues, arguments)))
+        if isinstance(reply, NoScriptError):
+            reply = await scripts.CLAIM(self.client, queues, arguments)
+        if isinstance(reply, Exception):
+            raise reply
+        claim = _parse_claim(reply, worker, number)
+        if isinstance(woken, Exception) and not claim.jobs:
+            raise woken  # a marker of a foreign type; without a pause, claims would follow one another
+        return claim
+
+    async def nudge(self, worker: str) -> None:
+        """End this worker's wait for work."""
+        await self.client.zadd(keys.nudge(worker), {"stop": 0})
 
     async def aborting(self, job_ids: Sequence[str]) -> set[str]:
         """Return those of these ids that are to be aborted, whoever asked."""
@@ -323,7 +346,7 @@ class Store:
     async def forget_worker(self, worker: str) -> None:
         """Remove a worker's report, at its clean stop."""
         pipeline = self.client.pipeline(transaction=True)
-        pipeline.delete(keys.worker(worker))
+        pipeline.delete(keys.worker(worker), keys.nudge(worker))
         pipeline.zrem(keys.WORKERS, worker)
         await pipeline.execute()
 
