@@ -171,6 +171,80 @@ async def test_sql_opens_no_other_file(ctx, file, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+SETTINGS = [
+    "foreign_keys = OFF",
+    "ignore_check_constraints = ON",
+    "writable_schema = ON",
+    "busy_timeout = 0",
+    "journal_mode = DELETE",
+    "synchronous(off)",
+    "recursive_triggers = ON",
+    "case_sensitive_like = ON",
+    "temp_store_directory = '/'",
+    "hard_heap_limit = 1",
+    "hard_heap_limit",
+    "wal_checkpoint",
+    "shrink_memory",
+    "database_list",
+    "main.Foreign_Keys = 0",
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+async def test_no_statement_changes_a_setting_for_the_jobs_after_it(ctx, file, setting):
+    for write in (False, True):
+        with pytest.raises(StatementRefused, match="tasks change no PRAGMA"):
+            await query_database.function(ctx, f"PRAGMA {setting}", write=write)
+    assert await query_database.function(ctx, "PRAGMA foreign_keys") == [{"foreign_keys": 1}]
+
+
+@pytest.mark.parametrize("switch", ["ON", "OFF"])
+async def test_reading_alone_is_decided_for_each_call(ctx, file, switch):
+    await query_database.function(ctx, "CREATE TABLE t (a INTEGER)", write=True)
+    for write in (False, True):
+        await query_database.function(ctx, f"PRAGMA query_only = {switch}", write=write)
+        with pytest.raises(StatementRefused, match=r"read-?only"):
+            await query_database.function(ctx, "INSERT INTO t VALUES (1)")
+        assert await query_database.function(ctx, "INSERT INTO t VALUES (1)", write=True) == []
+
+
+async def test_what_a_pragma_tells_can_be_asked(ctx, file):
+    await query_database.function(ctx, "CREATE TABLE t (a INTEGER)", write=True)
+    for sql in ("PRAGMA table_info(t)", "SELECT name FROM pragma_table_info('t')", "PRAGMA integrity_check"):
+        assert len(await query_database.function(ctx, sql)) == 1
+    await query_database.function(ctx, "PRAGMA user_version = 3", write=True)
+    assert await query_database.function(ctx, "PRAGMA user_version") == [{"user_version": 3}]
+
+
+async def test_one_value_takes_no_gigabyte(ctx, file):
+    with pytest.raises(StatementRefused, match="too big"):
+        await query_database.function(ctx, "SELECT length(zeroblob(1000000000))")
+
+
+@pytest.mark.parametrize("write", [False, True])
+async def test_a_statement_without_an_end_ends_with_its_job(ctx, file, write):
+    endless = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
+    job = asyncio.create_task(query_database.function(ctx, endless, write=write))
+    await asyncio.wait({job}, timeout=0.2)
+    job.cancel()
+    done, _ = await asyncio.wait({job}, timeout=20)
+    assert done == {job}
+    assert job.cancelled()
+    # Its connection, if it is used again, does as before; its thread is free, or closing would wait for it.
+    assert await query_database.function(ctx, "SELECT 1 AS one", write=write) == [{"one": 1}]
+    await asyncio.wait_for(close_resources(ctx.state), 20)
+
+
+def test_a_value_that_postgresql_quotes_is_not_shown():
+    asyncpg = pytest.importorskip("asyncpg")
+    cause = asyncpg.exceptions.DataError("invalid input for query argument $1: 's3cret' (not an integer)")
+    server = asyncpg.exceptions.InvalidTextRepresentationError('invalid input syntax for type integer: "s3cret"')
+    for error in (cause, server):
+        explained = database_engines._explained(error, error, lost=False)
+        assert isinstance(explained, StatementRefused)
+        assert "s3cret" not in str(explained)
+
+
 # --- inserts
 
 

@@ -76,7 +76,7 @@ async def query_database(
     """
     from sqlalchemy import text  # noqa: PLC0415 - SQLAlchemy is slow to import
 
-    from workers.tasks.database_engines import engine_for, errors_explained  # noqa: PLC0415
+    from workers.tasks.database_engines import engine_for, errors_explained, interruptible  # noqa: PLC0415
 
     if not 1 <= limit <= MOST_ROWS:
         raise InvalidRows(f"limit={limit}: give 1 to {MOST_ROWS}")
@@ -86,12 +86,13 @@ async def query_database(
     values = {name: _bindable(value, engine.dialect.name) for name, value in (parameters or {}).items()}
     with errors_explained():
         async with engine.connect() as connection:
+            # Also before a write: the statement before it on this connection may have been a PRAGMA of the same name.
+            await _read_only(connection, on=not write)
             if write:
                 async with connection.begin():
-                    return await _rows(connection, text(sql), values, limit)
-            await _read_only(connection, on=True)
+                    return await interruptible(connection, _rows(connection, text(sql), values, limit))
             try:
-                return await _rows(connection, text(sql), values, limit)
+                return await interruptible(connection, _rows(connection, text(sql), values, limit))
             finally:
                 await connection.rollback()
                 await _read_only(connection, on=False)

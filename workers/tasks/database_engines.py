@@ -7,12 +7,13 @@ when a query is made.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
@@ -24,14 +25,16 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from common.errors import ConfigurationError
 from common.settings import settings_for_process
 from workers.resources import DATABASE, shared
 from workers.tasks.database_errors import DatabaseError, DatabaseUnavailable, StatementRefused
 
-__all__ = ["Engines", "engine_for", "errors_explained"]
+__all__ = ["Engines", "engine_for", "errors_explained", "interruptible"]
+
+T = TypeVar("T")
 
 _VARIABLE = "BARQUE_DATABASE_URL"
 _DRIVERS = {
@@ -40,6 +43,23 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
 }
 _SQLITE_BUSY_MS = 10_000
+_LONGEST_VALUE = 256 * 1024 * 1024
+"""Bytes of one text or blob: `zeroblob(n)` makes as many as it is asked for."""
+_PRAGMAS_OURS = {"journal_mode": "wal", "synchronous": "normal", "foreign_keys": "on", "query_only": "on off"}
+# They change nothing of the connection; the last two are numbers in the file, which only a write may change.
+_PRAGMAS_TO_ASK = frozenset(
+    {
+        "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list",
+        "foreign_key_check", "integrity_check", "quick_check", "user_version", "application_id",
+    }
+)  # fmt: skip
+_PRAGMAS_TO_READ = frozenset(
+    {
+        "busy_timeout", "collation_list", "compile_options", "data_version", "encoding", "foreign_keys",
+        "freelist_count", "function_list", "journal_mode", "module_list", "page_count", "page_size", "pragma_list",
+        "query_only", "read_uncommitted", "schema_version", "synchronous",
+    }
+)  # fmt: skip
 # Primary result codes that say nothing against the statement: busy, locked, out of memory, interrupted,
 # I/O error, disk full, cannot open.
 _SQLITE_PASSING = frozenset({5, 6, 7, 9, 10, 13, 14})
@@ -141,12 +161,49 @@ def _make(url: URL) -> AsyncEngine:
     return create_async_engine(url, pool_recycle=1800, **options)
 
 
+async def interruptible(connection: AsyncConnection, work: Coroutine[Any, Any, T]) -> T:
+    """Run what uses this connection; when the job is cancelled, end the statement that is under way, too.
+
+    SQLite runs a statement in a thread, which cancelling does not reach: one without an end would keep the thread, a
+    core and the attempt for ever. The driver of PostgreSQL cancels on the server by itself.
+    """
+    if connection.dialect.name != "sqlite":
+        return await work
+    raw: Any = (await connection.get_raw_connection()).driver_connection
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():  # one that is only about to begin is not reached by the first
+            await raw.interrupt()
+            await asyncio.wait({running}, timeout=0.02)
+        running.cancelled() or running.exception()  # looked at, so that it is not reported as forgotten
+        raise
+
+
 class _Confined(sqlite3.Connection):
-    """A connection that opens its own file and no other: ATTACH and VACUUM INTO take any path."""
+    """A connection to its own file alone, whose settings no statement of a job can change for the jobs after it.
+
+    ATTACH and VACUUM INTO take any path; a PRAGMA outlives the job that set it, in the pool or in the file.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        self.set_authorizer(_authorize)
+
+
+def _authorize(action: int, name: str | None, value: str | None, *_: str | None) -> int:
+    """Say whether a statement may be prepared; SQLite asks for each thing it does."""
+    if action != sqlite3.SQLITE_PRAGMA:
+        return sqlite3.SQLITE_OK
+    pragma = (name or "").lower()
+    if pragma in _PRAGMAS_TO_ASK or (value is None and pragma in _PRAGMAS_TO_READ):
+        return sqlite3.SQLITE_OK
+    ours = {"busy_timeout": str(_SQLITE_BUSY_MS), **_PRAGMAS_OURS}
+    fits = value is not None and value.lower() in ours.get(pragma, "").split()
+    return sqlite3.SQLITE_OK if fits else sqlite3.SQLITE_DENY
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
@@ -160,11 +217,21 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _explained(error: Exception, cause: BaseException | None, *, lost: bool) -> DatabaseError:
+    if _quotes_a_value(cause):
+        return StatementRefused(f"{type(error).__name__}: a value does not fit where it is to go")
     # PostgreSQL adds lines that quote the row; the first names the constraint, and is enough.
     # SQLAlchemy puts the class before what asyncpg said, as `<class '…'>: `.
     reason = (str(cause).splitlines() or [""])[0]
     message = f"{type(error).__name__}: {reason.rpartition('>: ')[2] or reason}"
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH:
+        message += "; tasks change no PRAGMA, and read those that tell of tables, indexes and keys"
     return DatabaseUnavailable(message) if lost or _may_pass(cause) else StatementRefused(message)
+
+
+def _quotes_a_value(cause: BaseException | None) -> bool:
+    """Whether this is PostgreSQL's class of data exceptions, whose first line quotes the value."""
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return isinstance(state, str) and state.startswith("22")
 
 
 def _may_pass(cause: BaseException | None) -> bool:
