@@ -3,11 +3,13 @@
 Owns the last resort. A worker stops in order within its grace period and some seconds; but where the event loop
 itself stands still (an endless loop without an await), no signal reaches it, and where a thread of the tasks' own
 will not end, Python waits for it without end. Then the process is ended from a thread: its leases run out and
-other workers take its jobs over.
+other workers take its jobs over. Whoever sends a third signal does not want to wait for that: it ends at once.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import queue
 import signal
@@ -20,6 +22,7 @@ from typing import Any
 
 import structlog
 
+from workers import farewell
 from workers.leaving import LEAVING
 
 __all__ = ["Backstop"]
@@ -28,12 +31,17 @@ log = structlog.get_logger("barque.worker")
 
 _MARGIN = 1.5
 
+_PATIENT_SIGNALS = 2
+"""The first lets running jobs end, the second gives them back; each one more is from somebody who will not wait."""
+
 
 class Backstop:
     """Watches for SIGINT and SIGTERM, besides whoever handles them, and ends the process when it outlives them.
 
+    A terminal that is closed (SIGHUP) counts as SIGTERM, unless the process is to outlive it (`nohup`).
+
     Args:
-        grace: seconds that running jobs have after the first signal; none after the second.
+        grace: seconds that running jobs have after the first signal; none after the second. A third ends the process.
         leave: ends the process with an exit code, whatever else runs in it.
     """
 
@@ -54,6 +62,8 @@ class Backstop:
             self._before[number] = signal.getsignal(number)
             signal.signal(number, self._signalled)
             signal.siginterrupt(number, False)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         threading.Thread(target=self._run, name="barque-backstop", daemon=True).start()
 
     def _signalled(self, number: int, frame: Any) -> None:
@@ -65,16 +75,20 @@ class Backstop:
     def _run(self) -> None:
         self._signals.get()
         end = time.monotonic() + self._grace + LEAVING + _MARGIN
-        while True:
+        code, say = 1, self._say
+        for more in itertools.count(2):
             try:
-                self._signals.get(timeout=max(0.0, end - time.monotonic()))
+                number = self._signals.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
+                break
+            if more > _PATIENT_SIGNALS:
+                code, say = 128 + number, functools.partial(farewell.ended, number)
                 break
             end = min(end, time.monotonic() + LEAVING + _MARGIN)
         try:
-            self._say()
+            say()
         finally:
-            self._leave(0 if self.stopped else 1)
+            self._leave(0 if self.stopped else code)
 
     def _say(self) -> None:
         if self.stopped:

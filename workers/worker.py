@@ -34,6 +34,7 @@ from common.settings import Settings, load_settings, misspelt
 from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
+from workers import farewell
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
 from workers.backstop import Backstop
@@ -364,7 +365,9 @@ class Worker(arq.worker.Worker):
 
     def handle_sig(self, signum: signal.Signals) -> None:
         """Release all running jobs at once and stop."""
-        log.info("worker_stopping", signal=signal.Signals(signum).name, running=len(self.tasks), how="at once")
+        farewell.releasing(signum, running=len(self.tasks), program=self.settings is not None)
+        if self._drain is not None:
+            self._drain.cancel()
         self._leaving.begin(0)
         self._cancel_main(signum)
 
@@ -373,16 +376,12 @@ class Worker(arq.worker.Worker):
 
         A second signal releases them at once.
         """
-        name = signal.Signals(signum).name
-        if self._drain is not None and not self._drain.done():
-            log.info("worker_stopping", signal=name, running=len(self.tasks), how="at once")
-            self._drain.cancel()
-            self._leaving.begin(0)
-            self._cancel_main(signum)
+        if self._drain is not None:
+            self.handle_sig(signum)
             return
-        seconds = self._job_completion_wait
+        seconds, program = self._job_completion_wait, self.settings is not None
         self._leaving.begin(seconds)
-        log.info("worker_stopping", signal=name, running=len(self.tasks), how=f"within {seconds:g} s")
+        farewell.draining(signum, running=len(self.tasks), seconds=seconds, program=program)
         self.allow_pick_jobs = False
         self._claim_no_more()
         self._drain = self.loop.create_task(self._release_after(seconds, signum))
@@ -429,6 +428,7 @@ class Worker(arq.worker.Worker):
             await self._leaving.step("on_shutdown", self.on_shutdown(self.ctx), self._leaving.left())
         await self._leaving.step("resources", close_resources(self.ctx), self._leaving.left())
         self._leaving.reset()
+        self._drain = None
         await self._leaving.step("connections", self.pool.aclose(close_connection_pool=True), LAST_WORD)
         self._pool = None
 
