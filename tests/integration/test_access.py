@@ -14,7 +14,7 @@ from arq.connections import RedisSettings
 from pydantic import SecretStr
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from common import Call, Context, RetryPolicy, fixed, task
+from common import Call, Context, RetryPolicy, every, fixed, task
 from common.embedded import EmbeddedServer
 from common.errors import JobCancelled, TaskFailed, TaskTimedOut
 from common.jobs import JobState
@@ -170,6 +170,7 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded):
             with pytest.raises(JobCancelled):
                 await held.result()
             assert (await held.info()).state is JobState.CANCELLED
+            await keep_schedules(producer)
             await look_on(server)
     finally:
         running.cancel()
@@ -177,6 +178,17 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded):
         await worker.close()
         await watching.aclose()
     assert await refusals(server) == []
+
+
+async def keep_schedules(producer) -> None:
+    await producer.schedules.add("often", double(1), every(1), queue="high")
+    await (await producer.schedules.run_now("often")).result()
+    while (await producer.schedules.get("often")).runs < 2:
+        await asyncio.sleep(0.05)
+    assert await producer.schedules.pause("often")
+    assert await producer.schedules.resume("often")
+    assert [info.name for info in await producer.schedules.list()] == ["often"]
+    assert await producer.schedules.remove("often")
 
 
 async def look_on(server) -> None:
