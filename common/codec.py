@@ -32,6 +32,7 @@ __all__ = [
     "Serializer",
     "decode_job",
     "encode_job",
+    "encode_plain_job",
     "is_pickle",
     "load",
 ]
@@ -201,6 +202,15 @@ def encode_job(
             f"{task}: {part}, which has no form on the wire. Send plain data, dataclasses, msgspec structs, "
             "pydantic models, datetime, UUID, Decimal, Enum or bytes."
         ) from error
+
+
+def encode_plain_job(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], enqueued_ms: int) -> bytes:
+    """Return the msgpack payload of a job without extras: `encode_job` for the common case.
+
+    Raises:
+        Exception: anything, if an argument has no form on the wire; `encode_job` then says which.
+    """
+    return encoder.encode(_JobMap(None, task, args, kwargs, enqueued_ms))
 
 
 def _pickle_job(

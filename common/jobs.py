@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["JobInfo", "JobState", "OutcomeKind", "RemoteError", "new_job_id", "new_worker_id"]
+__all__ = ["JobInfo", "JobState", "OutcomeKind", "RemoteError", "new_job_id", "new_job_ids", "new_worker_id"]
 
 
 class JobState(StrEnum):
@@ -113,9 +113,17 @@ class _JobIds:
         number = next(self._count) & 0xFFFF_FFFF
         return f"{time.time_ns() // 1_000_000:012x}{number:08x}{self._process}"
 
+    def many(self, count: int) -> list[str]:
+        """Make so many at once, in order."""
+        now, process = f"{time.time_ns() // 1_000_000:012x}", self._process
+        return [f"{now}{number & 0xFFFF_FFFF:08x}{process}" for number in itertools.islice(self._count, count)]
+
 
 new_job_id = _JobIds()
 """Return a fresh job id: 32 hex digits that sort by time of creation."""
+
+new_job_ids = new_job_id.many
+"""Return so many fresh job ids, in order."""
 
 
 def new_worker_id() -> str:

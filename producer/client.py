@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
@@ -19,14 +19,15 @@ from common.redis.connection import TROUBLE, describe, open_client
 from common.redis.durability import Confirmation, ConfirmedAnswer, check_confirmation, enqueue_confirmed
 from common.redis.inspect import Inspector
 from common.redis.reasons import may_have_run
-from common.redis.store import Enqueue, Store
+from common.redis.store import Enqueue, FreshJobs, Store
 from common.settings import Settings, load_settings
 from common.signing import keyring_of
 from common.tasks import Call, Task
 from producer import gather as waiting
 from producer.answers import Answers, why
+from producer.binding import Binder
 from producer.job import Job
-from producer.options import EnqueueOptions, check_id_from_elsewhere, not_one_call
+from producer.options import NO_OPTIONS, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ T = TypeVar("T")
 _ANSWER_WITHIN = 30.0
 """Seconds the server has for an answer; a caller is never left hanging."""
 
+_HANDLES_AT_ONCE = 1000
+"""Handles made in one step of the loop, while jobs are on their way."""
+
 _MOST_CONFIRMED = 10_000
 """Enqueues that share one confirmation, which may take a second: more than share a round trip."""
-
-_DEFAULTS = EnqueueOptions()
 
 
 class Producer:
@@ -77,6 +79,7 @@ class Producer:
         if settings is not None and redis_url is not None:
             self.settings = settings.model_copy(update={"redis_url": redis_url})
         self.reading = Reading(accept_pickle=self.settings.accept_pickle, signing=keyring_of(self.settings))
+        self._binder = Binder(self.settings, self.reading.signing)
         self.keep_cancelled_ms = round(self.settings.keep_result * 1000)
         self.answers = Answers(describe(self.settings), answer_within)
         self._store: Store | None = None
@@ -189,10 +192,10 @@ class Producer:
         """
         if surplus:
             raise not_one_call(call, surplus)
-        options = _DEFAULTS
+        options = NO_OPTIONS
         if any(option is not None for option in (delay, at, expires, queue, timeout, metadata)):
             options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
-        item = options.bind(call, self.settings, job_id, self.reading.signing)
+        item = self._binder.bind(call, options, job_id)
         self.store  # noqa: B018 - a closed producer says so before anything waits
         until = asyncio.get_running_loop().time() + self.answers.within
         wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
@@ -219,20 +222,25 @@ class Producer:
 
         Nothing is sent before every call has been encoded: one that cannot travel stops them all.
         """
+        given = list(calls)
         options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
-        signing = self.reading.signing
-        pairs = [(call, options.bind(call, self.settings, None, signing)) for call in calls]
-        if not pairs:
-            return []
-        until = asyncio.get_running_loop().time() + self.answers.within
         wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
+        until = asyncio.get_running_loop().time() + self.answers.within
+        fresh = self._binder.bind_fresh(given) if options == NO_OPTIONS and wanted is None else None
+        if fresh is not None:
+            return await self._enqueue_fresh(given, fresh, until)
+        items = [self._binder.bind(call, options) for call in given]
+        if not items:
+            return []
         if wanted is not None:
             await self._check(self.store.client, wanted)
-        answers = await self._send([item for _, item in pairs], until, wanted)
+        answers = await self._send(items, until, wanted)
         refusals = [answer for answer in answers if not isinstance(answer, bool)]
         if refusals:
             raise self._as_raised(len(refusals), refusals[0])
-        return [Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in pairs]
+        return [
+            Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in zip(given, items, strict=True)
+        ]
 
     def job(self, job_id: str, *, queue: str | None = None, task: Task[..., R] | None = None) -> Job[R]:
         """Return the handle of a job enqueued elsewhere; asks the server nothing.
@@ -338,22 +346,46 @@ class Producer:
         most = Confirmation(any(wanted.disk for wanted in every), max(wanted.replicas for wanted in every))
         return await self._send_each([(item, until) for item, until, _ in items], most)
 
+    async def _enqueue_fresh(self, calls: Sequence[Call[R]], fresh: FreshJobs, until: float) -> list[Job[R]]:
+        if not calls:
+            return []
+        sending = asyncio.ensure_future(self._answered(self.store.enqueue_fresh(fresh), until, len(calls)))
+        jobs: list[Job[R]] = []
+        try:
+            for start in range(0, len(calls), _HANDLES_AT_ONCE):
+                await asyncio.sleep(0)  # the next part goes on its way; the server works on them meanwhile
+                end = start + _HANDLES_AT_ONCE
+                jobs += [
+                    Job(self, job_id, queue=fresh.queue, task=call.task)
+                    for call, job_id in zip(calls[start:end], fresh.job_ids[start:end], strict=True)
+                ]
+            refusals = await sending
+        finally:
+            sending.cancel()
+        if refusals:
+            raise self._not_taken(sum(count for count, _ in refusals), refusals[0][1])
+        return jobs
+
     async def _send(
         self, items: Sequence[Enqueue], until: float, wanted: Confirmation | None
     ) -> Sequence[ConfirmedAnswer]:
         store = self.store
+        if wanted is None:
+            return await self._answered(store.enqueue(items), until, len(items))
+        adding = enqueue_confirmed(store.client, items, wanted, where=self.answers.where, until=until)
+        return await self._answered(adding, until, len(items))
+
+    async def _answered(self, adding: Awaitable[T], until: float, jobs: int) -> T:
         try:
             async with asyncio.timeout_at(until) as limit:
-                if wanted is None:
-                    return await store.enqueue(items)
-                return await enqueue_confirmed(store.client, items, wanted, where=self.answers.where, until=until)
+                return await adding
         except TROUBLE as error:
             if limit.expired():
                 raise RedisUnavailable(
                     f"{self.answers.where} gave no answer within {self.answers.within:g} s; "
-                    f"{len(items)} job(s) may be there or not"
+                    f"{jobs} job(s) may be there or not"
                 ) from None
-            raise self._not_taken(len(items), error) from None
+            raise self._not_taken(jobs, error) from None
 
     def _confirmation_of_call(self, *, durable: bool) -> Confirmation | None:
         return Confirmation(disk=True, replicas=self.settings.durable_replicas) if durable else None

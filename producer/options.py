@@ -1,4 +1,4 @@
-"""What an enqueue may ask for, checked and turned into what the store takes."""
+"""What an enqueue may ask for, checked. What is made of it is binding.py's."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.codec import Extras, Form, encode_job
-from common.errors import ConfigurationError, PayloadTooLarge
-from common.jobs import new_job_id
-from common.redis.store import Enqueue
-from common.settings import Settings
-from common.signing import Keyring
-from common.tasks import Call
+from common.errors import ConfigurationError
 
-__all__ = ["EnqueueOptions", "check_id_from_elsewhere", "check_name", "not_one_call"]
+__all__ = ["NO_OPTIONS", "EnqueueOptions", "check_id_from_elsewhere", "check_name", "not_one_call", "seconds"]
 
 _LONGEST = 10 * 365 * 24 * 3600.0
-_CLOCKS_APART = 60.0
-"""Seconds by which a producer's clock may be behind before a signed job that expires is refused too early."""
-
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 _NOT_IN_BYTES = re.compile(r"[\ud800-\udfff]")
 
@@ -51,74 +42,20 @@ class EnqueueOptions:
             raise ConfigurationError("give delay= or at=, not both")
         if self.at is not None and self.at.tzinfo is None:
             raise ConfigurationError("at= needs a time zone: datetime.now(tz=UTC) + …, or .astimezone()")
-        delay = _seconds("delay", self.delay, least=0.0) or 0.0
-        expires = _seconds("expires", self.expires, least=0.001)
+        delay = seconds("delay", self.delay, least=0.0) or 0.0
+        expires = seconds("expires", self.expires, least=0.001)
         if self.at is not None:
             delay = self.at.timestamp() - time.time()
         if expires is not None and expires <= delay:
             raise ConfigurationError(
                 f"expires={expires:g} s is over before the job is due in {delay:g} s; expires counts from now"
             )
-        _seconds("timeout", self.timeout, least=0.001)
+        seconds("timeout", self.timeout, least=0.001)
 
-    def bind(
-        self, call: Call[Any], settings: Settings, job_id: str | None = None, signing: Keyring | None = None
-    ) -> Enqueue:
-        """Return the call as a job to add, signed where there are keys.
-
-        Raises:
-            NotSerializable: an argument has no form on the wire.
-            PayloadTooLarge: the payload is over `BARQUE_MAX_PAYLOAD_BYTES`.
-            ConfigurationError: the job id or queue name cannot be one.
-        """
-        if not isinstance(call, Call):
-            raise not_one_call(call)
-        fresh = job_id is None and self.delay is None and self.at is None and self.expires is None
-        queue = self.queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
-        check_name("queue", queue)
-        job_id = new_job_id() if job_id is None else check_name("job_id", job_id)
-        payload = encode_job(
-            call.name,
-            call.args,
-            call.kwargs,
-            enqueued_ms=time.time_ns() // 1_000_000,
-            extras=self._extras() if signing is None else self._signed_extras(),
-            form=_form(settings),
-        )
-        if signing is not None:
-            payload = signing.seal_job(payload, job_id, queue)
-        if len(payload) > settings.max_payload_bytes:
-            raise PayloadTooLarge(
-                f"{call.name}: the payload has {len(payload):,} bytes, the limit is {settings.max_payload_bytes:,} "
-                "(BARQUE_MAX_PAYLOAD_BYTES). Store large data elsewhere and pass where it is."
-            )
-        if fresh:
-            return Enqueue(queue, job_id, payload)
-        return Enqueue(
-            queue,
-            job_id,
-            payload,
-            fresh=False,
-            delay_ms=round((_seconds("delay", self.delay, least=0.0) or 0.0) * 1000),
-            at_ms=max(1, round(self.at.timestamp() * 1000)) if self.at is not None else 0,
-            expires_ms=round((_seconds("expires", self.expires, least=0.001) or 0.0) * 1000),
-        )
-
-    def _extras(self) -> Extras | None:
-        if self.timeout is None and self.metadata is None:
-            return None
-        metadata = None if self.metadata is None else dict(self.metadata)
-        return Extras(timeout=_seconds("timeout", self.timeout, least=0.001), meta=metadata)
-
-    def _signed_extras(self) -> Extras | None:
-        """Return what is signed besides: the end, since any writer can take the payload's own TTL away."""
-        extras = self._extras()
-        expires = _seconds("expires", self.expires, least=0.001)
-        if expires is None:
-            return extras
-        extras = extras or Extras()
-        extras.until = round((time.time() + expires + _CLOCKS_APART) * 1000)
-        return extras
+    @property
+    def due_now(self) -> bool:
+        """Whether the job is due at once and never expires."""
+        return self.delay is None and self.at is None and self.expires is None
 
 
 def not_one_call(given: object, surplus: Sequence[object] = ()) -> ConfigurationError:
@@ -143,21 +80,22 @@ def check_id_from_elsewhere(option: str, name: object) -> str:
     return name
 
 
-def _form(settings: Settings) -> Form:
-    return "pickle" if settings.payload_format == "pickle" else "msgpack"
+def seconds(name: str, value: float | timedelta | None, *, least: float) -> float | None:
+    """Return an option of so many seconds at the least; None where it is not given.
 
-
-def _seconds(name: str, value: float | timedelta | None, *, least: float) -> float | None:
+    Raises:
+        ConfigurationError: it is less, more than ten years, or no number.
+    """
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    given = value.total_seconds() if isinstance(value, timedelta) else value
     try:
-        fits = least <= seconds <= _LONGEST
+        fits = least <= given <= _LONGEST
     except TypeError:  # "60s", say
         fits = False
     if not fits:
         raise ConfigurationError(f"{name}={value!r}: give seconds, or a timedelta, of {least:g} or more")
-    return float(seconds)
+    return float(given)
 
 
 def check_name(option: str, name: object) -> str:
@@ -171,3 +109,7 @@ def check_name(option: str, name: object) -> str:
             f"{option}={name!r}: give text of 1 to 512 characters without spaces, control characters or lone surrogates"
         )
     return name
+
+
+NO_OPTIONS = EnqueueOptions()
+"""A job that is due now, in its task's queue, with all as its task and its worker say."""

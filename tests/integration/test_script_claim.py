@@ -1,5 +1,6 @@
 """claim.lua through Store.claim: what it takes, what it leaves, and what it says."""
 
+import asyncio
 from unittest.mock import ANY
 
 import pytest
@@ -129,7 +130,8 @@ CASES = {
         {},
         [job("b", b"B", 6)],
         {
-            "q": {"b": "lease+60s"}, "arq:job:b": b"B", "arq:in-progress:a": (b"done", "60s"), "arq:in-progress:b": TOKEN,
+            "q": {"b": "lease+60s"}, "arq:job:b": b"B", "arq:in-progress:a": (b"done", "60s"),
+            "arq:in-progress:b": TOKEN,
         },
     ),
     "a job to be aborted says so": (
@@ -137,8 +139,8 @@ CASES = {
         {},
         [job("a", b"A", 5), job("b", b"B", 6, aborted=True)],
         {
-            "q": {"a": "lease+60s", "b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": "now-60s"},
-            "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
+            "q": {"a": "lease+60s", "b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B",
+            "arq:abort": {"b": "now-60s"}, "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
         },
     ),
     "two queues, the first one first": (
@@ -146,7 +148,8 @@ CASES = {
         {"queues": ("q", "r"), "most": 1},
         [job("a", b"A", 9)],
         {
-            "q": {"a": "lease+60s"}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:in-progress:a": TOKEN, "barque:wake:r": AWAKE,
+            "q": {"a": "lease+60s"}, "r": {"b": 5}, "arq:job:a": b"A", "arq:job:b": b"B",
+            "arq:in-progress:a": TOKEN, "barque:wake:r": AWAKE,
         },
     ),
     "two queues, both served while there is room": (
@@ -317,3 +320,50 @@ async def test_a_queue_of_a_foreign_type_is_an_error(foreign, keyspace, store):
 async def test_a_payload_of_a_foreign_type_counts_as_none(keyspace, store):
     await keyspace.seed({"q": {"a": 5}, "arq:job:a": {"field": b"x"}})
     assert [job.payload for job in (await claim(store)).jobs] == [None]
+
+
+async def test_a_claim_that_waits_is_answered_by_the_enqueue(store, redis):
+    waiting = asyncio.create_task(store.claim_when_woken(("q",), 30, most=3, lease_ms=60_000, worker="w", number=7))
+    while not (await redis.info("clients"))["blocked_clients"]:
+        await asyncio.sleep(0)
+    await store.enqueue([Enqueue("q", f"{number}", b"x") for number in range(5)])
+    claimed = await waiting
+    assert [job.token for job in claimed.jobs] == ["w:1:7"] * 3
+    assert claimed.waiting == 5
+    assert await redis.exists("barque:wake:q") == 1, "more is due: passed on"
+    await redis.flushdb()
+
+
+async def test_a_claim_that_waits_ends_with_its_time_and_claims_all_the_same(keyspace, store):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": b"A"})  # a stock producer sets no marker
+    claimed = await store.claim_when_woken(("q",), 0.001, most=3, lease_ms=60_000, worker="w", number=7)
+    assert claimed.jobs == [job("a", b"A", 5)]
+
+
+async def test_a_nudge_ends_the_wait_of_one_worker_and_of_no_other(keyspace, store, redis):
+    one, other = (
+        asyncio.create_task(store.claim_when_woken(("q",), 30, most=1, lease_ms=60_000, worker=name, number=1))
+        for name in ("one", "other")
+    )
+    while (await redis.info("clients"))["blocked_clients"] < 2:
+        await asyncio.sleep(0)
+    await store.nudge("other")
+    assert (await other).jobs == []
+    assert not one.done()
+    await store.nudge("one")
+    assert (await one).jobs == []
+    assert await keyspace.dump() == {}
+
+
+async def test_a_server_that_forgot_the_script_while_a_claim_waited_is_told_it_again(keyspace, store, redis):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": b"A"})
+    await redis.script_flush()
+    claimed = await store.claim_when_woken(("q",), 0.001, most=3, lease_ms=60_000, worker="w", number=7)
+    assert claimed.jobs == [job("a", b"A", 5)]
+
+
+async def test_a_marker_of_a_foreign_type_is_an_error_where_it_would_end_in_a_spin(keyspace, store):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": b"A", "barque:wake:q": b"x"})
+    assert len((await store.claim_when_woken(("q",), 5, most=3, lease_ms=60_000, worker="w", number=7)).jobs) == 1
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await store.claim_when_woken(("q",), 5, most=3, lease_ms=60_000, worker="w", number=8)

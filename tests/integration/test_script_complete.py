@@ -79,7 +79,7 @@ CASES = {
         {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"1", "barque:wake:q": AWAKE},
     ),
     "released on its first attempt leaves no count": (
-        {key: value for key, value in {**RUNNING, "arq:in-progress:a": (b"w:1:7", "10s")}.items() if key != "arq:retry:a"},
+        {"q": {"a": "lease+10s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:1:7", "10s")},
         [PutBack(held(token="w:1:7", attempt=1), "release", 5)],
         [],
         {"q": {"a": 5}, "arq:job:a": b"A", "barque:wake:q": AWAKE},

@@ -1,4 +1,4 @@
-"""producer/options.py: what an enqueue may ask for, and what the store is given."""
+"""producer/options.py and binding.py: what an enqueue may ask for, and what the store is given."""
 
 import re
 import time
@@ -12,6 +12,7 @@ from common.codec import decode_job
 from common.errors import ConfigurationError, NotSerializable, PayloadTooLarge
 from common.settings import load_settings
 from common.tasks import Call, Task, TaskOptions
+from producer.binding import Binder
 from producer.options import EnqueueOptions, check_id_from_elsewhere
 
 
@@ -23,7 +24,7 @@ TASK = Task(fetch, "fetch", TaskOptions(queue="tasks-own"))
 
 
 def bind(call=None, job_id=None, settings=None, **options):
-    return EnqueueOptions(**options).bind(call or Call("fetch", "u"), settings or load_settings(), job_id)
+    return Binder(settings or load_settings()).bind(call or Call("fetch", "u"), EnqueueOptions(**options), job_id)
 
 
 def test_a_plain_call_is_fresh_and_has_an_id_nobody_can_have_used():
@@ -143,7 +144,7 @@ def test_a_job_from_elsewhere_may_have_an_id_that_enqueue_would_refuse(job_id):
 @pytest.mark.parametrize("wrong", [TASK, fetch, "fetch", None, 5])
 def test_what_is_no_call_is_told_how_to_make_one(wrong):
     with pytest.raises(ConfigurationError, match=r"enqueue takes a Call, got \w+: call the task, as in enqueue\("):
-        EnqueueOptions().bind(wrong, load_settings())
+        Binder(load_settings()).bind(wrong)
 
 
 def test_a_payload_over_the_limit_is_refused_with_both_numbers_and_without_its_content():
@@ -169,3 +170,35 @@ def test_arguments_that_cannot_travel_are_refused():
 def test_a_producer_for_a_stock_arq_fleet_writes_pickles():
     item = bind(settings=load_settings(payload_format="pickle"))
     assert item.payload[:1] == b"\x80"
+
+
+def test_many_that_ask_for_nothing_are_made_together_and_as_one_by_one():
+    calls = [Call("fetch", number, key="value") for number in range(3)]
+    fresh = Binder(load_settings(queues="first")).bind_fresh(calls)
+    assert fresh is not None
+    assert fresh.queue == "first"
+    assert sorted(fresh.job_ids) == fresh.job_ids
+    assert len(set(fresh.job_ids)) == 3
+    for call, raw in zip(calls, fresh.payloads, strict=True):
+        job, alone = decode_job(raw), decode_job(Binder(load_settings()).bind(call).payload)
+        assert (job.task, job.as_objects(), job.extras) == (alone.task, alone.as_objects(), alone.extras)
+        assert abs(job.enqueued_ms - alone.enqueued_ms) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("calls", "settings"),
+    [
+        ([Call("fetch"), 5], {}),
+        ([Call("fetch", object())], {}),
+        ([Call("fetch", "x" * 2000)], {"max_payload_bytes": 1000}),
+        ([Call("fetch")], {"payload_format": "pickle"}),
+    ],
+    ids=["no call", "no form on the wire", "too large", "pickles"],
+)
+def test_what_needs_a_word_of_its_own_goes_the_long_way(calls, settings):
+    assert Binder(load_settings(**settings)).bind_fresh(calls) is None
+
+
+def test_calls_of_several_queues_go_the_long_way():
+    assert Binder(load_settings()).bind_fresh([Call("fetch"), TASK("u")]) is None
+    assert Binder(load_settings()).bind_fresh([TASK("u"), TASK("u")]).queue == "tasks-own"

@@ -17,6 +17,7 @@ from common.errors import ConfigurationError, SignatureRefused
 from common.result_codec import Result, decode_result, encode_result
 from common.settings import Settings, load_settings
 from common.signing import Keyring, keyring_of, read_keys
+from producer.binding import Binder
 from producer.options import EnqueueOptions
 from workers.signed_enqueues import signing_client
 
@@ -244,19 +245,19 @@ def test_a_serializer_of_ones_own_and_keys_contradict(own):
 
 class TestEnqueueing:
     def test_a_job_is_signed_for_its_id_and_queue(self):
-        bound = EnqueueOptions(queue="q").bind(Call("fetch", "u"), Settings(), None, KEYS)
+        bound = Binder(Settings(), KEYS).bind(Call("fetch", "u"), EnqueueOptions(queue="q"))
         assert decode_job(bound.payload, ALL, bound.job_id, "q").task == "fetch"
 
     def test_its_end_is_signed_too(self):
-        now = EnqueueOptions().bind(Call("fetch"), Settings(), None, KEYS)
+        now = Binder(Settings(), KEYS).bind(Call("fetch"))
         assert decode_job(now.payload, ALL, now.job_id, now.queue).extras is None
-        ends = EnqueueOptions(expires=10, timeout=3).bind(Call("fetch"), Settings(), "id", KEYS)
+        ends = Binder(Settings(), KEYS).bind(Call("fetch"), EnqueueOptions(expires=10, timeout=3), "id")
         payload = decode_job(ends.payload, ALL, "id", ends.queue)
         assert payload.extras.timeout == 3
         assert 0 <= payload.extras.until - payload.enqueued_ms - 70_000 < 10_000
 
     def test_without_keys_nothing_is_added(self):
-        bound = EnqueueOptions(expires=10).bind(Call("fetch"), Settings(), "id")
+        bound = Binder(Settings()).bind(Call("fetch"), EnqueueOptions(expires=10), "id")
         assert set(msgspec.msgpack.decode(bound.payload)) == {"t", "f", "a", "k", "et"}
 
 

@@ -1,0 +1,119 @@
+"""Turn calls into jobs, as one producer's settings say.
+
+Owns what is looked up once for all jobs of a producer, and the short way for the many that ask for nothing special.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from common.codec import Extras, Form, encode_job, encode_plain_job
+from common.errors import PayloadTooLarge
+from common.jobs import new_job_id, new_job_ids
+from common.redis.store import Enqueue, FreshJobs
+from common.settings import Settings
+from common.signing import Keyring
+from common.tasks import Call
+from producer.options import NO_OPTIONS, EnqueueOptions, check_name, not_one_call, seconds
+
+__all__ = ["Binder"]
+
+_CLOCKS_APART = 60.0
+"""Seconds by which a producer's clock may be behind before a signed job that expires is refused too early."""
+
+
+class Binder:
+    """Makes jobs of calls.
+
+    Args:
+        signing: what signs each payload; None where there are no keys.
+    """
+
+    def __init__(self, settings: Settings, signing: Keyring | None = None) -> None:
+        self._queue = settings.queues[0]
+        self._most_bytes = settings.max_payload_bytes
+        self._form: Form = "pickle" if settings.payload_format == "pickle" else "msgpack"
+        self._signing = signing
+        self._checked: set[str] = set()
+
+    def bind(self, call: Call[Any], options: EnqueueOptions = NO_OPTIONS, job_id: str | None = None) -> Enqueue:
+        """Return the call as a job to add, signed where there are keys.
+
+        Raises:
+            NotSerializable: an argument has no form on the wire.
+            PayloadTooLarge: the payload is over `BARQUE_MAX_PAYLOAD_BYTES`.
+            ConfigurationError: the job id or queue name cannot be one.
+        """
+        if not isinstance(call, Call):
+            raise not_one_call(call)
+        queue = self._queue_of(call, options)
+        own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
+        payload = encode_job(
+            call.name,
+            call.args,
+            call.kwargs,
+            enqueued_ms=time.time_ns() // 1_000_000,
+            extras=None if options is NO_OPTIONS else self._extras(options),
+            form=self._form,
+        )
+        if self._signing is not None:
+            payload = self._signing.seal_job(payload, own_id, queue)
+        if len(payload) > self._most_bytes:
+            raise PayloadTooLarge(
+                f"{call.name}: the payload has {len(payload):,} bytes, the limit is {self._most_bytes:,} "
+                "(BARQUE_MAX_PAYLOAD_BYTES). Store large data elsewhere and pass where it is."
+            )
+        if job_id is None and (options is NO_OPTIONS or options.due_now):
+            return Enqueue(queue, own_id, payload)
+        return Enqueue(
+            queue,
+            own_id,
+            payload,
+            fresh=False,
+            delay_ms=round((seconds("delay", options.delay, least=0.0) or 0.0) * 1000),
+            at_ms=max(1, round(options.at.timestamp() * 1000)) if options.at is not None else 0,
+            expires_ms=round((seconds("expires", options.expires, least=0.001) or 0.0) * 1000),
+        )
+
+    def bind_fresh(self, calls: Sequence[Call[Any]]) -> FreshJobs | None:
+        """Return all the calls as jobs of one queue that ask for nothing; None where one needs the long way, `bind`.
+
+        So it is if anything is wrong with one of them: `bind` then says what.
+        """
+        if self._signing is not None or self._form != "msgpack":
+            return None
+        now = time.time_ns() // 1_000_000
+        queue, task, payloads = "", None, []
+        try:
+            for call in calls:
+                if not queue or call.task is not task:
+                    task, its_queue = call.task, self._queue_of(call, NO_OPTIONS)
+                    if queue and its_queue != queue:
+                        return None
+                    queue = its_queue
+                payloads.append(encode_plain_job(call.name, call.args, call.kwargs, now))
+        except Exception:
+            return None
+        if max(map(len, payloads), default=0) > self._most_bytes:
+            return None
+        return FreshJobs(queue, new_job_ids(len(payloads)), payloads)
+
+    def _queue_of(self, call: Call[Any], options: EnqueueOptions) -> str:
+        queue = options.queue or (call.task.options.queue if call.task is not None else None) or self._queue
+        if queue not in self._checked:
+            self._checked.add(check_name("queue", queue))
+        return queue
+
+    def _extras(self, options: EnqueueOptions) -> Extras | None:
+        timeout, metadata = options.timeout, options.metadata
+        # Any writer can take the payload's own TTL away, so the end is signed with the rest.
+        expires = None if self._signing is None else seconds("expires", options.expires, least=0.001)
+        if timeout is None and metadata is None and expires is None:
+            return None
+        return Extras(
+            timeout=seconds("timeout", timeout, least=0.001),
+            meta=None if metadata is None else dict(metadata),
+            until=None if expires is None else round((time.time() + expires + _CLOCKS_APART) * 1000),
+        )
