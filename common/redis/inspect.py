@@ -112,12 +112,16 @@ class Inspector:
         return QueueReport(queue, due, total - due, oldest)
 
     async def workers(self) -> list[WorkerReport]:
-        """Return the reports of the workers that live, sorted by id."""
+        """Return the reports of the workers that live, sorted by id; what cannot be read is left out."""
         ids = await self._client.zrange(keys.WORKERS, 0, -1)
         if not ids:
             return []
-        reports = await self._client.mget([keys.worker(worker.decode()) for worker in sorted(ids)])
-        return [msgspec.json.decode(report, type=WorkerReport) for report in reports if report is not None]
+        found = []
+        for report in await self._client.mget([keys.WORKER.encode() + worker for worker in sorted(ids)]):
+            with contextlib.suppress(*MALFORMED):  # whatever a foreign program wrote there
+                if report is not None:
+                    found.append(msgspec.json.decode(report, type=WorkerReport))
+        return found
 
     async def results(self, job_ids: Sequence[str]) -> list[Result | None]:
         """Return the results of these jobs, None where none is kept."""

@@ -159,6 +159,16 @@ async def test_workers_are_those_whose_reports_are_fresh(keyspace, inspector, st
     assert await inspector.workers() == []
 
 
+async def test_a_report_that_is_none_hides_no_other(keyspace, inspector, store, redis):
+    await store.report_worker("b", msgspec.json.encode(a_report("b")), now_ms=await keyspace.now_ms(), keep_ms=60_000)
+    await redis.zadd("barque:workers", {"a": 1, b"\xff": 2, "list": 3, "nested": 4})
+    await redis.mset(
+        {"barque:worker:a": b"garbage \xff", b"barque:worker:\xff": b"{}", "barque:worker:nested": b"[" * 10**5}
+    )
+    await redis.lpush("barque:worker:list", "x")
+    assert await inspector.workers() == [a_report("b")]
+
+
 async def test_a_dead_workers_name_leaves_the_list_with_the_next_report_of_another(keyspace, store):
     now = await keyspace.now_ms()
     await store.report_worker("dead", b"{}", now_ms=now - 100_000, keep_ms=20_000)
