@@ -103,7 +103,7 @@ async def slow_network(trial: Trial) -> None:
         proxy.delay = 0.05
         trial.start_worker(url=f"redis://127.0.0.1:{proxy.port}/0")
     await trial.ready()
-    trial.start_load()
+    trial.start_load(share=0.6)  # what such a network carries on a slow machine, too
     fault = trial.fault("bytes slow by 50 to 75 ms", least=1e9)  # explains no second run
     await trial.progressed(trial.plan.rounds)
     trial.over(fault)

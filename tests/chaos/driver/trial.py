@@ -292,7 +292,8 @@ class Trial:
         try:
             # What is lost is the verdict's to say; so waiting in vain is no error here.
             with contextlib.suppress(ChaosError):
-                await self.until(lambda: not oracle.pending and not server.waiting(), "all jobs to be done")
+                while oracle.pending or server.waiting():
+                    await self._some_more_done(server)
             outcomes, leftovers = server.outcomes(list(oracle.jobs)), server.leftovers()
         finally:
             server.close()
@@ -302,6 +303,14 @@ class Trial:
             await self._orderly_end(worker)
         self.look()
         return self._judge(outcomes, leftovers)
+
+    async def _some_more_done(self, server: Server) -> None:
+        """Wait for one more job to be done: a slow machine loses none, it only takes longer."""
+        done, waiting = len(self.oracle.done), server.waiting()
+        await self.until(
+            lambda: len(self.oracle.done) > done or server.waiting() < waiting,
+            "the jobs that are left to be done",
+        )
 
     def _judge(self, outcomes: Mapping[str, Outcome], leftovers: list[str]) -> Verdict:
         # Awake again, such a worker may still begin what it had claimed before.
