@@ -24,6 +24,7 @@ from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
 from cli.output import note
 from cli.result import result
+from cli.schedules import COMMANDS, schedules
 from cli.server import redis
 from cli.status import status
 from cli.worker import worker
@@ -71,6 +72,11 @@ def _help(function: Callable[..., None]) -> str:
 
 for _command in (worker, enqueue, result, status, redis, config, doctor, demo):
     app.command(cls=_PlainFlags, help=_help(_command))(_command)
+
+_schedules = typer.Typer(cls=_PlainFlagsGroup, help=_help(schedules), no_args_is_help=True)
+for _name, _command in COMMANDS.items():
+    _schedules.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
+app.add_typer(_schedules, name="schedules")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -85,7 +85,7 @@ class Schedules:
         word = await self._ask(self._store.add(name, raw, first, replace=replace), f"schedule {name} to be added")
         if word == "exists":
             raise ScheduleExists(
-                f"there is a schedule called {name!r} already, and a different one; replace=True changes it"
+                f"there is a schedule called {name!r} already, and a different one; replace=True (--replace) changes it"
             )
         if word == "declared":
             raise ScheduleExists(f"a schedule called {name!r} is declared in the code of live workers; change it there")

@@ -144,6 +144,7 @@ class Scheduler:
             await self._tick(due)
             if self._stale:
                 await self._load()
+            await asyncio.sleep(0)
 
     async def _sleep(self) -> None:
         """Wait until the next tick, the next declaration, or a change."""
@@ -214,9 +215,9 @@ class Scheduler:
             self._stale = True
             return
         plans: list[Plan] = []
-        room = _MOST_BYTES
+        now, room = self._clock.now_ms(), _MOST_BYTES
         for name in names:
-            plan = self._plan(name, room)
+            plan = self._plan(name, now, room)
             if plan is None:
                 continue
             plans.append(plan)
@@ -225,7 +226,7 @@ class Scheduler:
                 break
         if not plans:
             return
-        ticked = await self._store.tick(revision, plans)
+        ticked = await self._store.tick(revision, plans, now_ms=now)
         self._clock.set(ticked.now_ms)
         if ticked.judged is None:
             self._stale = True
@@ -233,11 +234,11 @@ class Scheduler:
         for plan, judged in zip(plans, ticked.judged, strict=True):
             self._take(plan, judged, ticked.now_ms)
 
-    def _plan(self, name: str, room: int) -> Plan | None:
+    def _plan(self, name: str, now: int, room: int) -> Plan | None:
         """Return what is to be done about a schedule that seems to be due, its payloads within so many bytes."""
         record = self._records[name][1]
         assert record is not None  # others have no next tick here
-        timetable, now, since = record.timetable, self._clock.now_ms(), self._next[name]
+        timetable, since = record.timetable, self._next[name]
         missed = timetable.latest(since - 1, now, MOST_MISSED if record.missed == "all" else 1)
         if record.missed == "all" and len(missed) == MOST_MISSED and missed[0] > since:
             log.warning(

@@ -201,10 +201,15 @@ class ScheduleStore:
             arguments += (_bytes(declaration.name), declaration.digest, declaration.record, _tick(declaration.next_ms))
         return [word.decode() for word in await DECLARE(self.client, _KEYS, arguments)]
 
-    async def tick(self, revision: bytes, plans: Sequence[Plan]) -> Ticked:
-        """Have the server judge which ticks are due; it notes and enqueues them in the same step."""
+    async def tick(self, revision: bytes, plans: Sequence[Plan], *, now_ms: int) -> Ticked:
+        """Have the server judge which ticks are due; it notes and enqueues them in the same step.
+
+        Args:
+            revision: of what the plans are based on.
+            now_ms: the server's time as the plans take it; where it is ahead of that, nothing is done.
+        """
         queues = list(dict.fromkeys(plan.queue for plan in plans))
-        arguments: list[Argument] = [revision, BELIEVED_MS, GRACE_MS]
+        arguments: list[Argument] = [revision, now_ms, BELIEVED_MS, GRACE_MS]
         for plan in plans:
             arguments += (
                 _bytes(plan.name), queues.index(plan.queue), plan.next_ms, plan.missed, int(plan.overlap),
@@ -212,9 +217,9 @@ class ScheduleStore:
             )  # fmt: skip
             for tick in plan.ticks:
                 arguments += (tick.tick_ms, tick.delay_ms, _bytes(tick.job_id), tick.payload)
-        now_ms, current, *judged = await TICK(self.client, (*_TICK_KEYS, *queues), arguments)
+        server_ms, current, *judged = await TICK(self.client, (*_TICK_KEYS, *queues), arguments)
         if not current:
-            return Ticked(now_ms, None)
+            return Ticked(server_ms, None)
         answers = []
         for plan, at in zip(plans, range(0, len(judged), 5), strict=True):
             word, first, ran, next_ms, why = judged[at : at + 5]
@@ -226,7 +231,7 @@ class ScheduleStore:
                     why.decode(errors="replace"),
                 )
             )
-        return Ticked(now_ms, answers)
+        return Ticked(server_ms, answers)
 
     async def add(
         self, name: str, record: bytes, next_ms: int | None, *, replace: bool

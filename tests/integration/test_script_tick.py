@@ -40,7 +40,7 @@ async def plan_at(keyspace):
 
 
 async def tick(schedules, plan, revision=b"7"):
-    (judged,) = (await schedules.tick(revision, [plan])).judged
+    (judged,) = (await schedules.tick(revision, [plan], now_ms=0)).judged
     return judged.word, [int(each.payload[1:]) for each in judged.ran], judged.next_ms
 
 
@@ -84,7 +84,7 @@ async def test_which_ticks_run(case, keyspace, schedules, plan_at):
 async def test_the_whole_keyspace_after_a_tick(keyspace, schedules, plan_at):
     plan = plan_at(-500, following=60_000)
     await keyspace.seed(seeded(plan.next_ms))
-    await schedules.tick(b"7", [plan])
+    await schedules.tick(b"7", [plan], now_ms=0)
     after = await keyspace.dump()
     noted = after.pop("barque:schedules:last")
     assert noted["n"].endswith(b" 1 schedule:n:0")
@@ -106,10 +106,24 @@ async def test_who_knows_an_old_revision_does_nothing_and_learns_the_time(keyspa
     plan = plan_at(-500, HOUR)
     await keyspace.seed(seeded(plan.next_ms))
     before = await keyspace.dump()
-    ticked = await schedules.tick(b"6", [plan])
+    ticked = await schedules.tick(b"6", [plan], now_ms=0)
     assert ticked.judged is None
     assert abs(ticked.now_ms - await keyspace.now_ms()) < 60_000
     assert await keyspace.dump() == before
+
+
+async def test_the_plan_of_a_worker_whose_clock_is_ahead_is_not_followed(keyspace, schedules, plan_at):
+    """It names the latest tick before its own now, and so leaves out those that are due."""
+    plan = plan_at(HOUR, 2 * HOUR)._replace(next_ms=await keyspace.now_ms() - 500)
+    await keyspace.seed(seeded(plan.next_ms))
+    (judged,) = (await schedules.tick(b"7", [plan], now_ms=plan.ticks[0].tick_ms)).judged
+    assert (judged.word, judged.next_ms) == ("early", plan.next_ms)
+
+
+async def test_times_that_have_changed_since_a_tick_was_missed_are_gone_by(keyspace, schedules, plan_at):
+    plan = plan_at(HOUR, 2 * HOUR)._replace(next_ms=await keyspace.now_ms() - 500)
+    await keyspace.seed(seeded(plan.next_ms))
+    assert await tick(schedules, plan) == ("passed", [], plan.ticks[0].tick_ms)
 
 
 async def test_a_schedule_that_is_paused_has_no_next_tick_to_be_known(keyspace, schedules, plan_at):
@@ -175,7 +189,7 @@ async def test_one_queue_that_takes_no_job_does_not_stop_the_others(keyspace, sc
     good = bad._replace(name="m", queue="good", ticks=[each._replace(job_id="m") for each in bad.ticks])
     await keyspace.seed({**seeded(bad.next_ms), "bad": b"a string"})
     await keyspace.seed({"barque:schedules:next": {"m": bad.next_ms}})
-    first, second = (await schedules.tick(b"7", [bad, good])).judged
+    first, second = (await schedules.tick(b"7", [bad, good], now_ms=0)).judged
     assert (first.word, first.next_ms) == ("refused", bad.next_ms)
     assert "WRONGTYPE" in first.why
     assert second.word == "ran"

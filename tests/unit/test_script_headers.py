@@ -63,6 +63,7 @@ LEASE = HeldLease(1, "id", "token", 3)
 SCHEDULES = [
     keys.SCHEDULES, keys.SCHEDULES_NEXT, keys.SCHEDULES_LAST, keys.SCHEDULES_DECLARED, keys.SCHEDULES_REVISION,
 ]  # fmt: skip
+TICKS = [12, 13, "id", "P", 14, 15, "id", "P"]
 PLAN = Plan("n", "q", 11, "once", True, [PlannedTick(12, 13, "id", b"P"), PlannedTick(14, 15, "id", b"P")], 16)
 
 # What the typed wrapper sends, beside the words of the header in the order it must have.
@@ -106,59 +107,13 @@ WIRE = {
     "tick": (
         [1, 0],
         lambda s: ScheduleStore(s.client).tick(
-            b"7", [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None)]
+            b"7", [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None)], now_ms=8
         ),
         [*SCHEDULES, "q", "r"],
+        ["7", 8, 60_000, 60_000, "n", 0, 11, "once", 1, 16, 2, *TICKS, "n", 1, 11, "once", 0, -1, 2, *TICKS],
         [
-            "7",
-            60_000,
-            60_000,
-            "n",
-            0,
-            11,
-            "once",
-            1,
-            16,
-            2,
-            12,
-            13,
-            "id",
-            "P",
-            14,
-            15,
-            "id",
-            "P",
-            "n",
-            1,
-            11,
-            "once",
-            0,
-            -1,
-            2,
-            12,
-            13,
-            "id",
-            "P",
-            14,
-            15,
-            "id",
-            "P",
-        ],
-        [
-            "revision",
-            "ms a declaration",
-            "ms of grace",
-            "name",
-            "index of its queue",
-            "next tick",
-            '"skip"',
-            "overlap",
-            "tick after",
-            "number",
-            "tick (Unix ms)",
-            "delay ms",
-            "job id",
-            "payload",
+            *("revision", "now as", "ms a declaration", "ms of grace", "name", "index of its queue", "next tick"),
+            *("overlap", "tick after", "number", "tick (Unix ms)", "delay ms", "job id", "payload"),
         ],
     ),
     "declare": (

@@ -1,7 +1,8 @@
 -- tick: find which ticks of schedules are due, note last and next run, and enqueue their jobs, in one step.
 --
 -- KEYS: 1 schedules, 2 their next ticks, 3 their last runs, 4 their declarations, 5 their revision; then queues
--- ARGV: 1 revision the caller knows, 2 ms a declaration is believed, 3 ms of grace;
+-- ARGV: 1 revision the caller knows, 2 now as the caller thinks (Unix ms), 3 ms a declaration is believed,
+--       4 ms of grace;
 --       then for each schedule: name, index of its queue from 0, next tick the caller knows, "skip", "once" or "all",
 --       1 if runs may overlap else 0, tick after those that follow, their number;
 --       and for each of these ticks, in order: tick (Unix ms), delay ms, job id, payload
@@ -9,14 +10,15 @@
 --          then for each schedule: word, index of the first tick that runs from 0, how many run, next tick in force
 --          (-1 if none), error text.
 --          The words: "ran"; "passed" (due ticks were left out, by the policy); "busy" (left out, the job of the run
---          before has not ended); "early" (nothing is due); "taken" (another worker was first); "orphan" (declared by
+--          before has not ended); "early" (nothing is due, or the caller's clock is ahead: of
+--          the ticks before its now it names but the latest); "taken" (another worker was first); "orphan" (declared by
 --          no live worker); "refused" (the queue took no job: error text)
 -- Invariant: a tick is judged by the server's clock, and only while the next tick is the one the caller knows: of many
 --            workers that ask at once one is heard. Job and record are written together or not at all.
 
 local SCHEDULES, NEXT, LAST, DECLARED, REVISION = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIXED_KEYS, HEAD, STRIDE = 5, 7, 4
-local believed, grace = tonumber(ARGV[2]), tonumber(ARGV[3])
+local thought, believed, grace = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local reply = { now, 0 }
 if redis.call('GET', REVISION) ~= ARGV[1] then return reply end
@@ -61,7 +63,7 @@ local function judge(at)
   local count, ticks = tonumber(ARGV[at + 6]), at + HEAD
   local in_force = tonumber(redis.call('ZSCORE', NEXT, name) or -1)
   if in_force ~= tonumber(ARGV[at + 2]) then return 'taken', 0, 0, in_force, '' end
-  if in_force > now then return 'early', 0, 0, in_force, '' end
+  if in_force > now or thought > now then return 'early', 0, 0, in_force, '' end
   if orphaned(name) then return 'orphan', 0, 0, in_force, '' end
   local due = 0
   while due < count and tonumber(ARGV[ticks + STRIDE * due]) <= now do due = due + 1 end
@@ -85,7 +87,7 @@ local function judge(at)
   return word, first - 1, last - first + 1, following, ''
 end
 
-local at = 4
+local at = 5
 while at <= #ARGV do
   local word, first, ran, following, why = judge(at)
   for _, part in ipairs({ word, first, ran, following, why }) do reply[#reply + 1] = part end
