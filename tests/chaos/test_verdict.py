@@ -13,7 +13,7 @@ from tests.chaos.driver.verdict import Fault, Outcome, judge
 
 @pytest.fixture
 def judged(tmp_path):
-    def judge_lines(lines, *, faults=(), outcomes=None, leftovers=()):
+    def judge_lines(lines, *, faults=(), outcomes=None, ended=None, leftovers=()):
         """Judge what these lines say: `label: a line of its ledger`."""
         for line in lines:
             label, _, words = line.partition(": ")
@@ -22,7 +22,16 @@ def judged(tmp_path):
         oracle = Oracle(tmp_path)
         oracle.read()
         given = {"j": Outcome(success=True, attempt=1)} if outcomes is None else outcomes
-        return judge("on_paper", oracle, list(faults), given, leftovers=list(leftovers), problems=[], seconds=1.0)
+        return judge(
+            "on_paper",
+            oracle,
+            list(faults),
+            given,
+            ended=ended or {},
+            leftovers=list(leftovers),
+            problems=[],
+            seconds=1.0,
+        )
 
     return judge_lines
 
@@ -48,6 +57,7 @@ def test_a_job_that_ran_once(judged):
         (WELL, {"outcomes": SECOND}, "unfounded"),
         (TWICE, {"outcomes": SECOND}, "unexplained"),
         (["p: a 1.0 j 0.9 500", *WELL[1:]], {}, "early"),
+        (WELL, {"ended": {"j": 2}}, "ended_twice"),
         (WELL, {"leftovers": ["arq:job:j"]}, "leftovers"),
     ],
 )

@@ -30,7 +30,7 @@ async def killed_workers(trial: Trial) -> None:
     for _ in range(4):
         trial.start_worker()
     await trial.ready()
-    trial.start_load()
+    await trial.start_load()
     for number in range(trial.plan.rounds):
         await trial.progressed(number)
         trial.kill(await trial.struck_next())
@@ -42,7 +42,7 @@ async def frozen_workers(trial: Trial) -> None:
     for _ in range(3):
         trial.start_worker()
     await trial.ready()
-    trial.start_load()
+    await trial.start_load()
     for number in range(trial.plan.rounds):
         await trial.progressed(number)
         worker = await trial.struck_next()
@@ -61,7 +61,7 @@ async def killed_server(trial: Trial) -> None:
     for _ in range(3):
         trial.start_worker()
     await trial.ready()
-    trial.start_load()
+    await trial.start_load()
     for number in range(trial.plan.rounds):
         await trial.progressed(number)
         fault = trial.fault("server killed")
@@ -79,7 +79,7 @@ async def cut_network(trial: Trial) -> None:
         worker = trial.start_worker(url=f"redis://127.0.0.1:{proxy.port}/0")
         proxies[worker.label] = proxy
     await trial.ready()
-    trial.start_load()
+    await trial.start_load()
     for number in range(trial.plan.rounds * 2):
         await trial.progressed(number // 2)
         worker = await trial.struck_next()
@@ -103,7 +103,7 @@ async def slow_network(trial: Trial) -> None:
         proxy.delay = 0.05
         trial.start_worker(url=f"redis://127.0.0.1:{proxy.port}/0")
     await trial.ready()
-    trial.start_load(share=0.6)  # what such a network carries on a slow machine, too
+    await trial.start_load(share=0.6)  # what such a network carries on a slow machine, too
     fault = trial.fault("bytes slow by 50 to 75 ms", least=1e9)  # explains no second run
     await trial.progressed(trial.plan.rounds)
     trial.over(fault)
@@ -115,7 +115,7 @@ async def blocked_loops(trial: Trial) -> None:
         trial.start_worker()
     await trial.ready()
     limit, lease = trial.plan.block_limit, trial.plan.lease
-    trial.start_load(fail_once=0.0, delayed=0.0)
+    await trial.start_load(fail_once=0.0, delayed=0.0)
     for number in range(trial.plan.rounds):
         await trial.progressed(number)
         for seconds in (limit * 0.6, limit + lease * 1.5 + 1):
@@ -132,10 +132,10 @@ async def skewed_clocks(trial: Trial) -> None:
     for skew in (-7200.0, -2.0, 2.0, 7200.0):
         trial.start_worker(skew=skew)
     await trial.ready()
-    trial.start_load(share=0.4, skew=3600.0)
-    trial.start_load(share=0.4, skew=-3600.0)
+    await trial.start_load(share=0.4, skew=3600.0)
+    await trial.start_load(share=0.4, skew=-3600.0)
     # arq's own producer stamps due times by its own clock: ahead, its jobs wait as long.
-    trial.start_load(share=0.2, engine="arq", delayed=0.0, skew=min(1.0, trial.plan.lease / 2))
+    await trial.start_load(share=0.2, engine="arq", delayed=0.0, skew=min(1.0, trial.plan.lease / 2))
     fault = trial.fault("clock wrong by up to 2 h", least=1e9)  # explains no second run
     await trial.progressed(trial.plan.rounds)
     trial.over(fault)
@@ -146,7 +146,7 @@ async def rolling_deploy(trial: Trial) -> None:
     for _ in range(3):
         trial.start_worker()
     await trial.ready()
-    trial.start_load()
+    await trial.start_load()
     old = list(trial.workers)
     for number, worker in enumerate(old):
         wanted = trial.plan.jobs * (number + 1) // (len(old) + 2)
@@ -154,7 +154,7 @@ async def rolling_deploy(trial: Trial) -> None:
         await trial.ready(trial.start_worker(tasks="tests.chaos.driver.tasks_next"))
         await trial.stop(worker)
     # What only the new version knows comes once the old one is gone.
-    newcomers = trial.start_load(share=0.3, task="newcomer")
+    newcomers = await trial.start_load(share=0.3, task="newcomer")
     await trial.until(lambda: any(job.startswith(newcomers.label) for job in trial.oracle.done), "a new task to run")
 
 
@@ -164,8 +164,8 @@ async def mixed_fleet(trial: Trial) -> None:
         trial.start_worker()
         trial.start_stock_worker()
     await trial.ready()
-    trial.start_load(share=0.5)
-    trial.start_load(share=0.5, engine="arq")
+    await trial.start_load(share=0.5)
+    await trial.start_load(share=0.5, engine="arq")
     for number in range(trial.plan.rounds):
         await trial.progressed(number)
         struck = await trial.struck_next()

@@ -12,6 +12,7 @@ import random
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,6 +76,12 @@ class Plan:
     slots: int
     patience: float
     seed: int
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """What is read of a worker's log line."""
+
+    job_id: str
 
 
 Progress = Callable[[Oracle, list[Fault]], None]
@@ -157,12 +164,18 @@ class Trial:
 
     def start_stock_worker(self) -> Process:
         """Start a worker of stock arq."""
-        slots, timeout = str(self.plan.slots), str(max(2, round(self.plan.lease)))
+        slots, timeout = str(self.plan.slots), str(round(10 + 3 * self.plan.lease))
         command = module_command("tests.chaos.driver.stock", self.server.url, slots, timeout)
         return self._start_worker(self._label("stock"), command, {}, 0.0)
 
-    def start_load(self, *, share: float = 1.0, skew: float = 0.0, **options: object) -> Process:
-        """Start a producer with this share of the plan's pace; it goes on until the trial settles."""
+    async def start_load(self, *, share: float = 1.0, skew: float = 0.0, **options: object) -> Process:
+        """Start a producer with this share of the plan's pace; it goes on until the trial settles.
+
+        With the first one come some jobs that take longer than a lease: they need it renewed.
+        """
+        if not self.loads:
+            for _ in range(2 * len(self.workers)):
+                await self.enqueue("work", 2 * self.plan.lease)
         label = self._label("producer")
         load = Load(
             url=self.server.url,
@@ -324,10 +337,20 @@ class Trial:
             self.oracle,
             sorted([*self.faults, *blocked], key=lambda fault: fault.began),
             outcomes,
+            ended=self._ended(),
             leftovers=leftovers,
             problems=self.problems,
             seconds=time.monotonic() - self._began,
         )
+
+    def _ended(self) -> Counter[str]:
+        """Return how often each job was brought to success, by the logs of Barque's workers."""
+        ended: Counter[str] = Counter()
+        for log in self._folder.glob("*.jsonl"):
+            for line in log.read_bytes().splitlines():
+                if b'"job_succeeded"' in line and line.endswith(b"}"):  # the last one of a worker that was killed
+                    ended[msgspec.json.decode(line, type=LogLine).job_id] += 1
+        return ended
 
     async def _orderly_end(self, process: Process) -> None:
         try:

@@ -72,6 +72,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         lost: acknowledged jobs without an outcome, or without an attempt that ended well.
         failed: acknowledged jobs whose outcome is a failure; no task of the suite fails for good.
         unfounded: jobs whose outcome names an attempt that did not end so.
+        ended_twice: jobs whose success was recorded for two attempts.
         twice: second runs by what explains them; a retry that a task asked for is none.
         unexplained: second runs without a cause, in words.
         early: jobs started before their delay was over.
@@ -89,6 +90,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     lost: list[str]
     failed: list[str]
     unfounded: list[str]
+    ended_twice: list[str]
     twice: dict[str, int]
     unexplained: list[str]
     early: list[str]
@@ -109,6 +111,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             ("lost", self.lost),
             ("failed", self.failed),
             ("with an outcome no attempt stands behind", self.unfounded),
+            ("ended twice", self.ended_twice),
             ("run twice without cause", self.unexplained),
             ("started before their time", self.early),
             ("left behind", self.leftovers),
@@ -123,11 +126,17 @@ def judge(
     faults: Sequence[Fault],
     outcomes: Mapping[str, Outcome],
     *,
+    ended: Mapping[str, int],
     leftovers: list[str],
     problems: list[str],
     seconds: float,
 ) -> Verdict:
-    """Hold what happened against what is promised."""
+    """Hold what happened against what is promised.
+
+    Args:
+        ended: how often each job was brought to success, by what the workers say.
+        leftovers, problems: see Verdict.
+    """
     oracle.in_order()
     acknowledged = {job_id: job for job_id, job in oracle.jobs.items() if job.acknowledged is not None}
     twice: Counter[str] = Counter()
@@ -147,6 +156,7 @@ def judge(
         lost=[job_id for job_id in acknowledged if job_id not in outcomes or job_id not in oracle.done],
         failed=[job_id for job_id in acknowledged if job_id in outcomes and not outcomes[job_id].success],
         unfounded=[job_id for job_id, job in acknowledged.items() if _unfounded(job, outcomes.get(job_id))],
+        ended_twice=[job_id for job_id, times in ended.items() if times > 1],
         twice=dict(twice),
         unexplained=unexplained,
         early=[job_id for job_id, job in acknowledged.items() if _early(job)],
