@@ -18,10 +18,10 @@ import random
 import re
 import zoneinfo
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from common.cron_expression import CronExpression, parse_cron
 from common.durations import as_duration
@@ -41,8 +41,8 @@ __all__ = [
     "schedule",
 ]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+NeedsNothing = TypeVar("NeedsNothing", bound=Callable[[], Call[Any]])
+"""A task that may be called without arguments; type checkers refuse the others."""
 
 Missed = Literal["skip", "once", "all"]
 """What becomes of ticks nobody was there for: none of them runs, the latest one does, all do."""
@@ -97,7 +97,7 @@ class Timetable:
         """Say when, as one would write it: `*/5 * * * *`, `every 30s`."""
         return str(self.expression) if self.expression is not None else f"every {as_duration(self.interval_ms / 1000)}"
 
-    def __call__(self, task: Task[P, R]) -> Task[P, R]:
+    def __call__(self, task: NeedsNothing) -> NeedsNothing:
         """Schedule a task under its own name; as a decorator, above `@task`.
 
         Raises:
@@ -107,9 +107,8 @@ class Timetable:
             raise ConfigurationError(
                 f"@cron and @every stand above @task; {getattr(task, '__qualname__', task)!r} is no task yet"
             )
-        bare: Any = task
         try:
-            call = bare()
+            call = task()
         except TypeError as error:
             raise ConfigurationError(
                 f"{task.name} cannot be scheduled without arguments ({error}): name the schedule, and give it a call, "

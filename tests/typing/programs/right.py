@@ -4,9 +4,24 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
-from common import NEVER, Call, Context, Retry, RetryPolicy, Task, exponential, fixed, linear, task
+from common import (
+    NEVER,
+    Call,
+    Context,
+    Retry,
+    RetryPolicy,
+    Task,
+    cron,
+    every,
+    exponential,
+    fixed,
+    linear,
+    schedule,
+    task,
+)
 from common.errors import BarqueError
 from common.jobs import JobInfo, JobState
+from common.schedule_records import ScheduleInfo
 from producer import BlockingJob, BlockingProducer, Job, Producer
 
 
@@ -28,6 +43,33 @@ async def count(ctx: Context, words: list[str]) -> int:
 
 @task(name="no_arguments", retry=NEVER, keep_result=0)
 async def no_arguments(ctx: Context) -> None: ...
+
+
+@cron("30 6 * * mon-fri", timezone="Europe/Berlin", missed="skip", jitter=timedelta(seconds=5))
+@task(timeout=5)
+async def scheduled(ctx: Context, size: int = 1) -> int:
+    return size
+
+
+@every(timedelta(minutes=5), overlap=False)
+@cron("@daily", missed="all")
+@task
+async def scheduled_twice(ctx: Context) -> None: ...
+
+
+assert_type(scheduled(2), Call[int])
+assert_type(scheduled_twice(), Call[None])
+schedule("fetch-home", fetch_url("u", tries=2), every(30, jitter=1), queue="low")
+
+
+async def with_schedules(producer: Producer, blocking: BlockingProducer) -> None:
+    added = await producer.schedules.add("fetch-home", fetch_url("u"), cron("@hourly"), queue="low", replace=True)
+    assert_type(added, ScheduleInfo)
+    assert_type(added.next_run, datetime | None)
+    assert_type(await producer.schedules.list(), tuple[ScheduleInfo, ...])
+    assert_type(await producer.schedules.pause("fetch-home"), bool)
+    assert_type(blocking.schedules.get("fetch-home"), ScheduleInfo)
+    assert_type(blocking.schedules.list(), tuple[ScheduleInfo, ...])
 
 
 RetryPolicy(backoff=linear(1), retry_on=(OSError,), fail_on=(ConnectionError,), jitter="none")

@@ -1,6 +1,6 @@
 """What must not type-check: each marked line is one mistake, and a checker must see each. Never run."""
 
-from common import Call, Context, RetryPolicy, exponential, task
+from common import Call, Context, RetryPolicy, cron, every, exponential, schedule, task
 from producer import BlockingProducer, Producer
 
 
@@ -36,6 +36,21 @@ async def timeout_as_text(ctx: Context) -> None: ...
 async def no_such_option(ctx: Context) -> None: ...
 
 
+@cron("@daily")  # E: type-var
+@task
+async def scheduled_without_its_argument(ctx: Context, n: int) -> None: ...
+
+
+@every(5)  # E: type-var
+async def scheduled_and_no_task(ctx: Context) -> None: ...
+
+
+cron("@daily", missed="never")  # E: arg-type
+cron(5)  # E: arg-type
+every("5m")  # E: arg-type
+schedule("n", fetch_url(1), every(5))  # E: arg-type
+schedule("n", fetch_url, every(5))  # E: arg-type
+schedule("n", fetch_url("u"), "@daily")  # E: arg-type
 RetryPolicy(jitter="half")  # E: arg-type
 RetryPolicy(retry_on=ValueError)  # E: arg-type
 RetryPolicy(backoff=5)  # E: arg-type
@@ -49,6 +64,8 @@ fetch_url(Context(), "u")  # E: call-arg arg-type
 
 
 async def with_a_producer(producer: Producer) -> None:
+    await producer.schedules.add("n", fetch_url(1), every(5))  # E: arg-type
+    await producer.schedules.add("n", fetch_url("u"), 5)  # E: arg-type
     await producer.enqueue(fetch_url(1))  # E: arg-type
     await producer.enqueue(fetch_url)  # E: arg-type
     await producer.enqueue(fetch_url.function(Context(), "u"))  # E: arg-type
