@@ -63,7 +63,7 @@ class Backstop:
             signal.signal(number, self._signalled)
             signal.siginterrupt(number, False)
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+            signal.signal(signal.SIGHUP, _hung_up)
         threading.Thread(target=self._run, name="barque-backstop", daemon=True).start()
 
     def _signalled(self, number: int, frame: Any) -> None:
@@ -102,3 +102,9 @@ class Backstop:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+
+
+def _hung_up(number: int, frame: Any) -> None:  # noqa: ARG001 - as Python calls it
+    # The kernel and the shell may both tell of one closed window; a second one would cut the first short.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGTERM)

@@ -220,6 +220,7 @@ def read(path: Path) -> str:
 async def test_a_terminal_that_is_closed_stops_it_in_order(producer, start):
     worker, job = await with_a_job(producer, start, terminal=True)
     worker.close_terminal()
+    worker.process.send_signal(signal.SIGHUP)  # the shell passes it on, too
     worker.let_jobs_end()
     assert await job.result(timeout=30) == 1
     async with asyncio.timeout(30):
