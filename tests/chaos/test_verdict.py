@@ -38,6 +38,7 @@ def judged(tmp_path):
 
 WELL = ["p: a 1.0 j 0.9 0", "w1: s 1.1 j 1", "w1: e 1.2 j 1 done"]
 TWICE = [*WELL[:2], "w2: s 4.0 j 2", "w2: e 4.1 j 2 done"]
+LATE = [*TWICE, "w1: e 4.05 j 1 done"]
 SECOND = {"j": Outcome(success=True, attempt=2)}
 
 
@@ -57,6 +58,7 @@ def test_a_job_that_ran_once(judged):
         (WELL, {"outcomes": SECOND}, "unfounded"),
         (TWICE, {"outcomes": SECOND}, "unexplained"),
         (["p: a 1.0 j 0.9 500", *WELL[1:]], {}, "early"),
+        (LATE, {"faults": [Fault("frozen", "w1", 2.0, 5.0)]}, "fenced"),
         (WELL, {"ended": {"j": 2}}, "ended_twice"),
         (WELL, {"leftovers": ["arq:job:j"]}, "leftovers"),
     ],

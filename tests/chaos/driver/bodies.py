@@ -10,7 +10,7 @@ import time
 
 from tests.chaos.driver.ledger import ledger_of_process
 
-__all__ = ["block", "fail_once", "hold", "work"]
+__all__ = ["block", "fail_once", "hold", "linger", "work"]
 
 
 async def work(job_id: str, attempt: int, seconds: float) -> int:
@@ -35,6 +35,26 @@ async def hold(job_id: str, attempt: int) -> int:
     with ledger.attempt(job_id, attempt):
         if ledger.first(job_id):
             await asyncio.Event().wait()
+    return attempt
+
+
+async def linger(job_id: str, attempt: int) -> int:
+    """End the first attempt once a second has begun, and the second once the first has ended.
+
+    So what the first says comes too late for certain, and while another has the lease.
+    """
+    ledger = ledger_of_process()
+    over = f"{job_id}-over"
+    if ledger.first(job_id):
+        try:
+            with ledger.attempt(job_id, attempt):
+                await ledger.told(f"{job_id}-again")
+        finally:
+            ledger.first(over)
+        return attempt
+    with ledger.attempt(job_id, attempt):
+        ledger.first(f"{job_id}-again")
+        await ledger.told(over)
     return attempt
 
 

@@ -53,6 +53,11 @@ class Ledger:
             return False
         return True
 
+    async def told(self, name: str) -> None:
+        """Wait until some process has asked `first` of this name."""
+        while not (self._folder / f"{name}.begun").exists():
+            await asyncio.sleep(0.005)
+
     @contextlib.contextmanager
     def attempt(self, job_id: str, number: int) -> Iterator[None]:
         """Record the start of an attempt, and its end however it ends."""

@@ -45,7 +45,7 @@ async def frozen_workers(trial: Trial) -> None:
     await trial.start_load()
     for number in range(trial.plan.rounds):
         await trial.progressed(number)
-        worker = await trial.struck_next()
+        worker = await trial.struck_next("linger")
         fault = trial.fault("frozen past its lease", worker, least=trial.plan.lease * TAKES_LEASE)
         worker.freeze()
         trial.look()

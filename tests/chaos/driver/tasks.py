@@ -5,7 +5,7 @@ from __future__ import annotations
 from common import Context, RetryPolicy, fixed, task
 from tests.chaos.driver import bodies
 
-__all__ = ["block", "fail_once", "hold", "work"]
+__all__ = ["block", "fail_once", "hold", "linger", "work"]
 
 PATIENT = RetryPolicy(max_attempts=1000, backoff=fixed(0.02))
 """However often its worker is taken away, a job of this suite does not run out of attempts."""
@@ -28,6 +28,11 @@ async def fail_once(ctx: Context) -> int:
 @task(retry=PATIENT, timeout=600)
 async def hold(ctx: Context) -> int:
     return await bodies.hold(ctx.job_id, ctx.attempt)
+
+
+@task(retry=PATIENT, timeout=600)
+async def linger(ctx: Context) -> int:
+    return await bodies.linger(ctx.job_id, ctx.attempt)
 
 
 @task(retry=PATIENT, timeout=120)

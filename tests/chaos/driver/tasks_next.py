@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from common import Context, task
 from tests.chaos.driver import bodies
-from tests.chaos.driver.tasks import PATIENT, block, fail_once, hold, work
+from tests.chaos.driver.tasks import PATIENT, block, fail_once, hold, linger, work
 
-__all__ = ["block", "fail_once", "hold", "newcomer", "work"]
+__all__ = ["block", "fail_once", "hold", "linger", "newcomer", "work"]
 
 
 @task(retry=PATIENT, timeout=120)

@@ -245,9 +245,9 @@ class Trial:
         wanted = self.plan.jobs * (number + 1) // (self.plan.rounds + 1)
         await self.until(lambda: len(self.oracle.done) >= wanted, f"{wanted:,} jobs to be done")
 
-    async def struck_next(self) -> Process:
+    async def struck_next(self, task: str = "hold") -> Process:
         """Return a worker that has a job in hand which it will not end: whatever strikes it strikes that job."""
-        job_id = await self.enqueue("hold")
+        job_id = await self.enqueue(task)
         await self.until(lambda: job_id in self.oracle.jobs and bool(self.oracle.jobs[job_id].runs), "a job to be held")
         label = self.oracle.jobs[job_id].runs[-1].worker
         return next(worker for worker in self.workers if worker.label == label)

@@ -72,6 +72,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         lost: acknowledged jobs without an outcome, or without an attempt that ended well.
         failed: acknowledged jobs whose outcome is a failure; no task of the suite fails for good.
         unfounded: jobs whose outcome names an attempt that did not end so.
+        fenced: jobs whose outcome is that of an attempt in whose time another had begun: it had lost its lease.
         ended_twice: jobs whose success was recorded for two attempts.
         twice: second runs by what explains them; a retry that a task asked for is none.
         unexplained: second runs without a cause, in words.
@@ -90,6 +91,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     lost: list[str]
     failed: list[str]
     unfounded: list[str]
+    fenced: list[str]
     ended_twice: list[str]
     twice: dict[str, int]
     unexplained: list[str]
@@ -111,6 +113,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             ("lost", self.lost),
             ("failed", self.failed),
             ("with an outcome no attempt stands behind", self.unfounded),
+            ("with the outcome of an attempt that had lost its lease", self.fenced),
             ("ended twice", self.ended_twice),
             ("run twice without cause", self.unexplained),
             ("started before their time", self.early),
@@ -156,6 +159,7 @@ def judge(
         lost=[job_id for job_id in acknowledged if job_id not in outcomes or job_id not in oracle.done],
         failed=[job_id for job_id in acknowledged if job_id in outcomes and not outcomes[job_id].success],
         unfounded=[job_id for job_id, job in acknowledged.items() if _unfounded(job, outcomes.get(job_id))],
+        fenced=[job_id for job_id, job in acknowledged.items() if _fenced(job, outcomes.get(job_id))],
         ended_twice=[job_id for job_id, times in ended.items() if times > 1],
         twice=dict(twice),
         unexplained=unexplained,
@@ -181,6 +185,14 @@ def _unfounded(job: JobRecord, outcome: Outcome | None) -> bool:
     if outcome is None or not outcome.success:
         return False
     return not any(run.attempt == outcome.attempt and run.how == "done" for run in job.runs)
+
+
+def _fenced(job: JobRecord, outcome: Outcome | None) -> bool:
+    if outcome is None or not outcome.success:
+        return False
+    ends = [run.ended for run in job.runs if run.attempt == outcome.attempt and run.how == "done"]
+    later = [run.started for run in job.runs if run.attempt > outcome.attempt]
+    return bool(later) and all(ended is not None and ended > min(later) for ended in ends)
 
 
 # The server's clock counts whole milliseconds, and may be set while we run.
