@@ -50,6 +50,7 @@ class Backstop:
         self._leave = leave
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # its `put` may be called in a signal handler
         self._before: dict[int, Any] = {}
+        self._hang_ups = itertools.count()
         self._watched = threading.get_ident()
         self.stopped = False
 
@@ -63,7 +64,7 @@ class Backstop:
             signal.signal(number, self._signalled)
             signal.siginterrupt(number, False)
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-            signal.signal(signal.SIGHUP, _hung_up)
+            signal.signal(signal.SIGHUP, self._hung_up)
         threading.Thread(target=self._run, name="barque-backstop", daemon=True).start()
 
     def _signalled(self, number: int, frame: Any) -> None:
@@ -71,6 +72,11 @@ class Backstop:
         before = self._before[number]
         if callable(before):
             before(number, frame)
+
+    def _hung_up(self, number: int, frame: Any) -> None:  # noqa: ARG002 - as Python calls it
+        # The kernel and the shell may both tell of one closed window, even while this runs: only the first counts.
+        if next(self._hang_ups) == 0:
+            signal.raise_signal(signal.SIGTERM)
 
     def _run(self) -> None:
         self._signals.get()
@@ -102,9 +108,3 @@ class Backstop:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-
-
-def _hung_up(number: int, frame: Any) -> None:  # noqa: ARG001 - as Python calls it
-    # The kernel and the shell may both tell of one closed window; a second one would cut the first short.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.raise_signal(signal.SIGTERM)

@@ -149,7 +149,7 @@ async def start(server, tmp_path):
 async def with_a_job(producer, start, name: str = "until_told", **options):
     job = await producer.enqueue(Call(name))
     worker = await start("--shutdown-grace", "60", **options)
-    await worker.shows("begun")
+    await worker.shows("begun\n")
     return worker, job
 
 
@@ -254,7 +254,7 @@ async def test_elsewhere_a_term_lets_jobs_end_and_nobody_is_spoken_to(producer, 
 async def test_past_the_grace_period_the_rest_is_given_back(producer, start):
     job = await producer.enqueue(Call("until_told"))
     worker = await start("--shutdown-grace", "0.1", terminal=False)
-    await worker.shows("begun")
+    await worker.shows("begun\n")
     worker.process.send_signal(signal.SIGTERM)
     assert await worker.ends() == 0
     assert "job_released" in worker.text
@@ -277,7 +277,7 @@ async def test_a_second_and_a_third_term(producer, start):
 async def test_a_signal_after_the_grace_period_does_not_begin_it_anew(producer, start):
     job = await producer.enqueue(Call("stubborn"))
     worker = await start("--shutdown-grace", "0.1", terminal=False)
-    await worker.shows("begun")
+    await worker.shows("begun\n")
     worker.process.send_signal(signal.SIGTERM)
     await worker.shows("cancelled")
     worker.process.send_signal(signal.SIGTERM)
