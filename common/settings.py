@@ -28,6 +28,9 @@ __all__ = ["DEFAULT_QUEUE", "Settings", "load_settings", "mask_url", "misspelt",
 DEFAULT_QUEUE = "arq:queue"
 """arq's own default (arq.constants.default_queue_name): a stock arq producer finds the same queue."""
 
+_SECRET_OPTION = re.compile(r"(?is)((?:password|username)=).*")
+_NO_PORT = re.compile(r"(?s)^([^/?#\[\]:]*):(?!\d*(?:[/?#]|\Z)).*")
+
 _NO_SETTINGS = {"BARQUE_DEBUG", "BARQUE_IMAGE"}
 """Names that mean something to the command line, or to the compose file, and are no settings."""
 
@@ -41,8 +44,11 @@ def _split_commas(value: Any) -> Any:
 
 
 def _check_url(value: str) -> str:
-    scheme = urlsplit(value).scheme
-    if scheme not in {"redis", "rediss", "unix"}:
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:  # whose text quotes what it took for the host, and that may be the password
+        scheme = ""
+    if scheme not in {"redis", "rediss", "unix"} or "://" not in value:
         raise ValueError("give a URL such as redis://host:6379/0, rediss://… (TLS) or unix:///path/to.sock")
     return value
 
@@ -235,9 +241,13 @@ def settings_for_process() -> Settings:
 def mask_url(url: str) -> str:
     """Return the URL without what opens it, fit for a log or a screen.
 
-    All before the last @ goes: a password with an unescaped / or @ in it must not show either.
+    All before the last @ goes, and all after `password=`: a password with an unescaped / @ or & in it must not show
+    either. What stands where the port should, and is no number, may be one whose @ was forgotten.
     """
     scheme, separator, rest = url.partition("://")
     secret, at, place = rest.rpartition("@")
+    if _SECRET_OPTION.search(secret):  # the @ was part of it
+        return f"{scheme}{separator}***"
+    place = _NO_PORT.sub(r"\1:***", place)
     shown = f"***@{place}" if at and secret else place
-    return scheme + separator + re.sub(r"(?i)((?:password|username)=)[^&]*", r"\1***", shown)
+    return scheme + separator + _SECRET_OPTION.sub(r"\1***", shown)

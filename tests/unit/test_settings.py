@@ -194,8 +194,9 @@ def test_every_wrong_value_is_told_at_once(monkeypatch):
         load_settings()
 
 
-def test_a_wrong_secret_is_not_in_the_message(monkeypatch):
-    monkeypatch.setenv("BARQUE_REDIS_URL", f"http://user:{SECRET}@host")
+@pytest.mark.parametrize("url", ["http://user:{}@host", "redis:u:{}@host", "u:{}@host", "redis://[u:{}@::1]:1/0"])
+def test_a_wrong_secret_is_not_in_the_message(monkeypatch, url):
+    monkeypatch.setenv("BARQUE_REDIS_URL", url.format(SECRET))
     with pytest.raises(ConfigurationError) as raised:
         load_settings()
     assert SECRET not in str(raised.value)
@@ -274,7 +275,15 @@ def test_the_process_reads_its_settings_once(monkeypatch):
         (f"redis://:{SECRET}@host/0", "redis://***@host/0"),
         (f"redis://u:{SECRET}@{SECRET}@host/0", "redis://***@host/0"),
         (f"redis://u:a/{SECRET}@host/0", "redis://***@host/0"),
-        (f"unix:///tmp/s?db=1&PASSWORD={SECRET}&x=1", "unix:///tmp/s?db=1&PASSWORD=***&x=1"),
+        (f"unix:///tmp/s?db=1&PASSWORD={SECRET}&x=1", "unix:///tmp/s?db=1&PASSWORD=***"),
+        # What makes no password of it as a URL is read may be one all the same.
+        (f"redis://host:1/0?password=a&{SECRET}", "redis://host:1/0?password=***"),
+        (f"redis://host:1/0?password=a@{SECRET}", "redis://***"),
+        (f"redis://u:{SECRET}", "redis://u:***"),
+        (f"redis://u:a/{SECRET}", "redis://u:***"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("rediss://host/0", "rediss://host/0"),
+        ("unix:///tmp/a:b.sock?db=1", "unix:///tmp/a:b.sock?db=1"),
         ("redis://@host", "redis://host"),
     ],
 )
