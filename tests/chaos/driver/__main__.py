@@ -47,7 +47,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
-    if (options.jobs or 1) < 1 or (options.rounds or 1) < 1:
+    if any(number is not None and number < 1 for number in (options.jobs, options.rounds)):
         parser.error("--jobs and --rounds are at least 1")
     return options
 
