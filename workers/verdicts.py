@@ -340,7 +340,7 @@ class Verdicts:
                 result.metadata = payload.extras.meta
         else:
             result.form = self._form_unread(attempt)
-            if result.form == "pickle" and not self._reading.accept_pickle:
+            if result.form == "pickle" and (self._signing is not None or not self._reading.accept_pickle):
                 result.exception = None  # words alone: they name the setting, and arq's client raises them
         return result
 

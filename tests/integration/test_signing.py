@@ -9,6 +9,7 @@ import structlog
 from arq import cron, func
 from arq.connections import ArqRedis, create_pool
 from arq.connections import RedisSettings as ArqSettings
+from arq.jobs import SerializationError
 
 from common import NEVER, Call, Context, RetryPolicy, fixed, task
 from common.codec import Extras, encode_job
@@ -242,6 +243,21 @@ class TestMovingOver:
 
 
 class TestArqsOwnWay:
+    @pytest.mark.parametrize("accept_pickle", ["true", "false"])
+    @pytest.mark.parametrize("serializer", [None, msgspec.msgpack.encode])
+    async def test_a_stock_producer_is_told_which_setting_it_is(
+        self, redis_url, run_worker, monkeypatch, accept_pickle, serializer
+    ):
+        monkeypatch.setenv("BARQUE_ACCEPT_PICKLE", accept_pickle)
+        await run_worker(note)
+        reader = None if serializer is None else msgspec.msgpack.decode
+        pool = await create_pool(ArqSettings.from_dsn(redis_url), job_serializer=serializer, job_deserializer=reader)
+        job = await pool.enqueue_job("note", "x")
+        with pytest.raises(SerializationError, match="BARQUE_SIGNING_KEYS"):
+            await job.result(timeout=20, poll_delay=0.05)
+        await pool.aclose()
+        assert ran == []
+
     @pytest.mark.leaves_keys("arq:result:*", "barque:result:*", "arq:in-progress:cron:*")
     async def test_jobs_that_tasks_and_cron_enqueue_are_signed(self, producer, run_worker):
         done = asyncio.Event()
