@@ -47,6 +47,24 @@ async def test_declared_again_it_changes_nothing_but_when_it_was_seen(keyspace, 
     assert again.declared["n"][0].first_ms == known.declared["n"][0].first_ms
 
 
+async def test_each_declaration_says_that_it_is_still_believed(keyspace, schedules, now):
+    await keyspace.seed({"barque:schedules": {"n": b"record aa"}, "barque:schedules:next": {"n": now + 60_000}})
+    await seen(keyspace, "n", ("aa", BELIEVED_MS, BELIEVED_MS - 20_000))
+    assert await schedules.declare([version("aa", now + 60_000)]) == ["current"]
+    (told,) = (await schedules.load()).live("n")
+    assert told.first_ms <= now - BELIEVED_MS
+    assert told.last_ms >= now
+
+
+async def test_one_that_stood_still_for_want_of_code_is_heard_of_again(keyspace, schedules, now):
+    """Workers that let it be look at it again when the revision is another one."""
+    await keyspace.seed({"barque:schedules": {"n": b"record aa"}, "barque:schedules:next": {"n": now - 60_000}})
+    await keyspace.seed({"barque:schedules:revision": b"7"})
+    await seen(keyspace, "n", ("aa", 9 * BELIEVED_MS, 2 * BELIEVED_MS))
+    assert await schedules.declare([version("aa", now + 60_000)]) == ["current"]
+    assert (await schedules.load()).revision != b"7"
+
+
 async def test_a_newer_version_is_in_force_and_the_older_one_is_told(keyspace, schedules, now):
     await schedules.declare([version("aa", now + 60_000)])
     await seen(keyspace, "n", ("aa", 5000, 1000))
