@@ -52,7 +52,8 @@ def worker(
 
     An option stands for the setting of its name; `barque config --explain` lists all settings. Ctrl-C or SIGTERM:
     no more jobs are claimed, running ones may finish within the grace period, the rest goes back to the queue. A
-    second signal ends it at once. Either way the exit code is 0: a stop is no failure, and neither is a failed job.
+    second signal gives it back at once. Either way the exit code is 0: a stop is no failure, and neither is a failed
+    job. A third ends the process there and then.
 
     Log lines go to stderr. With --json the counts of the run are printed on stdout at its end.
 
