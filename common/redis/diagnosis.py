@@ -17,9 +17,10 @@ from typing import Any, Literal
 import redis.asyncio
 from redis.exceptions import NoPermissionError
 
-from common.errors import RedisUnavailable
+from common.errors import ConfigurationError, RedisUnavailable
 from common.redis.address import connection_options, parse_url
 from common.redis.connection import UNAVAILABLE, ServerError, check, describe
+from common.redis.durability import Confirmation, check_confirmation
 from common.redis.keys import job
 from common.redis.reasons import reason
 from common.server_binary import OLDEST_VERSION
@@ -74,6 +75,8 @@ async def diagnose(client: redis.asyncio.Redis, settings: Settings) -> list[Find
             findings.append(_judge_protection(client, settings))
             for ask in (_ask_scripts, _ask_clock, _ask_latency):
                 findings.append(await _ask(ask, client, settings))
+            if settings.durable or settings.durable_replicas:
+                findings.append(await _ask(_ask_durability, client, settings))
     except UNAVAILABLE as error:
         why, advice = reason(error)
         findings.append(Finding("server", "fail", f"{where} was lost while being asked: {why}", advice))
@@ -118,7 +121,7 @@ async def _ask(
     except UNAVAILABLE:
         raise
     except ServerError as error:
-        command = {"clock": "TIME", "latency": "PING"}.get(name, "EVAL")
+        command = {"clock": "TIME", "latency": "PING", "durability": "INFO"}.get(name, "EVAL")
         return _unreadable(name, command, f"+{command.lower()}", error)
 
 
@@ -144,6 +147,24 @@ def _refusal(error: Exception) -> tuple[str, str]:
         "ACL SETUSER <user> +@all -@admin +info ~arq:* ~barque:* &barque:*, and a ~pattern for each queue "
         "whose name begins otherwise"
     )
+
+
+async def _ask_durability(client: redis.asyncio.Redis, settings: Settings) -> Finding:
+    wanted = Confirmation(settings.durable, settings.durable_replicas)
+    try:
+        await check_confirmation(client, describe(settings), wanted)
+    except (ConfigurationError, RedisUnavailable) as error:
+        return Finding("durability", "fail", f"enqueues are to be durable, and would fail: {error}")
+    if wanted.replicas:
+        there = int((await client.info("replication")).get("connected_slaves", 0))
+        if there < wanted.replicas:
+            return Finding(
+                "durability",
+                "fail",
+                f"enqueues wait for {wanted.replicas} replicas, and there are {there}: each one fails",
+                "bring the replicas back, or set BARQUE_DURABLE_REPLICAS to fewer",
+            )
+    return Finding("durability", "ok", f"the server confirms that jobs are {wanted}")
 
 
 async def _ask_clock(client: redis.asyncio.Redis, settings: Settings) -> Finding:  # noqa: ARG001 (as its siblings)

@@ -18,6 +18,7 @@ from common import Context, task
 from common.embedded import EmbeddedServer
 from common.errors import RedisUnavailable
 from common.redis.connection import connect
+from common.redis.store import Store
 from common.server_binary import installed_servers
 from common.settings import Settings
 from producer import Producer
@@ -378,3 +379,44 @@ def test_pauses_grow_to_two_seconds_and_are_never_in_step():
     assert len(set(pauses)) == 12
     backoff.reset()
     assert backoff.next() <= 0.05
+
+
+@task(name="bulky")
+async def bulky(ctx: Context, n: int) -> bytes:
+    ran.append(n)
+    return b"x" * 10_000
+
+
+@pytest.mark.parametrize("bound", ["outcomes", "bytes"])
+async def test_what_is_held_back_is_bounded_and_all_of_it_is_delivered(bound, tmp_path, monkeypatch):
+    let_through = asyncio.Event()
+    complete = Store.complete
+
+    async def held_up(self, *args, **kwargs):
+        await let_through.wait()
+        return await complete(self, *args, **kwargs)
+
+    monkeypatch.setattr(Store, "complete", held_up)
+    if bound == "bytes":
+        monkeypatch.setattr("workers.engine._MOST_WAITING_BYTES", 500_000)
+    with EmbeddedServer(tmp_path) as server:
+        async with Producer(server.url) as producer:
+            jobs = await producer.enqueue_many(bulky(n) for n in range(2000))
+            worker = Worker(
+                [bulky], redis_settings=RedisSettings.from_dsn(server.url), handle_signals=False, poll_delay=0.1,
+                lease=60, max_jobs=10,
+            )  # fmt: skip
+            running = asyncio.create_task(worker.async_run())
+            await wait_until(lambda: asyncio.sleep(0, worker._engine is not None))
+            if bound == "outcomes":
+                worker._engine._most_waiting = 50
+            engine = worker._engine
+            await wait_until(lambda: asyncio.sleep(0, engine._room() == 0 and engine.executor.running == 0))
+            # One call's worth is on its way, and what was claimed when the bound was reached ends as well.
+            assert 50 <= len(ran) <= 100
+            let_through.set()
+            await wait_until(lambda: asyncio.sleep(0, worker.jobs_complete == len(jobs)))
+            running.cancel()
+            await asyncio.wait({running})
+            await worker.close()
+    assert sorted(ran) == list(range(2000)), "each of them once"

@@ -9,6 +9,7 @@ from common import Context, task
 from common.embedded import EmbeddedServer
 from common.errors import ConfigurationError, NotConfirmed, RedisUnavailable
 from common.redis.connection import connect
+from common.redis.diagnosis import diagnose
 from common.server_binary import installed_servers
 from common.settings import Settings
 from producer import BlockingProducer, Producer
@@ -269,3 +270,21 @@ async def test_replicas_confirm_too_on_servers_of_any_age(binary):
             await reader.aclose()
             if binary in CONFIRMS:
                 assert "replica" in await connecting_says(RedisUnavailable, redis_url=replica.url, durable=True)
+
+
+async def finding(url: str, **settings):
+    client = connect(Settings(redis_url=url))
+    try:
+        found = await diagnose(client, Settings(redis_url=url, **settings))
+    finally:
+        await client.aclose()
+    return next((one for one in found if one.name == "durability"), None)
+
+
+async def test_the_doctor_looks_at_it_where_it_is_asked_for(lasting, server):
+    assert await finding(lasting.url) is None
+    assert (await finding(lasting.url, durable=True)).status == "ok"
+    none = await finding(server.url, durable=True)
+    assert (none.status, "append-only" in none.detail) == ("fail", True)
+    few = await finding(lasting.url, durable_replicas=2)
+    assert (few.status, few.detail) == ("fail", "enqueues wait for 2 replicas, and there are 0: each one fails")
