@@ -9,9 +9,11 @@
     verdict.py    jobs lost, run twice and why, longest recovery
     outcomes.py   what the server says of each job at the end, read without Barque
     proxy.py      a network that can be cut, deaf or slow
-    starvation.py whether a process got the processor it wanted
+    starvation.py what a busy machine does of itself: processes that were not let run
+    stalls.py     whether the server answers at once
+    progress.py   how a trial goes, on the terminal
     report.py     the verdict as a table, JSON and Markdown
 
-What the processes under test run: tasks.py and tasks_next.py (a worker's), stock.py (stock arq's worker), load.py
-(a producer's), skewed/ (a clock that is wrong).
+What the processes under test run: tasks.py and tasks_next.py (a Barque worker's), stock.py (stock arq's worker),
+bodies.py (what the jobs of both do), load.py (a producer's), skewed/ (a clock that is wrong).
 """

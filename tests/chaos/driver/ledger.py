@@ -6,7 +6,7 @@ are of the monotonic clock, which all processes of a machine share and which no 
     s <time> <job id> <attempt>             an attempt starts
     e <time> <job id> <attempt> <how>       it ends: done, cancelled, or raised
     b <from> <to>                           the event loop stood still
-    a <time> <job id> <sent at> <delay ms>  an enqueue was acknowledged
+    a <time> <job id> <sent at> <delay ms>  an enqueue was acknowledged; sent at: its first try
     u <time> <job id>                       an enqueue raised: it may be there or not
     r <time>                                the process is ready
 """

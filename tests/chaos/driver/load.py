@@ -118,8 +118,9 @@ def make_item(load: Load, number: int, chance: random.Random) -> Item:
 async def deliver(client: Client, item: Item) -> None:
     """Enqueue until it is acknowledged."""
     ledger = ledger_of_process()
+    # An enqueue that raised may have been taken all the same: the delay runs from the first one.
+    sent = time.monotonic()
     while True:
-        sent = time.monotonic()
         try:
             await client.enqueue(item)
         except (RedisUnavailable, redis.exceptions.RedisError, OSError):

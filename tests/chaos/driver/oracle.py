@@ -38,7 +38,7 @@ class JobRecord:
 
     Attributes:
         acknowledged: when its enqueue returned; None if it never did.
-        sent: when the enqueue that returned was begun.
+        sent: when it was enqueued for the first time.
         delay: seconds it was to wait at least.
         refused: enqueues of it that raised.
         runs: its attempts.

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -30,7 +30,7 @@ from tests.chaos.driver.oracle import Oracle
 from tests.chaos.driver.outcomes import Server
 from tests.chaos.driver.processes import Process, arq_command, module_command
 from tests.chaos.driver.stalls import ServerWatch
-from tests.chaos.driver.starvation import Starvation
+from tests.chaos.driver.starvation import SERVER, BusyMachine
 from tests.chaos.driver.verdict import Fault, Outcome, Verdict, judge
 
 __all__ = ["TAKES_LEASE", "ChaosError", "Plan", "Progress", "Trial"]
@@ -41,10 +41,6 @@ TAKES_LEASE = 0.5
 """Share of a lease that a worker must have been out of reach for its jobs to be given to others."""
 
 _LOOK_EVERY = 0.02
-_WATCH_EVERY = 0.25
-
-_STARVED = 0.25
-"""Seconds a thread waited for a processor within one look that are worth noting."""
 
 
 class ChaosError(Exception):
@@ -115,8 +111,7 @@ class Trial:
         # What is acknowledged is on the disk, so that a server that is killed forgets nothing of it.
         self.server = EmbeddedServer(self._folder / "server", binary=binary, config={"appendfsync": "always"})
         self._processes: list[Process] = []
-        self._starvation = Starvation()
-        self._watched_at = self._began
+        self._machine = BusyMachine(self.faults, least=plan.lease * TAKES_LEASE)
         self._numbers: dict[str, int] = {}
         self._own: tuple[Producer, Ledger] | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -124,7 +119,7 @@ class Trial:
     async def __aenter__(self) -> Self:
         try:
             await asyncio.to_thread(self.server.start)
-            await self.enter(ServerWatch(self.server.port, self._note_stall))
+            await self.enter(ServerWatch(self.server.port, self._machine.server_stood_still))
         except BaseException:
             await self.__aexit__()
             raise
@@ -219,7 +214,7 @@ class Trial:
         Raises:
             ChaosError: it did not come in time, or a process has died meanwhile.
         """
-        limit = time.monotonic() + (patience or self.plan.patience)
+        limit = time.monotonic() + (self.plan.patience if patience is None else patience)
         while True:
             self.look()
             if happened():
@@ -231,7 +226,7 @@ class Trial:
     def look(self) -> None:
         """Read the ledgers, and see how the processes are."""
         self.oracle.read()
-        self._watch()
+        self._machine.look(self._running())
         self._progress(self.oracle, self.faults)
         for process in self._processes:
             if process.died:
@@ -378,33 +373,10 @@ class Trial:
         log = self._folder / f"{process.label}.jsonl"
         return process.label in self.oracle.ready or (log.exists() and b'"worker_started"' in log.read_bytes())
 
-    def _watch(self) -> None:
-        """Note who was not let run: the machine may have other things to do."""
-        if time.monotonic() - self._watched_at < _WATCH_EVERY:
-            return
-        self._watched_at = time.monotonic()
-        running = {process.label: process.pid for process in self._processes if process.exit_code is None}
-        if self.server.running:
-            running["server"] = self.server.pid
-        since, to, waits = self._starvation.look(running)
-        if to - since > 2 * _WATCH_EVERY + _STARVED:  # we ourselves stood still, and so did all, perhaps
-            waits["server"] = to - since
-        for label, waited in waits.items():
-            if waited >= _STARVED:
-                self._note_starvation(None if label == "server" else label, since, to)
-
-    def _note_starvation(self, worker: str | None, since: float, to: float) -> None:
-        """Note it, as one with what was noted of the same process just before."""
-        least = self.plan.lease * TAKES_LEASE
-        for index, fault in enumerate(self.faults):
-            if not fault.counted and fault.worker == worker and fault.ended >= since - _WATCH_EVERY:
-                self.faults[index] = replace(fault, ended=to)
-                return
-        self.faults.append(Fault("starved of the processor", worker, since, to, least=least, counted=False))
-
-    def _note_stall(self, since: float, to: float) -> None:
-        least = self.plan.lease * TAKES_LEASE
-        self.faults.append(Fault("server stood still", None, since, to, least=least, counted=False))
+    def _running(self) -> dict[str, int]:
+        return {process.label: process.pid for process in self._processes if process.exit_code is None} | (
+            {SERVER: self.server.pid} if self.server.running else {}
+        )
 
     def _where_it_stands(self) -> str:
         oracle = self.oracle
