@@ -69,7 +69,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         acknowledged: jobs whose enqueue returned.
         refused: enqueues that raised, to be made again.
         attempts: of all jobs.
-        lost: acknowledged jobs without an outcome, or without an attempt that ended well.
+        lost: acknowledged jobs without an outcome, or said to have succeeded without an attempt that ended well.
         failed: acknowledged jobs whose outcome is a failure; no task of the suite fails for good.
         unfounded: jobs whose outcome names an attempt that did not end so.
         fenced: jobs whose outcome is that of an attempt in whose time another had begun: it had lost its lease.
@@ -156,7 +156,7 @@ def judge(
         acknowledged=len(acknowledged),
         refused=oracle.refused,
         attempts=oracle.attempts,
-        lost=[job_id for job_id in acknowledged if job_id not in outcomes or job_id not in oracle.done],
+        lost=[job_id for job_id in acknowledged if _lost(outcomes.get(job_id), done=job_id in oracle.done)],
         failed=[job_id for job_id in acknowledged if job_id in outcomes and not outcomes[job_id].success],
         unfounded=[job_id for job_id, job in acknowledged.items() if _unfounded(job, outcomes.get(job_id))],
         fenced=[job_id for job_id, job in acknowledged.items() if _fenced(job, outcomes.get(job_id))],
@@ -179,6 +179,10 @@ def _explain(first: Run, second: Run, faults: Iterable[Fault]) -> str | None:
     # What we did on purpose is told before what merely happened, and what struck this worker before what struck all.
     found.sort(key=lambda fault: (not fault.counted, fault.worker is None))
     return found[0].what if found else None
+
+
+def _lost(outcome: Outcome | None, *, done: bool) -> bool:
+    return outcome is None or (outcome.success and not done)
 
 
 def _unfounded(job: JobRecord, outcome: Outcome | None) -> bool:
