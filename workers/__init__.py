@@ -20,7 +20,10 @@ __all__ = ["Worker", "WorkerSettings", "install"]
 
 def __getattr__(name: str) -> Any:
     if name == "WorkerSettings":
-        from workers.entry import resolve  # noqa: PLC0415 - lazy by design, see above
+        from workers.lean_imports import import_structlog  # noqa: PLC0415 - lazy by design, see above
+
+        import_structlog()
+        from workers.entry import resolve  # noqa: PLC0415
 
         return resolve()
     if name == "install":

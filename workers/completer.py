@@ -81,12 +81,13 @@ class Completer:
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome, to be recorded with the next batch."""
+        if not self._pending:
+            self._idle.clear()
+            self._arrived.set()
         self._pending.append(outcome)
         record = outcome.record
         if type(record) is Finish:
             self._pending_bytes += len(record.result)
-        self._idle.clear()
-        self._arrived.set()
 
     async def drained(self) -> None:
         """Wait until every outcome taken so far is recorded."""

@@ -64,6 +64,8 @@ class Executor:
         self._state = state
         self._on_outcome = on_outcome
         self._loop = asyncio.get_running_loop()
+        # What the loop would make, without its detour; unless the host program has tasks of its own kind.
+        self._plain_tasks = self._loop.get_task_factory() is None
         self._deadlines = Deadlines(self._loop, lambda attempt: self.stop(attempt, StopReason.TIMED_OUT))
         self._unstoppable: set[asyncio.Task[None]] = set()
         self.running = 0
@@ -71,7 +73,10 @@ class Executor:
     def start(self, attempt: Attempt) -> None:
         """Begin an attempt; its outcome comes through `on_outcome`, whatever happens."""
         self.running += 1
-        attempt.task = self._loop.create_task(self._run(attempt))
+        if self._plain_tasks:
+            attempt.task = asyncio.Task(self._run(attempt), loop=self._loop, name=attempt.job_id)
+        else:
+            attempt.task = self._loop.create_task(self._run(attempt), name=attempt.job_id)
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
         """Cancel a running attempt from outside. The first reason given stands.

@@ -35,6 +35,7 @@ from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
 from workers import farewell
+from workers import garbage
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
 from workers.backstop import Backstop
@@ -257,6 +258,8 @@ class Worker(arq.worker.Worker):
         )
         if self.on_startup:
             await self.on_startup(self.ctx)
+        if self.settings is not None:
+            garbage.settle()
         store = Store(self.pool)
         self._engine = self._make_engine(store)
         if self._stopping:  # a signal, or `close`, came during the start
