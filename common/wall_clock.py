@@ -54,8 +54,6 @@ def _next_that_passes(expression: CronExpression, zone: tzinfo, after: datetime)
         if _offset(edge, zone) != offset:
             after = _change(after, edge, zone)
             wall = expression.next_time(_wall(after, zone))
-            if wall == _wall(after, zone):
-                return after
         elif edge == found:
             return found
         else:
