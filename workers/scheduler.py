@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from common.codec import Form, Reading
 from common.errors import ConfigurationError, PayloadError, Undecodable
+from common.redis import reasons
 from common.redis.connection import TROUBLE
 from common.redis.schedules import (
     BELIEVED_MS,
@@ -38,6 +39,8 @@ __all__ = ["Scheduler"]
 
 log = structlog.get_logger("barque.scheduler")
 
+T = TypeVar("T")
+
 _MOST_AT_ONCE = 100
 """Schedules in one call."""
 
@@ -48,7 +51,7 @@ _AHEAD = 2
 """Ticks of the future in a plan, should they be due by the time it is judged."""
 
 _AGAIN_MS = 5_000
-"""After so long a schedule is tried again whose queue took no job."""
+"""After so long a schedule is tried again whose job could not be made, or that its queue did not take."""
 
 _FAR_MS = 3600_000
 """The longest sleep: clocks drift."""
@@ -63,6 +66,10 @@ class _Declared(NamedTuple):
 
 class Scheduler:
     """Ticks the fleet's schedules until cancelled.
+
+        declare what the code has ─► read all schedules ─► plan what is due ─► tick.lua judges ─► sleep
+                ▲ every 20 s               ▲ when one changed         ▲ until none is due            │
+                └──────────────────────────┴──────────────────────────┴──────────────────────────────┘
 
     Args:
         declared: what the code of this worker declares.
@@ -116,12 +123,11 @@ class Scheduler:
         """Tick until cancelled, whatever the server does."""
         while True:
             try:
-                async with asyncio.timeout(self._patience):
-                    await self._step()
+                await self._step()
             except TROUBLE as error:
-                self._log_failure("schedules_not_reached", error)
+                log.warning("schedules_not_reached", error=f"{type(error).__name__}: {reasons.reason(error)[0]}")
             except Exception as error:  # without this task no schedule would tick here, and nobody would know why
-                self._log_failure("scheduler_failed", error)
+                self._log_failure(error)
             else:
                 self._backoff.reset()
                 await self._sleep()
@@ -129,9 +135,8 @@ class Scheduler:
             self._stale = True
             await asyncio.sleep(self._backoff.next())
 
-    def _log_failure(self, event: str, error: Exception) -> None:
-        level = log.warning if isinstance(error, TROUBLE) else log.error
-        level(event, error=f"{type(error).__name__}: {error}", schedules=len(self._next))
+    def _log_failure(self, error: Exception) -> None:
+        log.error("scheduler_failed", error=f"{type(error).__name__}: {error}", schedules=len(self._next))
 
     async def _step(self) -> None:
         if self._stale:
@@ -157,10 +162,14 @@ class Scheduler:
             await asyncio.wait_for(self._poked.wait(), seconds)
         self._poked.clear()
 
+    async def _answer(self, call: Awaitable[T]) -> T:
+        async with asyncio.timeout(self._patience):
+            return await call
+
     async def _load(self) -> None:
         # What changes while the reply is on its way makes it stale again.
         self._stale = False
-        self._known = known = await self._store.load()
+        self._known = known = await self._answer(self._store.load())
         self._clock.set(known.now_ms)
         self._records = {name: self._read(name, raw) for name, raw in known.records.items()}
         self._next = {
@@ -185,7 +194,7 @@ class Scheduler:
         declarations = [
             Declaration(mine.name, mine.digest, mine.record, mine.timetable.next_after(now)) for mine in self._declared
         ]
-        words = await self._store.declare(declarations)
+        words = await self._answer(self._store.declare(declarations))
         self._declare_at = asyncio.get_running_loop().time() + DECLARE_EVERY
         for mine, word in zip(self._declared, words, strict=True):
             if self._words.get(mine.name) != word:
@@ -193,8 +202,10 @@ class Scheduler:
                 self._words[mine.name] = word
                 self._stale = True
 
-    def _log_refused(self, name: str, error: PayloadError) -> None:
-        log.error("schedule_refused", schedule=name, error=f"{type(error).__name__}: {error}")
+    def _log_refused(self, name: str, error: Exception) -> None:
+        # Another's error may quote an argument.
+        why = f": {error}" if isinstance(error, PayloadError) else ""
+        log.error("schedule_refused", schedule=name, error=f"{type(error).__name__}{why}")
 
     def _log_declared(self, name: str, word: str) -> None:
         if word == "current":
@@ -226,7 +237,7 @@ class Scheduler:
                 break
         if not plans:
             return
-        ticked = await self._store.tick(revision, plans, now_ms=now)
+        ticked = await self._answer(self._store.tick(revision, plans, now_ms=now))
         self._clock.set(ticked.now_ms)
         if ticked.judged is None:
             self._stale = True
@@ -240,10 +251,6 @@ class Scheduler:
         assert record is not None  # others have no next tick here
         timetable, since = record.timetable, self._next[name]
         missed = timetable.latest(since - 1, now, MOST_MISSED if record.missed == "all" else 1)
-        if record.missed == "all" and len(missed) == MOST_MISSED and missed[0] > since:
-            log.warning(
-                "schedule_ticks_dropped", schedule=name, before=as_moment(missed[0]).isoformat(), kept=len(missed)
-            )
         ahead = timetable.upcoming(missed[-1] if missed else max(now, since - 1))
         ticks: list[PlannedTick] = []
         following: int | None = None
@@ -254,9 +261,9 @@ class Scheduler:
             following = None
             try:
                 ticks.append(self._planned(record, name, tick_ms, now))
-            except PayloadError as error:
+            except Exception as error:  # a serializer of the user's own may raise anything; the others tick on
                 self._log_refused(name, error)
-                self._next.pop(name, None)
+                self._put_off(name)
                 return None
             room -= len(ticks[-1].payload)
         return Plan(name, record.queue, since, record.missed, record.overlap, ticks, following)
@@ -285,6 +292,8 @@ class Scheduler:
             log.warning(
                 "schedule_tick_left_out", schedule=plan.name, why=why, since=as_moment(plan.next_ms).isoformat()
             )
+        if judged.ran and plan.missed == "all":
+            self._log_dropped(plan)
         for tick in judged.ran:
             log.info(
                 "schedule_ticked",
@@ -293,6 +302,14 @@ class Scheduler:
                 job_id=tick.job_id,
                 queue=plan.queue,
                 late_ms=now_ms - tick.tick_ms,
+            )
+
+    def _log_dropped(self, plan: Plan) -> None:
+        """Say so if more ticks were missed than are made up for."""
+        record, first = self._records[plan.name][1], plan.ticks[0].tick_ms
+        if record is not None and record.timetable.next_after(plan.next_ms - 1) != first:
+            log.warning(
+                "schedule_ticks_dropped", schedule=plan.name, before=as_moment(first).isoformat(), kept=MOST_MISSED
             )
 
     def _put_off(self, name: str) -> None:

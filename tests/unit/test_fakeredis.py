@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 from arq.connections import ArqRedis
 
-from common import Context, RetryPolicy, fixed, task
+from common import Context, RetryPolicy, every, fixed, task
 from common.errors import JobCancelled
 from producer import Producer
 from producer import client as producer_client
@@ -57,3 +57,28 @@ async def test_a_result_is_pushed_to_who_waits(connected_to_fake):
             assert await job.abort()
         with pytest.raises(JobCancelled):
             await waiting
+
+
+@every(1)
+@task
+async def beat(ctx: Context) -> None: ...
+
+
+async def test_schedules_tick_and_are_changed(connected_to_fake):
+    fake = fakeredis.FakeAsyncRedis(server=connected_to_fake)
+    worker = Worker([beat], redis_pool=ArqRedis(connection_pool=fake.connection_pool), handle_signals=False)
+    async with Producer() as producer:
+        running = asyncio.create_task(worker.async_run())
+        async with asyncio.timeout(30):
+            while not (found := await producer.schedules.list()) or not found[0].runs:
+                await asyncio.sleep(0.01)
+        assert (found[0].name, found[0].declared, found[0].versions) == ("beat", True, 1)
+        assert await producer.schedules.pause("beat")
+        added = await producer.schedules.add("more", second_time(1), every(3600))
+        assert added.next_run is not None
+        assert [each.name for each in await producer.schedules.list()] == ["more", "beat"]
+        assert await producer.schedules.remove("more")
+        running.cancel()
+        await asyncio.wait({running})
+    await worker.close()
+    await fake.aclose()

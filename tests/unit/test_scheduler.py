@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from common import Call, cron, every
-from common.codec import MSGPACK_ONLY
+from common.codec import MSGPACK_ONLY, Reading
 from common.redis.schedules import Judged, Snapshot, Ticked
 from common.schedule_records import ScheduleRecord, encode_record
 from workers.clock import ServerClock
@@ -66,8 +66,8 @@ def record(when, *arguments, **changes) -> ScheduleRecord:
     return ScheduleRecord.of(Call("t", *arguments), when, queue="q", declared=False)
 
 
-def scheduler_of(store: Store) -> Scheduler:
-    return Scheduler(store, [], queue="q", form="msgpack", reading=MSGPACK_ONLY, clock=Clock())
+def scheduler_of(store: Store, reading: Reading = MSGPACK_ONLY) -> Scheduler:
+    return Scheduler(store, [], queue="q", form="msgpack", reading=reading, clock=Clock())
 
 
 async def plan(when, *, since_ms: int, now_ms: int, payload: bytes = b""):
@@ -116,8 +116,8 @@ async def test_jitter_is_drawn_for_each_run():
 async def run():
     running = []
 
-    def start(store: Store) -> Scheduler:
-        scheduler = scheduler_of(store)
+    def start(store: Store, **options) -> Scheduler:
+        scheduler = scheduler_of(store, **options)
         running.append(asyncio.create_task(scheduler.run()))
         return scheduler
 
@@ -161,6 +161,24 @@ async def test_what_was_judged_is_logged_and_ticks_on(run):
         await until(lambda: scheduler._next.get("n", 0) > MIDNIGHT)
     assert [(each["event"], each["why"]) for each in logs] == [("schedule_tick_left_out", "missed")]
     assert len(store.plans) == 1, "what is next is hours away"
+
+
+async def test_a_job_that_cannot_be_made_is_told_of_without_its_arguments_and_stops_no_other(run):
+    def serializer(job):
+        if job["a"] == ("s3cret",):
+            raise ValueError(f"cannot write {job}")
+        return b"bytes"
+
+    store = due_now()
+    store.records["bad"] = encode_record(record(cron("@hourly"), "s3cret"), "bad", MSGPACK_ONLY)
+    store.next_ms["bad"] = MIDNIGHT
+    with capture_logs() as logs:
+        run(store, reading=Reading(serializer=serializer))
+        await store.asked.wait()
+    assert [plan.name for plan in store.plans[0]] == ["n"]
+    assert [each for each in logs if each["log_level"] == "error"] == [
+        {"event": "schedule_refused", "schedule": "bad", "error": "ValueError", "log_level": "error"}
+    ]
 
 
 async def test_an_old_revision_is_read_anew_and_the_tick_is_tried_again(run):
