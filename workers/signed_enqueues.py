@@ -17,12 +17,13 @@ from common.signing import Keyring
 __all__ = ["signing_client"]
 
 
-def signing_client(client: Any, signing: Keyring) -> Any:
+def signing_client(client: Any, signing: Keyring | None) -> Any:
     """Return a copy of an `ArqRedis`, on the same connections, that signs what it enqueues.
 
-    The given one stays as it is: it may be the caller's, and feed others. One that signs already is returned itself.
+    The given one stays as it is: it may be the caller's, and feed others. One that signs already is returned itself,
+    and so is any where there are no keys.
     """
-    if getattr(client, "signing", None) is signing:
+    if signing is None or getattr(client, "signing", None) is signing:
         return client
     signed = copy.copy(client)
     enqueue, serialize = signed.enqueue_job, signed.job_serializer or pickle.dumps

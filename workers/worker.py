@@ -34,8 +34,7 @@ from common.settings import Settings, load_settings, misspelt
 from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
-from workers import farewell
-from workers import garbage
+from workers import farewell, garbage
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
 from workers.backstop import Backstop
@@ -162,8 +161,7 @@ class Worker(arq.worker.Worker):
         self._leaving = Leaving()
         self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
         self._limits = settings or load_settings()
-        signing = keyring_of(self._limits)
-        self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, signing)
+        self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, keyring_of(self._limits))
         self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
@@ -245,8 +243,7 @@ class Worker(arq.worker.Worker):
         else:
             configure_logs_of_host()
         await self._connect()
-        if self._reading.signing is not None:
-            self._pool = signing_client(self.pool, self._reading.signing)
+        self._pool = signing_client(self.pool, self._reading.signing)
         self.ctx["redis"] = self.pool
         log.info(
             "worker_started",
