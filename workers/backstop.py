@@ -70,8 +70,9 @@ class Backstop:
     def _signalled(self, number: int, frame: Any) -> None:
         self._signals.put(number)
         before = self._before[number]
-        if callable(before):
+        if before is signal.default_int_handler:  # no event loop has taken the signal: this raises KeyboardInterrupt
             before(number, frame)
+        # An event loop's own is left out. It is told by its file descriptor, and uvloop's would tell it once more.
 
     def _hung_up(self, number: int, frame: Any) -> None:  # noqa: ARG002 - as Python calls it
         # The kernel and the shell may both tell of one closed window, even while this runs: only the first counts.
