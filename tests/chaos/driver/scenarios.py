@@ -7,6 +7,7 @@ of them, and verdict.py holds it: nothing lost, nothing run twice without cause.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sized
 from dataclasses import dataclass, replace
@@ -104,7 +105,7 @@ async def slow_network(trial: Trial) -> None:
         trial.start_worker(url=f"redis://127.0.0.1:{proxy.port}/0")
     await trial.ready()
     await trial.start_load(share=0.6)  # what such a network carries on a slow machine, too
-    fault = trial.fault("bytes slow by 50 to 75 ms", least=1e9)  # explains no second run
+    fault = trial.fault("bytes slow by 50 to 75 ms", least=math.inf)  # explains no second run
     await trial.progressed(trial.plan.rounds)
     trial.over(fault)
 
@@ -136,7 +137,7 @@ async def skewed_clocks(trial: Trial) -> None:
     await trial.start_load(share=0.4, skew=-3600.0)
     # arq's own producer stamps due times by its own clock: ahead, its jobs wait as long.
     await trial.start_load(share=0.2, engine="arq", delayed=0.0, skew=min(1.0, trial.plan.lease / 2))
-    fault = trial.fault("clock wrong by up to 2 h", least=1e9)  # explains no second run
+    fault = trial.fault("clock wrong by up to 2 h", least=math.inf)  # explains no second run
     await trial.progressed(trial.plan.rounds)
     trial.over(fault)
 

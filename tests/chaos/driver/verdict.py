@@ -30,7 +30,8 @@ class Fault:
         what: in words.
         worker: the label of the process; None for all.
         began, ended: of the monotonic clock; a process that was killed stays so.
-        least: seconds it must have lasted until a second start for that to be its doing.
+        least: seconds it must have lasted until a second start for that to be its doing; infinite where it takes no
+            job from anybody.
         counted: whether we did it on purpose, and it belongs in the list of faults.
         recovers_from: when others could begin to make up for it; its beginning, unless it says.
     """
@@ -167,7 +168,7 @@ def judge(
         leftovers=leftovers,
         problems=problems,
         faults=dict(Counter(fault.what for fault in faults if fault.counted)),
-        longest_recovery=_longest_recovery(acknowledged.values(), [fault for fault in faults if fault.counted]),
+        longest_recovery=_longest_recovery(acknowledged.values(), [fault for fault in faults if _strikes(fault)]),
         seconds=round(seconds, 1),
     )
 
@@ -223,6 +224,10 @@ def _longest_recovery(jobs: Collection[JobRecord], faults: Sequence[Fault]) -> f
             starts = [run.started for job in jobs for run in job.runs if run.started > fault.recovers_from]
             waits += [min(starts) - fault.recovers_from] if starts else []
     return round(max(waits), 3) if waits else None
+
+
+def _strikes(fault: Fault) -> bool:
+    return fault.counted and fault.least < math.inf
 
 
 def _from(fault: Fault) -> float:
