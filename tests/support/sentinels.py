@@ -102,13 +102,14 @@ class Sentinels:
                 await asyncio.sleep(0.05)
 
     async def in_step(self, *, replicas: int = 2) -> None:
-        """Return when so many replicas have all that the primary has."""
+        """Return when so many replicas have all that the primary has now; it goes on, with its pings alone."""
+        primary = await self.primary()
+        reached = (await info_of(primary))["master_repl_offset"]
         async with asyncio.timeout(_WITHIN):
             while True:
-                primary = await self.primary()
                 said = await info_of(primary)
                 there = [said[f"slave{n}"] for n in range(said.get("connected_slaves", 0))]
-                behind = [one for one in there if one["offset"] < said["master_repl_offset"]]
+                behind = [one for one in there if one["offset"] < reached]
                 if len(there) >= replicas and not behind:
                     return
                 await asyncio.sleep(0.02)
