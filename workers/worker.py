@@ -261,7 +261,7 @@ class Worker(arq.worker.Worker):
         self._engine = self._make_engine(store)
         if self._stopping:  # a signal, or `close`, came during the start
             self._engine.stop_claiming()
-        if not self.burst:  # one that is there to empty queues fills none
+        elif not self.burst:  # one that is there to empty queues fills none
             self._timekeeper.start(store, self._engine.clock)
         try:
             await self._engine.run()
