@@ -131,7 +131,7 @@ class Sentinels:
             f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} {_QUORUM}\n"
             f"sentinel down-after-milliseconds {SERVICE} {self._down_after_ms}\n"
-            f"sentinel failover-timeout {SERVICE} 5000\n"
+            f"sentinel failover-timeout {SERVICE} 2000\n"
             f"sentinel parallel-syncs {SERVICE} 2\n"
         )
         with (folder / "log").open("wb") as log:
