@@ -95,6 +95,18 @@ def test_a_second_run_needs_a_fault_that_struck_the_first(judged, fault, explain
     assert len(verdict.unexplained) == (not explains)
 
 
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        ([Fault("cut", "w1", 1.5, 3.5), Fault("deaf", "w1", 2.5)], "deaf"),
+        ([Fault("deaf", "w1", 1.5), Fault("server killed", None, 2.5)], "deaf"),
+        ([Fault("server killed", None, 1.5), Fault("starved", "w1", 2.5, counted=False)], "server killed"),
+    ],
+)
+def test_of_two_faults_the_nearer_is_told(judged, faults, told):
+    assert judged(TWICE, faults=faults, outcomes=SECOND).twice == {told: 1}
+
+
 def test_recovery_is_from_the_fault_to_the_next_start(judged):
     assert judged(TWICE, faults=[Fault("killed", "w1", 2.5)], outcomes=SECOND).longest_recovery == 1.5
 

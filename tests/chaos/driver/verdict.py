@@ -177,8 +177,9 @@ def _explain(first: Run, second: Run, faults: Iterable[Fault]) -> str | None:
     if first.how == "raised":
         return ASKED
     found = [fault for fault in faults if fault.explains(first, second)]
-    # What we did on purpose is told before what merely happened, and what struck this worker before what struck all.
-    found.sort(key=lambda fault: (not fault.counted, fault.worker is None))
+    # What we did on purpose is told before what merely happened, what struck this worker before what struck all, and
+    # what came last before what was over by then but for its consequences.
+    found.sort(key=lambda fault: (not fault.counted, fault.worker is None, -fault.began))
     return found[0].what if found else None
 
 
