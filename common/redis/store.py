@@ -1,21 +1,42 @@
 """Every write to Redis, as typed methods: one method a transition of a job's life.
 
-Owns the layout of the scripts' arguments and replies. Knows nothing of tasks, of payload contents or of
-event loops' tasks; reads for people are in inspect.py, key names in keys.py.
+Knows nothing of tasks, of payload contents or of event loops' tasks. How the scripts' arguments are laid out is in
+layout.py, what goes in and out in records.py; reads for people are in inspect.py, key names in keys.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal
 
 import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from common.redis import keys, scripts
+from common.redis.layout import (
+    MOST_PER_CALL,
+    bounds,
+    complete_arguments,
+    enqueue_arguments,
+    id_bytes,
+    parse_claim,
+    parse_renewal,
+    parts,
+    renew_arguments,
+)
 from common.redis.reasons import ServerError
+from common.redis.records import (
+    Claim,
+    Claimed,
+    Enqueue,
+    Finish,
+    FreshJobs,
+    HeldLease,
+    PutBack,
+    Refusals,
+    Renewal,
+)
 from common.redis.wire import Argument, call_many
 
 __all__ = [
@@ -35,139 +56,15 @@ __all__ = [
     "Store",
 ]
 
-MOST_PER_CALL = 1000
-"""Jobs in one script call: some milliseconds of the server's one thread, and far below Lua's unpack limit."""
-
-_MOST_BYTES_PER_CALL = 8 * 1024 * 1024
-"""Payloads or results in one script call: the server copies them while all others wait."""
-
 _FETCHED_AT_ONCE = 64
 
 _FETCH = 2
 """await.lua's word for a result that is there, but too much for one reply."""
 
 
-class Enqueue(NamedTuple):
-    """One job to add.
-
-    Attributes:
-        fresh: the id is new for certain, the job is due now and never expires.
-        delay_ms: due after this by the server's clock, unless `at_ms` (Unix ms) is given.
-        expires_ms: not started after this; 0 is never.
-    """
-
-    queue: str
-    job_id: str
-    payload: bytes
-    fresh: bool = True
-    delay_ms: int = 0
-    at_ms: int = 0
-    expires_ms: int = 0
-
-
-class FreshJobs(NamedTuple):
-    """Jobs of one queue to add as `Enqueue` does with `fresh`: of equal length, in order."""
-
-    queue: str
-    job_ids: list[str]
-    payloads: list[bytes]
-
-
-class Claimed(NamedTuple):
-    """One job taken under a lease.
-
-    Attributes:
-        payload: None when the job expired, or was never there.
-        due_ms: Unix ms it was due at.
-        aborted: it is to be ended as cancelled, not run.
-        queue: index of its queue among those asked for.
-    """
-
-    job_id: str
-    payload: bytes | None
-    attempt: int
-    due_ms: int
-    aborted: bool
-    queue: int
-    token: str
-
-
-class Claim(NamedTuple):
-    """What one claim brought.
-
-    Attributes:
-        now_ms: the server's clock, Unix ms.
-        next_due_ms: the earliest due time in the future, or None.
-        waiting: jobs in all the queues, running ones included.
-    """
-
-    now_ms: int
-    next_due_ms: int | None
-    waiting: int
-    jobs: list[Claimed]
-
-
-class HeldLease(NamedTuple):
-    """What names one running attempt to the server."""
-
-    queue: int
-    job_id: str
-    token: str
-    attempt: int
-
-
-class Finish(NamedTuple):
-    """Outcome: the job has ended.
-
-    Attributes:
-        keep_ms: keep the result so long; 0 does not keep it, -1 keeps it for ever.
-        done_ms: refuse another enqueue of this id so long (arq's cron ticks); 0 is not at all.
-    """
-
-    lease: HeldLease
-    result: bytes
-    keep_ms: int
-    done_ms: int = 0
-
-
-class PutBack(NamedTuple):
-    """Outcome: the job goes back to its queue.
-
-    Attributes:
-        how: "retry" is due after `when` ms; "return" is due at `when` (Unix ms), attempt counted;
-            "release" is due at `when`, attempt not counted.
-    """
-
-    lease: HeldLease
-    how: Literal["retry", "return", "release"]
-    when: int
-
-
-class Renewal(NamedTuple):
-    """What a renewal brought: the attempts whose lease is lost, and those to abort."""
-
-    lost: list[HeldLease]
-    aborted: list[HeldLease]
-
-
-class Refusals(NamedTuple):
-    """The outcomes of a call that changed nothing, as indexes.
-
-    Attributes:
-        lost: the attempt's lease was another's, or nobody's, by then.
-        repeated: sent again, and recorded by the first sending.
-    """
-
-    lost: list[int]
-    repeated: list[int]
-
-
 AbortAnswer = Literal["cancelled", "running", "missing"]
 
 EnqueueAnswer = bool | ServerError
-
-# Ids are any bytes an arq producer cares to use; this way of decoding gives them back unchanged.
-_ANY = "surrogateescape"
 
 
 class Store:
@@ -192,9 +89,9 @@ class Store:
         calls: list[tuple[list[str], list[Argument]]] = []
         parts: list[list[int]] = []
         for queue, members in by_queue.items():
-            for start, end in _bounds([len(jobs[index].payload) for index in members]):
+            for start, end in bounds([len(jobs[index].payload) for index in members]):
                 part = members[start:end]
-                calls.append(([queue], _enqueue_arguments(jobs, part)))
+                calls.append(([queue], enqueue_arguments(jobs, part)))
                 parts.append(part)
         answers: list[EnqueueAnswer] = [True] * len(jobs)
         for part, reply in zip(parts, await scripts.ENQUEUE.many(self.client, calls), strict=True):
@@ -214,7 +111,7 @@ class Store:
             redis.exceptions.ConnectionError and the like: it is not known which were added.
         """
         calls: list[tuple[list[str], list[Argument]]] = []
-        for start, end in _bounds([len(payload) for payload in jobs.payloads]):
+        for start, end in bounds([len(payload) for payload in jobs.payloads]):
             arguments: list[Argument] = [end - start, *(b"",) * (2 * (end - start))]
             arguments[1::2], arguments[2::2] = jobs.job_ids[start:end], jobs.payloads[start:end]
             calls.append(([jobs.queue], arguments))
@@ -234,7 +131,7 @@ class Store:
         """
         most = min(most, MOST_PER_CALL)
         reply = await scripts.CLAIM(self.client, queues, (most, lease_ms, worker, number))
-        return _parse_claim(reply, worker, number)
+        return parse_claim(reply, worker, number)
 
     async def complete(
         self, queues: Sequence[str], outcomes: Sequence[Finish | PutBack], *, again: bool = False
@@ -246,8 +143,8 @@ class Store:
                 are told apart from those whose lease was lost.
         """
         refusals = Refusals([], [])
-        for start, end in _bounds([len(o.result) if isinstance(o, Finish) else 0 for o in outcomes]):
-            arguments, order = _complete_arguments(outcomes[start:end], again=again)
+        for start, end in bounds([len(o.result) if isinstance(o, Finish) else 0 for o in outcomes]):
+            arguments, order = complete_arguments(outcomes[start:end], again=again)
             lost, repeated = await scripts.COMPLETE(self.client, queues, arguments)
             refusals.lost.extend(start + order[index] for index in lost)
             refusals.repeated.extend(start + order[index] for index in repeated)
@@ -256,9 +153,9 @@ class Store:
     async def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
         """Extend leases; say which are lost and which attempts are to be aborted."""
         renewal = Renewal([], [])
-        for part in _parts(leases):
-            reply = await scripts.RENEW(self.client, queues, _renew_arguments(part, lease_ms))
-            _parse_renewal(reply, part, renewal)
+        for part in parts(leases):
+            reply = await scripts.RENEW(self.client, queues, renew_arguments(part, lease_ms))
+            parse_renewal(reply, part, renewal)
         return renewal
 
     async def await_results(self, channel: str, job_ids: Sequence[str]) -> list[bytes | bool]:
@@ -270,7 +167,7 @@ class Store:
         answers: list[bytes | bool] = []
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = job_ids[start : start + MOST_PER_CALL]
-            reply = await scripts.AWAIT(self.client, (), (channel, *map(_bytes, part)))
+            reply = await scripts.AWAIT(self.client, (), (channel, *map(id_bytes, part)))
             large = [job_id for job_id, item in zip(part, reply, strict=True) if item == _FETCH]
             fetched = iter(await self.results(large))
             answers.extend(
@@ -287,10 +184,10 @@ class Store:
         found: list[bytes | None] = []
         for start in range(0, len(job_ids), _FETCHED_AT_ONCE):
             part = job_ids[start : start + _FETCHED_AT_ONCE]
-            stored: list[bytes | None] = await self.client.mget([_bytes(keys.result(job_id)) for job_id in part])
+            stored: list[bytes | None] = await self.client.mget([id_bytes(keys.result(job_id)) for job_id in part])
             missing = [index for index, result in enumerate(stored) if result is None]
             if missing:
-                awaited = await self.client.mget([_bytes(keys.awaited(part[index])) for index in missing])
+                awaited = await self.client.mget([id_bytes(keys.awaited(part[index])) for index in missing])
                 for index, result in zip(missing, awaited, strict=True):
                     stored[index] = result
             found.extend(stored)
@@ -298,12 +195,12 @@ class Store:
 
     async def payload(self, job_id: str) -> bytes | None:
         """Return a job's payload, None where there is none."""
-        stored: bytes | None = await self.client.get(_bytes(keys.job(job_id)))
+        stored: bytes | None = await self.client.get(id_bytes(keys.job(job_id)))
         return stored
 
     async def abort(self, queue: str, job_id: str, *, result: bytes, keep_ms: int) -> AbortAnswer:
         """End a waiting job with this result, or have its worker cancel it if it runs."""
-        answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (_bytes(job_id), result, keep_ms))).decode()
+        answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (id_bytes(job_id), result, keep_ms))).decode()
         return answer
 
     async def claim_when_woken(
@@ -325,7 +222,7 @@ class Store:
             reply = await scripts.CLAIM(self.client, queues, arguments)
         if isinstance(reply, Exception):
             raise reply
-        claim = _parse_claim(reply, worker, number)
+        claim = parse_claim(reply, worker, number)
         if isinstance(woken, Exception) and not claim.jobs:
             raise woken  # a marker of a foreign type; without a pause, claims would follow one another
         return claim
@@ -341,7 +238,7 @@ class Store:
             return found
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = job_ids[start : start + MOST_PER_CALL]
-            asked = await self.client.zmscore(keys.ABORT, [_bytes(job_id) for job_id in part])  # type: ignore[misc]  # bytes do as well
+            asked = await self.client.zmscore(keys.ABORT, [id_bytes(job_id) for job_id in part])  # type: ignore[misc]  # bytes do as well
             found.update(job_id for job_id, when in zip(part, asked, strict=True) if when is not None)
         return found
 
@@ -351,7 +248,7 @@ class Store:
         A worker that still runs one of them finds its lease lost.
         """
         for start in range(0, len(job_ids), MOST_PER_CALL):
-            part = [_bytes(job_id) for job_id in job_ids[start : start + MOST_PER_CALL]]
+            part = [id_bytes(job_id) for job_id in job_ids[start : start + MOST_PER_CALL]]
             prefixes = (keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT, keys.AWAITED)
             pipeline = self.client.pipeline(transaction=True)
             pipeline.unlink(*(prefix.encode() + job_id for prefix in prefixes for job_id in part))
@@ -387,112 +284,12 @@ class BlockingStore:
     def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
         """Extend leases; say which are lost and which attempts are to be aborted."""
         renewal = Renewal([], [])
-        for part in _parts(leases):
-            reply = scripts.RENEW.blocking(self.client, queues, _renew_arguments(part, lease_ms))
-            _parse_renewal(reply, part, renewal)
+        for part in parts(leases):
+            reply = scripts.RENEW.blocking(self.client, queues, renew_arguments(part, lease_ms))
+            parse_renewal(reply, part, renewal)
         return renewal
 
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
         self.client.connection_pool.disconnect()
-
-
-def _enqueue_arguments(jobs: Sequence[Enqueue], part: list[int]) -> list[Argument]:
-    others = [index for index in part if not jobs[index].fresh]
-    arguments: list[Argument] = [len(part) - len(others)]
-    for index in part:
-        job = jobs[index]
-        if job.fresh:
-            arguments += (_bytes(job.job_id), job.payload)
-    for index in others:
-        job = jobs[index]
-        arguments += (_bytes(job.job_id), job.payload, job.delay_ms, job.at_ms, job.expires_ms)
-    return arguments
-
-
-def _parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
-    now, next_due, waiting, aborted, taken = reply[:5]
-    first, suffix = f"{worker}:1:{number}", f":{number}"
-    queues = chain.from_iterable(repeat(index, count) for index, count in enumerate(taken))
-    jobs = [
-        Claimed(
-            job_id.decode(errors=_ANY),
-            payload,
-            attempt,
-            due if (due := _due_ms(score)) > 0 else 0,
-            False,
-            queue,
-            first if attempt == 1 else f"{worker}:{attempt}{suffix}",
-        )
-        for job_id, payload, score, attempt, queue in zip(
-            reply[5::4], reply[6::4], reply[7::4], reply[8::4], queues, strict=True
-        )
-    ]
-    for index in aborted:
-        jobs[index] = jobs[index]._replace(aborted=True)
-    return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
-
-
-def _due_ms(score: bytes) -> int:
-    try:
-        return int(score)
-    except ValueError:  # the end of a lease that ran out; or whatever a foreign program wrote, -inf included
-        return int(max(float(score), 0.0))
-
-
-def _complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
-    """Return the script's arguments, and which outcome each one it counts is."""
-    groups: dict[tuple[str, int, int, int, int], tuple[list[int], list[Argument]]] = {}
-    for index, outcome in enumerate(outcomes):
-        queue, job_id, token, attempt = outcome.lease
-        value: Argument
-        if isinstance(outcome, Finish):
-            value = outcome.result
-            kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
-        else:
-            value = outcome.when
-            kind = (outcome.how, queue, attempt, 0, 0)
-        group = groups.get(kind)
-        if group is None:
-            group = groups[kind] = ([], [])
-        members, values = group
-        members.append(index)
-        values += (_bytes(job_id), token, value)
-    arguments: list[Argument] = [int(again)]
-    for kind, (members, values) in groups.items():
-        arguments += (*kind, len(members))
-        arguments += values
-    return arguments, [index for members, _ in groups.values() for index in members]
-
-
-def _renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument]:
-    arguments: list[Argument] = [lease_ms]
-    for lease in leases:
-        arguments += (lease.queue, _bytes(lease.job_id), lease.token)
-    return arguments
-
-
-def _parse_renewal(reply: list[list[int]], leases: Sequence[HeldLease], into: Renewal) -> None:
-    into.lost.extend(leases[index] for index in reply[0])
-    into.aborted.extend(leases[index] for index in reply[1])
-
-
-def _parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:
-    return [leases[start : start + MOST_PER_CALL] for start in range(0, len(leases), MOST_PER_CALL)]
-
-
-def _bounds(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each part that one script call takes."""
-    start = total = 0
-    for index, size in enumerate(sizes):
-        if index > start and (total + size > _MOST_BYTES_PER_CALL or index - start == MOST_PER_CALL):
-            yield start, index
-            start, total = index, 0
-        total += size
-    if start < len(sizes):
-        yield start, len(sizes)
-
-
-def _bytes(job_id: str) -> bytes:
-    return job_id.encode(errors=_ANY)

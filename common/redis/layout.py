@@ -1,0 +1,141 @@
+"""How the scripts' arguments are laid out, and their replies read; each script's header says the same.
+
+Pure. Who calls the scripts is store.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+from common.redis.records import Claim, Claimed, Enqueue, Finish, HeldLease, PutBack, Renewal
+from common.redis.wire import Argument
+
+__all__ = [
+    "MOST_PER_CALL",
+    "bounds",
+    "complete_arguments",
+    "enqueue_arguments",
+    "id_bytes",
+    "parse_claim",
+    "parse_renewal",
+    "parts",
+    "renew_arguments",
+]
+
+MOST_PER_CALL = 1000
+"""Jobs in one script call: some milliseconds of the server's one thread, and far below Lua's unpack limit."""
+
+_MOST_BYTES_PER_CALL = 8 * 1024 * 1024
+"""Payloads or results in one script call: the server copies them while all others wait."""
+
+# Ids are any bytes an arq producer cares to use; this way of decoding gives them back unchanged.
+_ANY = "surrogateescape"
+
+
+def enqueue_arguments(jobs: Sequence[Enqueue], part: list[int]) -> list[Argument]:
+    """Return enqueue.lua's arguments for some of these jobs."""
+    others = [index for index in part if not jobs[index].fresh]
+    arguments: list[Argument] = [len(part) - len(others)]
+    for index in part:
+        job = jobs[index]
+        if job.fresh:
+            arguments += (id_bytes(job.job_id), job.payload)
+    for index in others:
+        job = jobs[index]
+        arguments += (id_bytes(job.job_id), job.payload, job.delay_ms, job.at_ms, job.expires_ms)
+    return arguments
+
+
+def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
+    """Read claim.lua's reply."""
+    now, next_due, waiting, aborted, taken = reply[:5]
+    first, suffix = f"{worker}:1:{number}", f":{number}"
+    queues = chain.from_iterable(repeat(index, count) for index, count in enumerate(taken))
+    jobs = [
+        Claimed(
+            job_id.decode(errors=_ANY),
+            payload,
+            attempt,
+            due if (due := _due_ms(score)) > 0 else 0,
+            False,
+            queue,
+            first if attempt == 1 else f"{worker}:{attempt}{suffix}",
+        )
+        for job_id, payload, score, attempt, queue in zip(
+            reply[5::4], reply[6::4], reply[7::4], reply[8::4], queues, strict=True
+        )
+    ]
+    for index in aborted:
+        jobs[index] = jobs[index]._replace(aborted=True)
+    return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
+
+
+def _due_ms(score: bytes) -> int:
+    """Return a score as Unix ms, whatever wrote it."""
+    try:
+        return int(score)
+    except ValueError:  # the end of a lease that ran out; or whatever a foreign program wrote, -inf included
+        return int(max(float(score), 0.0))
+
+
+def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
+    """Return the script's arguments, and which outcome each one it counts is."""
+    groups: dict[tuple[str, int, int, int, int], tuple[list[int], list[Argument]]] = {}
+    for index, outcome in enumerate(outcomes):
+        queue, job_id, token, attempt = outcome.lease
+        value: Argument
+        if isinstance(outcome, Finish):
+            value = outcome.result
+            kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
+        else:
+            value = outcome.when
+            kind = (outcome.how, queue, attempt, 0, 0)
+        group = groups.get(kind)
+        if group is None:
+            group = groups[kind] = ([], [])
+        members, values = group
+        members.append(index)
+        values += (id_bytes(job_id), token, value)
+    arguments: list[Argument] = [int(again)]
+    for kind, (members, values) in groups.items():
+        arguments += (*kind, len(members))
+        arguments += values
+    return arguments, [index for members, _ in groups.values() for index in members]
+
+
+def renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument]:
+    """Return renew.lua's arguments."""
+    arguments: list[Argument] = [lease_ms]
+    for lease in leases:
+        arguments += (lease.queue, id_bytes(lease.job_id), lease.token)
+    return arguments
+
+
+def parse_renewal(reply: list[list[int]], leases: Sequence[HeldLease], into: Renewal) -> None:
+    """Read renew.lua's reply."""
+    into.lost.extend(leases[index] for index in reply[0])
+    into.aborted.extend(leases[index] for index in reply[1])
+
+
+def parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:
+    """Return the leases as parts that one script call takes."""
+    return [leases[start : start + MOST_PER_CALL] for start in range(0, len(leases), MOST_PER_CALL)]
+
+
+def bounds(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each part that one script call takes."""
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if index > start and (total + size > _MOST_BYTES_PER_CALL or index - start == MOST_PER_CALL):
+            yield start, index
+            start, total = index, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)
+
+
+def id_bytes(job_id: str) -> bytes:
+    """Return a job's id, or a key with it, as it goes over the wire."""
+    return job_id.encode(errors=_ANY)

@@ -1,0 +1,132 @@
+"""What goes into the store and comes out of it: one record a thing, all plain data. Owns no behaviour."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = [
+    "Claim",
+    "Claimed",
+    "Enqueue",
+    "Finish",
+    "FreshJobs",
+    "HeldLease",
+    "PutBack",
+    "Refusals",
+    "Renewal",
+]
+
+
+class Enqueue(NamedTuple):
+    """One job to add.
+
+    Attributes:
+        fresh: the id is new for certain, the job is due now and never expires.
+        delay_ms: due after this by the server's clock, unless `at_ms` (Unix ms) is given.
+        expires_ms: not started after this; 0 is never.
+    """
+
+    queue: str
+    job_id: str
+    payload: bytes
+    fresh: bool = True
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+
+
+class FreshJobs(NamedTuple):
+    """Jobs of one queue to add as `Enqueue` does with `fresh`: of equal length, in order."""
+
+    queue: str
+    job_ids: list[str]
+    payloads: list[bytes]
+
+
+class Claimed(NamedTuple):
+    """One job taken under a lease.
+
+    Attributes:
+        payload: None when the job expired, or was never there.
+        due_ms: Unix ms it was due at.
+        aborted: it is to be ended as cancelled, not run.
+        queue: index of its queue among those asked for.
+    """
+
+    job_id: str
+    payload: bytes | None
+    attempt: int
+    due_ms: int
+    aborted: bool
+    queue: int
+    token: str
+
+
+class Claim(NamedTuple):
+    """What one claim brought.
+
+    Attributes:
+        now_ms: the server's clock, Unix ms.
+        next_due_ms: the earliest due time in the future, or None.
+        waiting: jobs in all the queues, running ones included.
+    """
+
+    now_ms: int
+    next_due_ms: int | None
+    waiting: int
+    jobs: list[Claimed]
+
+
+class HeldLease(NamedTuple):
+    """What names one running attempt to the server."""
+
+    queue: int
+    job_id: str
+    token: str
+    attempt: int
+
+
+class Finish(NamedTuple):
+    """Outcome: the job has ended.
+
+    Attributes:
+        keep_ms: keep the result so long; 0 does not keep it, -1 keeps it for ever.
+        done_ms: refuse another enqueue of this id so long (arq's cron ticks); 0 is not at all.
+    """
+
+    lease: HeldLease
+    result: bytes
+    keep_ms: int
+    done_ms: int = 0
+
+
+class PutBack(NamedTuple):
+    """Outcome: the job goes back to its queue.
+
+    Attributes:
+        how: "retry" is due after `when` ms; "return" is due at `when` (Unix ms), attempt counted;
+            "release" is due at `when`, attempt not counted.
+    """
+
+    lease: HeldLease
+    how: Literal["retry", "return", "release"]
+    when: int
+
+
+class Renewal(NamedTuple):
+    """What a renewal brought: the attempts whose lease is lost, and those to abort."""
+
+    lost: list[HeldLease]
+    aborted: list[HeldLease]
+
+
+class Refusals(NamedTuple):
+    """The outcomes of a call that changed nothing, as indexes.
+
+    Attributes:
+        lost: the attempt's lease was another's, or nobody's, by then.
+        repeated: sent again, and recorded by the first sending.
+    """
+
+    lost: list[int]
+    repeated: list[int]
