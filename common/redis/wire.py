@@ -48,6 +48,8 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
 
 async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Argument]]) -> list[Any]:
     """Send several commands in one round trip; return the replies in order, an error in the place of its reply."""
+    if not commands:
+        return []
     lines = _lines(client)
     if lines is not None:
         answers = await _exchange(lines, commands)

@@ -69,6 +69,10 @@ async def test_an_error_among_many_stands_in_its_place(client):
     assert isinstance(error, ResponseError)
 
 
+async def test_no_command_has_no_reply(client):
+    assert await call_many(client, []) == []
+
+
 async def test_one_connection_serves_one_exchange_after_the_other(client, redis):
     for _ in range(20):
         await call(client, ("PING",))
