@@ -82,6 +82,7 @@ class Claimer:
         self._started = 0
         self._backoff = Backoff()
         self._waiting = False
+        self._taken: Claim | None = None
         self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
 
@@ -102,7 +103,8 @@ class Claimer:
                     asked = min(asked, _WHEN_WOKEN)
                     claim = await self._hold_on(self._ask_when_woken(asked, pause))
                 else:
-                    claim = await self._hold_on(self._ask(asked))
+                    # Taken here, so that the next claim is on its way before the jobs of this one begin.
+                    claim = self._take(await self._hold_on(self._ask(asked)))
                 if not claim.jobs and self._burst and claim.waiting == 0:
                     return
                 pause = self._until_next(claim) if len(claim.jobs) < asked else 0.0
@@ -133,8 +135,8 @@ class Claimer:
             # The server may have given jobs already. Left where they are they would wait out their lease, and the
             # attempt would count; taken, they are run or released like any other.
             await asyncio.wait({claiming, asyncio.create_task(self._end_wait())}, timeout=_LAST_REPLY)
-            if not claiming.cancel() and not claiming.cancelled():
-                claiming.exception()  # looked at, so that asyncio does not complain of it
+            if not claiming.cancel() and not claiming.cancelled() and claiming.exception() is None:
+                self._take(claiming.result())
             raise
 
     async def _end_wait(self) -> None:
@@ -146,10 +148,8 @@ class Claimer:
     async def _ask(self, asked: int) -> Claim:
         self._claims += 1
         async with asyncio.timeout(self._patience):
-            return self._take(
-                await self._store.claim(
-                    self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
-                )
+            return await self._store.claim(
+                self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
             )
 
     async def _ask_when_woken(self, asked: int, seconds: float) -> Claim:
@@ -162,6 +162,7 @@ class Claimer:
         self._claims += 1
         try:
             async with asyncio.timeout(seconds + self._patience):
+                # Taken here: the jobs begin one step of the loop earlier.
                 return self._take(
                     await self._store.claim_when_woken(
                         self._queues,
@@ -178,6 +179,9 @@ class Claimer:
                 nudge.cancel()
 
     def _take(self, claim: Claim) -> Claim:
+        if claim is self._taken:
+            return claim
+        self._taken = claim
         self._clock.set(claim.now_ms)
         if claim.jobs:
             self._started += len(claim.jobs)
