@@ -41,6 +41,8 @@ T = TypeVar("T")
 _ANSWER_WITHIN = 30.0
 """Seconds the server has for an answer; a caller is never left hanging."""
 
+_NOTHING_ASKED = (None,) * 6
+
 _HANDLES_AT_ONCE = 1000
 """Handles made in one step of the loop, while jobs are on their way."""
 
@@ -193,7 +195,7 @@ class Producer:
         if surplus:
             raise not_one_call(call, surplus)
         options = NO_OPTIONS
-        if any(option is not None for option in (delay, at, expires, queue, timeout, metadata)):
+        if (delay, at, expires, queue, timeout, metadata) != _NOTHING_ASKED:
             options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
         item = self._binder.bind(call, options, job_id)
         self.store  # noqa: B018 - a closed producer says so before anything waits

@@ -17,7 +17,7 @@ from common.errors import BarqueError, JobNotFound, RedisUnavailable
 from common.group_commit import GroupCommit
 from common.redis import keys
 from common.redis.connection import TROUBLE, ServerError, is_transient
-from common.redis.push import messages, result_frames
+from common.redis.push import listen, result_frames
 from common.redis.store import MOST_PER_CALL, Store
 from producer.answers import Answers, why
 
@@ -193,12 +193,10 @@ class ResultListener:
                 # What ended while we were not subscribed was pushed to nobody.
                 self._send_out(self._look())
 
-        async with contextlib.aclosing(messages(self._store.client, self._channel, subscribed=subscribed)) as pushed:
-            async for message in pushed:
-                self._silent_since = None
-                self._take(message)
+        await listen(self._store.client, self._channel, self._take, subscribed=subscribed)
 
     def _take(self, message: bytes) -> None:
+        self._silent_since = None
         large: list[str] = []
         for job_id, result in result_frames(message):
             if result is None:

@@ -13,7 +13,7 @@ import structlog
 
 from common.redis.connection import TROUBLE
 from common.redis.keys import CONTROL_CHANNEL
-from common.redis.push import messages
+from common.redis.push import listen
 from common.redis.store import Store
 from workers.backoff import Backoff
 
@@ -25,15 +25,18 @@ log = structlog.get_logger("barque.control")
 async def listen_for_orders(store: Store, abort: Callable[[str], None], schedules_changed: Callable[[], None]) -> None:
     """Call `abort` with the id of each job that is to be aborted, and what is to know of schedules, until cancelled."""
     backoff = Backoff()
+
+    def receive(message: bytes) -> None:
+        backoff.reset()
+        verb, _, job_id = message.decode(errors="surrogateescape").partition(" ")
+        if verb == "abort":
+            abort(job_id)
+        elif verb == "schedules":
+            schedules_changed()
+
     while True:
         try:
-            async for message in messages(store.client, CONTROL_CHANNEL):
-                backoff.reset()
-                verb, _, job_id = message.decode(errors="surrogateescape").partition(" ")
-                if verb == "abort":
-                    abort(job_id)
-                elif verb == "schedules":
-                    schedules_changed()
+            await listen(store.client, CONTROL_CHANNEL, receive)
         except TROUBLE as error:
             log.debug("control_channel_lost", error=str(error))
         await asyncio.sleep(backoff.next())

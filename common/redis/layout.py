@@ -6,7 +6,6 @@ Pure. Who calls the scripts is store.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
 from typing import Any
 
 from common.redis.records import Claim, Claimed, Enqueue, Finish, HeldLease, PutBack, Renewal
@@ -52,21 +51,13 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     """Read claim.lua's reply."""
     now, next_due, waiting, aborted, taken = reply[:5]
     first, suffix = f"{worker}:1:{number}", f":{number}"
-    queues = chain.from_iterable(repeat(index, count) for index, count in enumerate(taken))
-    jobs = [
-        Claimed(
-            job_id.decode(errors=_ANY),
-            payload,
-            attempt,
-            due if (due := _due_ms(score)) > 0 else 0,
-            False,
-            queue,
-            first if attempt == 1 else f"{worker}:{attempt}{suffix}",
-        )
-        for job_id, payload, score, attempt, queue in zip(
-            reply[5::4], reply[6::4], reply[7::4], reply[8::4], queues, strict=True
-        )
-    ]
+    jobs, at = [], 5
+    for queue, count in enumerate(taken):
+        for _ in range(count):
+            job_id, payload, score, attempt = reply[at : at + 4]
+            at += 4
+            token = first if attempt == 1 else f"{worker}:{attempt}{suffix}"
+            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, _due_ms(score), False, queue, token))
     for index in aborted:
         jobs[index] = jobs[index]._replace(aborted=True)
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
@@ -75,7 +66,7 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
 def _due_ms(score: bytes) -> int:
     """Return a score as Unix ms, whatever wrote it."""
     try:
-        return int(score)
+        return max(int(score), 0)
     except ValueError:  # the end of a lease that ran out; or whatever a foreign program wrote, -inf included
         return int(max(float(score), 0.0))
 

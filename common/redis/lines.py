@@ -12,7 +12,7 @@ Owns the taking over, and the keeping of lines for reuse. What is sent over them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -50,6 +50,7 @@ class Line(asyncio.Protocol):
             replyError=connection._parser.parse_error,  # from an error's code to redis-py's exception
         )
         self._replies: list[Any] = []
+        self._push: Callable[[Any], None] | None = None
         self._expected = 0
         self._answer: asyncio.Future[list[Any]] | None = None
         self._loop = asyncio.get_running_loop()
@@ -91,6 +92,36 @@ class Line(asyncio.Protocol):
         finally:
             self._answer = None
 
+    async def subscribe(
+        self, channel: str, receive: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
+    ) -> None:
+        """Hand over what is published on a channel, until the connection is lost or this is cancelled.
+
+        Args:
+            receive: called with each message as it arrives, before anything else of the loop.
+            subscribed: called once the server has confirmed the subscription.
+
+        Raises:
+            redis.exceptions.RedisError: the server refuses, or the connection was lost; or what `receive` raised.
+        """
+
+        def push(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                raise reply
+            kind, _, content = reply
+            if kind == b"message":
+                receive(content)
+            elif kind == b"subscribe" and subscribed is not None:
+                subscribed()
+
+        self._answer = self._loop.create_future()
+        self._push = push
+        try:
+            self._transport.write(pack(("SUBSCRIBE", channel)))
+            await self._answer
+        finally:
+            self.drop()
+
     def drop(self) -> None:
         """Close at once."""
         self.lost = True
@@ -118,9 +149,14 @@ class Line(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
-                self._replies.append(reply)
-        except InvalidResponse as error:
+                if self._push is not None:
+                    self._push(reply)
+                else:
+                    self._replies.append(reply)
+        except Exception as error:
             answer.set_exception(error)
+            return
+        if self._push is not None:
             return
         if len(self._replies) >= self._expected:
             answer.set_result(self._replies)
@@ -152,6 +188,17 @@ class Lines:
             self._busy.discard(line)
             if not line.lost:
                 self._idle.append(line)
+
+    async def subscribe(
+        self, channel: str, receive: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
+    ) -> None:
+        """Listen to a channel over a line of its own; see `Line.subscribe`."""
+        line = await Line.open(self._pool)
+        self._busy.add(line)
+        try:
+            await line.subscribe(channel, receive, subscribed)
+        finally:
+            self._busy.discard(line)
 
     async def _take(self) -> Line:
         while self._idle:

@@ -1,35 +1,45 @@
 """Subscriptions: what Redis pushes to us.
 
-Owns the pubsub connection and the frames in which results are pushed (see lua/prelude.lua, push_results).
+Owns the subscription and the frames in which results are pushed (see lua/prelude.lua, push_results).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis.asyncio
 
-__all__ = ["messages", "result_frames"]
+from common.redis.wire import lines_of
+
+__all__ = ["listen", "result_frames"]
 
 _LENGTHS = struct.Struct(">II")
 
 
-async def messages(
-    client: redis.asyncio.Redis, channel: str, *, subscribed: Callable[[], None] | None = None
-) -> AsyncGenerator[bytes, None]:
-    """Yield what is published on a channel; raise when the connection is lost.
+async def listen(
+    client: redis.asyncio.Redis,
+    channel: str,
+    receive: Callable[[bytes], None],
+    *,
+    subscribed: Callable[[], None] | None = None,
+) -> None:
+    """Hand over what is published on a channel until the connection is lost, which raises, or this is cancelled.
 
     Args:
+        receive: called with each message.
         subscribed: called once the server has confirmed the subscription.
     """
+    lines = lines_of(client)
+    if lines is not None:
+        return await lines.subscribe(channel, receive, subscribed)
     pubsub: Any = client.pubsub()
     try:
         await pubsub.subscribe(channel)
         async for message in pubsub.listen():
             if message["type"] == "message":
-                yield message["data"]
+                receive(message["data"])
             elif message["type"] == "subscribe" and subscribed is not None:
                 subscribed()
     finally:

@@ -83,6 +83,8 @@ class Store:
         Raises:
             redis.exceptions.ConnectionError and the like: it is not known which were added.
         """
+        if len(jobs) == 1:
+            return [await self._enqueue_one(jobs)]
         by_queue: dict[str, list[int]] = {}
         for index, job in enumerate(jobs):
             by_queue.setdefault(job.queue, []).append(index)
@@ -103,6 +105,14 @@ class Store:
             for index, new in zip(others, reply[1:], strict=True):
                 answers[index] = bool(new)
         return answers
+
+    async def _enqueue_one(self, jobs: Sequence[Enqueue]) -> EnqueueAnswer:
+        """Do as `enqueue`, on the short way: a job enqueued into an idle fleet is not to wait for bookkeeping."""
+        try:
+            reply = await scripts.ENQUEUE(self.client, (jobs[0].queue,), enqueue_arguments(jobs, [0]))
+        except ServerError as error:
+            return error
+        return jobs[0].fresh or bool(reply[1])
 
     async def enqueue_fresh(self, jobs: FreshJobs) -> list[tuple[int, ServerError]]:
         """Add jobs as `enqueue` does, at half its cost; return how many were refused, and why, call by call.

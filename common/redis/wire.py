@@ -16,7 +16,7 @@ import redis.exceptions
 
 from common.redis.lines import Argument, Lines, pack
 
-__all__ = ["Argument", "call", "call_many"]
+__all__ = ["Argument", "call", "call_many", "lines_of"]
 
 
 async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> Any:
@@ -26,7 +26,7 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
         redis.exceptions.RedisError: as redis-py's `execute_command` does.
     """
     run: Any = client
-    lines = _lines(client)
+    lines = lines_of(client)
     if lines is not None:
         (reply,) = await _exchange(lines, (arguments,))
         if isinstance(reply, Exception):
@@ -50,7 +50,7 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
     """Send several commands in one round trip; return the replies in order, an error in the place of its reply."""
     if not commands:
         return []
-    lines = _lines(client)
+    lines = lines_of(client)
     if lines is not None:
         answers = await _exchange(lines, commands)
         for answer in answers:
@@ -77,12 +77,14 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
 
 async def _exchange(lines: Lines, commands: Sequence[Sequence[Argument]]) -> list[Any]:
     replies = await lines.exchange(commands)
-    if any(isinstance(reply, redis.exceptions.ReadOnlyError) for reply in replies):
-        lines.drop_idle()  # what was the primary is a replica now; behind the same name there may be another one
+    for reply in replies:
+        if isinstance(reply, redis.exceptions.ReadOnlyError):
+            lines.drop_idle()  # what was the primary is a replica now; behind the same name there may be another one
     return replies
 
 
-def _lines(client: redis.asyncio.Redis) -> Lines | None:
+def lines_of(client: redis.asyncio.Redis) -> Lines | None:
+    """Return the lines of a client's pool; None where it has none, or is to be used as redis-py would."""
     pool: Any = client.connection_pool
     lines: Lines | None = getattr(pool, "lines", None)
     if lines is None or client.connection is not None or pool.connection_kwargs.get("socket_timeout") is not None:
