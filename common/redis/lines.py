@@ -4,7 +4,8 @@ redis-py opens a connection (addresses, TLS, passwords, sentinels, names); a lin
 reads replies as they arrive, with hiredis alone. redis-py's own way through its pool, a stream reader and a timeout an
 exchange takes a quarter of a millisecond of an idle job's way, three times over, and twenty microseconds of each call.
 
-Owns the taking over, and the keeping of lines for reuse. What is sent over them is wire.py's.
+Owns the taking over, the keeping of lines for reuse, and how many there are and how much waits to be sent at the
+most. What is sent over them is wire.py's.
 """
 
 # ruff: noqa: SLF001 - redis-py gives its transport and its table of errors to nobody; a test holds these names
@@ -12,19 +13,28 @@ Owns the taking over, and the keeping of lines for reuse. What is sent over them
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
 import redis.asyncio
 from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, RedisError
 
 __all__ = ["Argument", "Line", "Lines", "Pool", "pack"]
 
 Argument = str | bytes | int
 
 _CLOSED = "Connection closed by server."
+
+_UNREADABLE = "Error while reading from the server"
+
+_MOST_LINES = 100
+"""Exchanges under way at once; more wait for one to end. A server takes some thousands of connections from all."""
+
+_MOST_UNSENT = 16 * 1024 * 1024
+"""Bytes that wait for a slow server before no more is packed: two script calls of the largest (see layout.py)."""
 
 
 def pack(arguments: Sequence[Argument]) -> bytes:
@@ -38,6 +48,8 @@ class Line(asyncio.Protocol):
 
     Attributes:
         lost: whether it is of no more use: closed by either side, or left in the middle of an exchange.
+        era: which of its pool's servers it leads to; see `Lines`.
+        idle_since: the event loop's time at which its last exchange ended.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -53,9 +65,13 @@ class Line(asyncio.Protocol):
         self._push: Callable[[Any], None] | None = None
         self._expected = 0
         self._answer: asyncio.Future[list[Any]] | None = None
+        self._sendable: asyncio.Future[None] | None = None  # there while too much is unsent
         self._loop = asyncio.get_running_loop()
         self.lost = False
+        self.era = 0
+        self.idle_since = 0.0
         self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(high=_MOST_UNSENT)
 
     @classmethod
     async def open(cls, pool: redis.asyncio.ConnectionPool) -> Line:
@@ -65,8 +81,12 @@ class Line(asyncio.Protocol):
             redis.exceptions.ConnectionError and the like: as redis-py does.
         """
         connection = pool.make_connection()  # type: ignore[no-untyped-call]
-        await connection.connect()
-        return cls(connection)
+        try:
+            await connection.connect()
+            return cls(connection)
+        except BaseException:
+            connection._close()
+            raise
 
     async def exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands and return their replies in order, errors among them.
@@ -88,9 +108,20 @@ class Line(asyncio.Protocol):
             return await answer
         except BaseException:
             self.drop()
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at, where the exchange was cancelled in the same step
             raise
         finally:
             self._answer = None
+
+    async def is_well(self, within: float) -> bool:
+        """Tell whether the server answers over this line within so many seconds; if not, it is lost."""
+        try:
+            async with asyncio.timeout(within):
+                await self.exchange((("PING",),))
+        except (RedisError, OSError):
+            return False
+        return not self.lost
 
     async def subscribe(
         self, channel: str, receive: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
@@ -108,6 +139,8 @@ class Line(asyncio.Protocol):
         def push(reply: Any) -> None:
             if isinstance(reply, Exception):
                 raise reply
+            if not isinstance(reply, list) or len(reply) != 3:
+                raise InvalidResponse("no message of a channel")
             kind, _, content = reply
             if kind == b"message":
                 receive(content)
@@ -129,16 +162,33 @@ class Line(asyncio.Protocol):
         self._connection._close()  # else redis-py takes it for one that was forgotten
 
     async def aclose(self) -> None:
-        """Close, and wait until it is closed."""
+        """Close, and wait until it is closed, or some seconds."""
         self.lost = True
-        await self._connection.disconnect()
+        try:
+            await self._connection.disconnect()
+        finally:
+            self._transport.abort()  # a server that hangs takes what is unsent never
 
     async def _send(self, commands: Sequence[Sequence[Argument]]) -> None:
         for index, command in enumerate(commands):
             if index:
                 # One step of the loop puts it on the wire: the server works on one while the next is packed.
                 await asyncio.sleep(0)
+                if self._sendable is not None:
+                    await self._sendable
+                if self.lost or self._answer is None or self._answer.done():
+                    return  # uvloop raises where a lost connection is written to; the answer says what happened
             self._transport.write(pack(command))
+
+    def pause_writing(self) -> None:
+        """Pack no more for now: much is unsent."""
+        self._sendable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Go on packing."""
+        sendable, self._sendable = self._sendable, None
+        if sendable is not None and not sendable.done():
+            sendable.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Take in what came; the exchange ends with the last reply."""
@@ -153,41 +203,66 @@ class Line(asyncio.Protocol):
                     self._push(reply)
                 else:
                     self._replies.append(reply)
+        except InvalidResponse as error:
+            self._fail(InvalidResponse(f"{_UNREADABLE}: {error}"))
+            return
         except Exception as error:
-            answer.set_exception(error)
+            self._fail(error)
             return
-        if self._push is not None:
+        if self._push is not None or len(self._replies) < self._expected:
             return
-        if len(self._replies) >= self._expected:
+        if len(self._replies) == self._expected and not self._reader.has_data():
             answer.set_result(self._replies)
+        else:  # what is too much now would be the next exchange's reply
+            self._fail(InvalidResponse(f"{_UNREADABLE}: more replies than commands"))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits."""
         self.lost = True
         self._former.connection_lost(error)
         self._connection._close()
+        self._fail(ConnectionLost(_CLOSED if error is None else f"{_UNREADABLE}: {error}"))
+
+    def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
-            said = _CLOSED if error is None else f"Error while reading from the server: {error}"
-            self._answer.set_exception(ConnectionLost(said))
+            self._answer.set_exception(error)
+        self.resume_writing()
 
 
 class Lines:
-    """The lines of one pool: one for each exchange that is under way, kept for the next."""
+    """The lines of one pool: one for each exchange that is under way, kept for the next.
+
+    A line that was opened before the pool was told to close, or to look for another server, ends with its exchange:
+    each such telling begins an era.
+    """
 
     def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
+        options = pool.connection_kwargs
         self._pool = pool
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
+        self._era = 0
+        self._most = min(_MOST_LINES, pool.max_connections)
+        self._under_way = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        # As redis-py's own connections: one that was silent for long is tried before it is used.
+        self._trusted_for: float = options.get("health_check_interval") or float("inf")
+        self._well_within: float = options.get("socket_connect_timeout") or 5.0
 
     async def exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands over a line that is free, or a new one; see `Line.exchange`."""
-        line = await self._take()
+        if self._under_way < self._most:
+            self._under_way += 1
+        else:
+            await self._wait_for_place()
         try:
-            return await line.exchange(commands)
+            line = self._trusted() or await self._tried_or_new()
+            try:
+                return await line.exchange(commands)
+            finally:
+                self._give_back(line)
         finally:
-            self._busy.discard(line)
-            if not line.lost:
-                self._idle.append(line)
+            self._pass_place_on()
 
     async def subscribe(
         self, channel: str, receive: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
@@ -200,18 +275,71 @@ class Lines:
         finally:
             self._busy.discard(line)
 
-    async def _take(self) -> Line:
+    async def _wait_for_place(self) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except BaseException:
+            if place.done() and not place.cancelled():
+                self._pass_place_on()
+            raise
+
+    def _pass_place_on(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._under_way -= 1
+
+    def _trusted(self) -> Line | None:
+        """Take a line that can be used as it is, if there is one."""
+        while self._idle:
+            line = self._idle[-1]
+            if not line.lost and asyncio.get_running_loop().time() - line.idle_since > self._trusted_for:
+                return None
+            self._idle.pop()
+            if not line.lost:
+                self._busy.add(line)
+                return line
+        return None
+
+    async def _tried_or_new(self) -> Line:
         while self._idle:
             line = self._idle.pop()
-            if not line.lost:
-                break
-        else:
-            line = await Line.open(self._pool)
+            self._busy.add(line)
+            if await self._is_well(line):
+                return line
+            self.drop_idle()  # all others were silent for longer still
+        era = self._era
+        line = await Line.open(self._pool)
+        line.era = era
         self._busy.add(line)
         return line
 
+    async def _is_well(self, line: Line) -> bool:
+        well = False
+        try:
+            well = await line.is_well(self._well_within)
+        finally:
+            if not well:
+                self._busy.discard(line)
+        return well
+
+    def _give_back(self, line: Line) -> None:
+        self._busy.discard(line)
+        if line.lost:
+            return
+        if line.era != self._era:
+            line.drop()
+            return
+        line.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(line)
+
     def drop_idle(self) -> None:
-        """Close the lines that nobody uses: behind the same name there may be another server by now."""
+        """Close the lines that nobody uses, and the others after use: there may be another server by now."""
+        self._era += 1
         while self._idle:
             self._idle.pop().drop()
 
@@ -219,6 +347,7 @@ class Lines:
         """Close all lines, those in use too if asked to."""
         lines, self._idle = self._idle, []
         if busy:
+            self._era += 1
             lines += self._busy
         await asyncio.gather(*(line.aclose() for line in lines), return_exceptions=True)
 

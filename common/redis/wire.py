@@ -18,6 +18,10 @@ from common.redis.lines import Argument, Lines, pack
 
 __all__ = ["Argument", "call", "call_many", "lines_of"]
 
+# What was the primary is a replica now, and behind the same name there may be another one; or, of the second kind, it
+# is loading, or knows us no more (NOAUTH) until we have said again who we are.
+_ANOTHER_SERVER_NEEDED = (redis.exceptions.ReadOnlyError, redis.exceptions.ConnectionError)
+
 
 async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> Any:
     """Send one command and return its reply.
@@ -78,8 +82,8 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
 async def _exchange(lines: Lines, commands: Sequence[Sequence[Argument]]) -> list[Any]:
     replies = await lines.exchange(commands)
     for reply in replies:
-        if isinstance(reply, redis.exceptions.ReadOnlyError):
-            lines.drop_idle()  # what was the primary is a replica now; behind the same name there may be another one
+        if isinstance(reply, _ANOTHER_SERVER_NEEDED):
+            lines.drop_idle()  # the one that was just used is among them
     return replies
 
 
