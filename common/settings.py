@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
     max_attempts: int = Field(5, ge=1, description="Attempts a job has, unless its task says")
     keep_result: Duration = Field(3600.0, ge=0, le=_YEAR, description="Seconds to keep a result; 0 keeps none")
+    dead_keep: Duration = Field(
+        7 * 24 * 3600.0, ge=1, le=_YEAR, description="Seconds to keep a job that failed for good, to look at and replay"
+    )
+    dead_limit: int = Field(10_000, ge=0, le=10_000_000, description="Most jobs kept so, older ones go; 0 keeps none")
     lease: Duration = Field(10.0, ge=1, le=3600, description="Seconds until a dead worker's jobs are taken over")
     shutdown_grace: Duration = Field(25.0, ge=0, le=_YEAR, description="Seconds running jobs get to finish on SIGTERM")
     block_limit: Duration = Field(
@@ -167,6 +171,11 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL the database tasks use unless a call names another",
     )
     compute_processes: int = Field(0, ge=0, description="Processes for CPU-bound work; 0 means one a core")
+
+    @property
+    def dead_caps(self) -> tuple[int, int]:
+        """For how long jobs that failed for good are kept, in ms, and how many of them at the most."""
+        return round(self.dead_keep * 1000), self.dead_limit
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show everything but what opens the server: pydantic hides a SecretStr, and a URL is a str."""

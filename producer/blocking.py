@@ -25,6 +25,7 @@ from producer.job import Job
 from producer.options import not_one_call
 
 if TYPE_CHECKING:
+    from producer.dead import BlockingDeadLetters
     from producer.schedules import BlockingSchedules
 
 __all__ = ["BlockingJob", "BlockingProducer"]
@@ -226,6 +227,13 @@ class BlockingProducer:
         from producer.schedules import BlockingSchedules  # noqa: PLC0415 - see Producer.schedules
 
         return BlockingSchedules(self, self._open().producer.schedules)
+
+    @property
+    def dead(self) -> BlockingDeadLetters:
+        """The jobs that failed for good: list, replay and delete them; see `Producer.dead`."""
+        from producer.dead import BlockingDeadLetters  # noqa: PLC0415 - see Producer.schedules
+
+        return BlockingDeadLetters(self, self._open().producer.dead)
 
     def close(self) -> None:
         """Close the connection and end the thread. Jobs are not affected; calls that still wait raise an error."""

@@ -31,6 +31,7 @@ from producer.options import NO_OPTIONS, EnqueueOptions, check_id_from_elsewhere
 from producer.results import ResultListener
 
 if TYPE_CHECKING:
+    from producer.dead import DeadLetters
     from producer.schedules import Schedules
 
 __all__ = ["Producer"]
@@ -151,6 +152,13 @@ class Producer:
         from producer.schedules import Schedules  # noqa: PLC0415 - a program that schedules nothing has no use for it
 
         return Schedules(self)
+
+    @property
+    def dead(self) -> DeadLetters:
+        """The jobs that failed for good: list, replay and delete them."""
+        from producer.dead import DeadLetters  # noqa: PLC0415 - as above
+
+        return DeadLetters(self)
 
     @property
     def results(self) -> ResultListener:

@@ -11,6 +11,7 @@ a leak in production. One that means to says which, and asserts on them itself:
     @pytest.mark.leaves_keys                     any may
 
 Results handed over to who waited for them (`barque:result:*`) may stay too: they go by themselves, within a minute.
+So may the dead letters of jobs that fail (`barque:dead*`): they go by themselves, within `BARQUE_DEAD_KEEP`.
 
 The server is an embedded one that keeps nothing, unless `BARQUE_TEST_REDIS_URL` names another: then
 its database is **flushed** by each test (with pytest-xdist, worker n takes the database n higher).
@@ -114,6 +115,8 @@ async def redis(redis_url) -> AsyncIterator[redis_asyncio.Redis]:
 
 
 def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
+    if key in {keys.DEAD.encode(), keys.DEAD_ABOUT.encode()} or key.startswith(keys.DEAD_LETTER.encode()):
+        return 0 <= keyspace.pttl(key) <= Settings.model_fields["dead_keep"].default * 1000
     return key.startswith(keys.AWAITED.encode()) and 0 <= keyspace.pttl(key) <= 60_000
 
 

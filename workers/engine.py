@@ -31,6 +31,7 @@ from workers.claimer import Claimer
 from workers.clock import ServerClock
 from workers.completer import Completer
 from workers.control import listen_for_orders
+from workers.dead_letters import Burials
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.loop_watch import LoopWatch
@@ -69,6 +70,7 @@ class EngineOptions:
         honour_aborts: end jobs that someone asks to abort.
         block_limit: seconds the event loop may stand still before the leases are given up.
         max_result_bytes: the largest result a job may have.
+        dead: for how many ms jobs that failed for good are kept, and how many of them at the most.
     """
 
     worker: str
@@ -78,6 +80,7 @@ class EngineOptions:
     poll_delay: float
     block_limit: float
     max_result_bytes: int
+    dead: tuple[int, int] = (0, 0)
     burst: bool = False
     most_burst_jobs: int = -1
     honour_aborts: bool = True
@@ -125,6 +128,7 @@ class Engine:
         self._patience = max(_LEAST_PATIENCE, options.lease_ms / 1000)
         # Past this many outcomes on their way to Redis no more jobs are claimed: memory stays bounded.
         self._most_waiting = max(1000, 2 * options.concurrency)
+        dead_keep_ms, most_dead = options.dead
         self._verdicts = Verdicts(
             worker=options.worker,
             clock=self.clock,
@@ -132,6 +136,7 @@ class Engine:
             ways=ways,
             failed_keep_ms=failed_keep_ms,
             max_result_bytes=options.max_result_bytes,
+            burials=Burials(worker=options.worker, clock=self.clock, keep_ms=dead_keep_ms, most=most_dead),
         )
         self.executor = Executor(
             runnables=runnables,

@@ -19,6 +19,7 @@ from common.result_codec import Result, encode_result, encode_success
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
+from workers.dead_letters import Burials
 
 __all__ = ["CannotRunError", "Verdicts", "describe"]
 
@@ -46,6 +47,7 @@ class Verdicts:
 
     Args:
         max_result_bytes: the most a result may take on the wire, its job's arguments not counted.
+        burials: makes what jobs that fail for good leave behind; None leaves nothing.
 
     Attributes:
         leaving: the whole event loop is being cancelled; a cancellation without a reason is a release.
@@ -60,6 +62,7 @@ class Verdicts:
         ways: ArqWays,
         failed_keep_ms: int,
         max_result_bytes: int,
+        burials: Burials | None = None,
     ) -> None:
         self._worker = worker
         self._clock = clock
@@ -68,6 +71,7 @@ class Verdicts:
         self._ways = ways
         self._failed_keep_ms = failed_keep_ms
         self._max_result_bytes = max_result_bytes
+        self._burials = burials
         self.leaving = False
 
     def succeeded(self, attempt: Attempt, value: Any) -> Outcome:
@@ -305,7 +309,8 @@ class Verdicts:
         keep_ms, done_ms = self._failed_keep_ms, 0
         if attempt.runnable is not None:
             keep_ms, done_ms = attempt.runnable.keep_ms, attempt.runnable.done_ms
-        record = Finish(attempt.lease, stored, keep_ms, done_ms)
+        letter = None if self._burials is None else self._burials.letter(attempt, kind, error)
+        record = Finish(attempt.lease, stored, keep_ms, done_ms, letter)
         return Outcome(attempt, kind, record, run_seconds=self._run_seconds(attempt), error=error)
 
     def _result(

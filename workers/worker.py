@@ -314,6 +314,7 @@ class Worker(arq.worker.Worker):
                 poll_delay=max(self.poll_delay_s or 0, 0.05),
                 block_limit=self._limits.block_limit,
                 max_result_bytes=self._limits.max_result_bytes,
+                dead=self._limits.dead_caps,
                 burst=self.burst,
                 # As arq: the limit is on all jobs of this worker, over several runs.
                 most_burst_jobs=max(0, self.max_burst_jobs - started) if self.max_burst_jobs >= 0 else -1,

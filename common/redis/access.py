@@ -80,12 +80,13 @@ def _literally(queue: str) -> str:
 _JOBS = (f"{keys.JOB}*", f"{keys.LEASE}*", f"{keys.RETRY}*", f"{keys.RESULT}*", keys.ABORT)
 _RESULTS = keys.result_channel("*")
 _READING = frozenset(
-    {"exists", "get", "hgetall", "mget", "time", "zcard", "zcount", "zrange", "zscore", "multi", "exec"}
+    {"exists", "get", "mget", "hget", "hgetall", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
+    | {"multi", "exec"}
 )
 
 PRODUCER = Role(
     "barque-producer",
-    "enqueues jobs, waits for results, aborts, keeps schedules",
+    "enqueues jobs, waits for results, aborts, keeps schedules, replays dead letters",
     own_keys=(
         *_JOBS,
         keys.WAITERS,
@@ -94,10 +95,18 @@ PRODUCER = Role(
         f"{keys.WORKER}*",
         keys.CONFIRMED,
         f"{keys.SCHEDULES}*",
+        keys.DEAD,
+        keys.DEAD_ABOUT,
+        f"{keys.DEAD_LETTER}*",
     ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, "")),
     commands=_READING | {"set", "subscribe", "unsubscribe"},
-    scripts=frozenset({"enqueue", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"}),
+    scripts=frozenset(
+        {
+            *("enqueue", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
+            *("replay_dead", "delete_dead"),
+        }
+    ),
     channels=(_RESULTS, keys.CONTROL_CHANNEL),
 )
 

@@ -11,6 +11,9 @@ __all__ = [
     "AWAITED",
     "CONFIRMED",
     "CONTROL_CHANNEL",
+    "DEAD",
+    "DEAD_ABOUT",
+    "DEAD_LETTER",
     "HEALTH_SUFFIX",
     "JOB",
     "LEASE",
@@ -28,6 +31,7 @@ __all__ = [
     "WORKER",
     "WORKERS",
     "awaited",
+    "dead_letter",
     "health",
     "job",
     "lease",
@@ -56,6 +60,11 @@ WORKERS = "barque:workers"
 WORKER = "barque:worker:"
 CONFIRMED = "barque:confirmed"
 """Written, and gone a millisecond later, so that a confirmation covers what others wrote before."""
+DEAD = "barque:dead"
+"""Sorted set: job id -> Unix ms at which it failed for good; no two are equal."""
+DEAD_ABOUT = "barque:dead:about"
+"""Hash: job id -> what a list of dead letters shows of it."""
+DEAD_LETTER = "barque:dead:letter:"
 SCHEDULES = "barque:schedules"
 """Hash: name -> record."""
 SCHEDULES_NEXT = "barque:schedules:next"
@@ -95,6 +104,11 @@ def result(job_id: str) -> str:
 def awaited(job_id: str) -> str:
     """Return the key of a result that is not to be kept but was waited for; it lives for a minute."""
     return AWAITED + job_id
+
+
+def dead_letter(job_id: str) -> str:
+    """Return the key of what a job that failed for good leaves behind: a hash with its payload as it was."""
+    return DEAD_LETTER + job_id
 
 
 def health(queue: str) -> str:

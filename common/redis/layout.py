@@ -21,6 +21,7 @@ __all__ = [
     "parse_renewal",
     "parts",
     "renew_arguments",
+    "sizes",
 ]
 
 MOST_PER_CALL = 1000
@@ -74,10 +75,14 @@ def _due_ms(score: bytes) -> int:
 def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
     """Return the script's arguments, and which outcome each one it counts is."""
     groups: dict[tuple[str, int, int, int, int], tuple[list[int], list[Argument]]] = {}
+    buried: list[int] = []
     for index, outcome in enumerate(outcomes):
         queue, job_id, token, attempt = outcome.lease
         value: Argument
         if isinstance(outcome, Finish):
+            if outcome.letter is not None:
+                buried.append(index)
+                continue
             value = outcome.result
             kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
         else:
@@ -93,7 +98,39 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
     for kind, (members, values) in groups.items():
         arguments += (*kind, len(members))
         arguments += values
-    return arguments, [index for members, _ in groups.values() for index in members]
+    order = [index for members, _ in groups.values() for index in members]
+    if buried:
+        order += _add_buried(outcomes, buried, arguments)
+    return arguments, order
+
+
+def _add_buried(outcomes: Sequence[Finish | PutBack], buried: list[int], arguments: list[Argument]) -> list[int]:
+    """Add the outcomes that leave dead letters to the script's arguments; return which each one is."""
+    groups: dict[tuple[int, ...], tuple[list[int], list[Argument]]] = {}
+    for index in buried:
+        outcome = outcomes[index]
+        assert isinstance(outcome, Finish)
+        assert outcome.letter is not None
+        queue, job_id, token, attempt = outcome.lease
+        payload, about, traceback, keep_ms, most = outcome.letter
+        head = (queue, attempt, outcome.keep_ms, outcome.done_ms, keep_ms, most)
+        members, values = groups.setdefault(head, ([], []))
+        members.append(index)
+        values += (id_bytes(job_id), token, outcome.result, payload, about, traceback)
+    for (*common, keep_ms, most), (members, values) in groups.items():
+        arguments += ("bury", *common, len(members), keep_ms, most)
+        arguments += values
+    return [index for members, _ in groups.values() for index in members]
+
+
+def sizes(outcomes: Sequence[Finish | PutBack]) -> list[int]:
+    """Return how many bytes of each outcome's own go over the wire, about."""
+    return [
+        (len(outcome.result) if outcome.letter is None else len(outcome.result) + outcome.letter.size)
+        if isinstance(outcome, Finish)
+        else 0
+        for outcome in outcomes
+    ]
 
 
 def renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument]:

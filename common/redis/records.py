@@ -11,6 +11,7 @@ __all__ = [
     "Finish",
     "FreshJobs",
     "HeldLease",
+    "Letter",
     "PutBack",
     "Refusals",
     "Renewal",
@@ -86,18 +87,43 @@ class HeldLease(NamedTuple):
     attempt: int
 
 
+class Letter(NamedTuple):
+    """What a job that failed for good leaves behind, for people to look at and to replay.
+
+    Attributes:
+        payload: the job as it was claimed, whatever it is.
+        about: what a list shows of it (common/dead_letters.py).
+        traceback: UTF-8, or empty.
+        keep_ms: keep it so long.
+        most: letters there are to be at the most, this one included; older ones go.
+    """
+
+    payload: bytes
+    about: bytes
+    traceback: bytes
+    keep_ms: int
+    most: int
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes on the wire, about."""
+        return len(self.payload) + len(self.about) + len(self.traceback)
+
+
 class Finish(NamedTuple):
     """Outcome: the job has ended.
 
     Attributes:
         keep_ms: keep the result so long; 0 does not keep it, -1 keeps it for ever.
         done_ms: refuse another enqueue of this id so long (arq's cron ticks); 0 is not at all.
+        letter: what it leaves behind besides, having failed for good.
     """
 
     lease: HeldLease
     result: bytes
     keep_ms: int
     done_ms: int = 0
+    letter: Letter | None = None
 
 
 class PutBack(NamedTuple):

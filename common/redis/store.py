@@ -24,6 +24,7 @@ from common.redis.layout import (
     parse_renewal,
     parts,
     renew_arguments,
+    sizes,
 )
 from common.redis.reasons import ServerError
 from common.redis.records import (
@@ -33,6 +34,7 @@ from common.redis.records import (
     Finish,
     FreshJobs,
     HeldLease,
+    Letter,
     PutBack,
     Refusals,
     Renewal,
@@ -50,6 +52,7 @@ __all__ = [
     "Finish",
     "FreshJobs",
     "HeldLease",
+    "Letter",
     "PutBack",
     "Refusals",
     "Renewal",
@@ -153,7 +156,7 @@ class Store:
                 are told apart from those whose lease was lost.
         """
         refusals = Refusals([], [])
-        for start, end in bounds([len(o.result) if isinstance(o, Finish) else 0 for o in outcomes]):
+        for start, end in bounds(sizes(outcomes)):
             arguments, order = complete_arguments(outcomes[start:end], again=again)
             lost, repeated = await scripts.COMPLETE(self.client, queues, arguments)
             refusals.lost.extend(start + order[index] for index in lost)
@@ -259,11 +262,13 @@ class Store:
         """
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = [id_bytes(job_id) for job_id in job_ids[start : start + MOST_PER_CALL]]
-            prefixes = (keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT, keys.AWAITED)
+            prefixes = (keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT, keys.AWAITED, keys.DEAD_LETTER)
             pipeline = self.client.pipeline(transaction=True)
             pipeline.unlink(*(prefix.encode() + job_id for prefix in prefixes for job_id in part))
             pipeline.zrem(queue, *part)
             pipeline.zrem(keys.ABORT, *part)
+            pipeline.zrem(keys.DEAD, *part)
+            pipeline.hdel(keys.DEAD_ABOUT, *part)  # type: ignore[arg-type]  # bytes do as well
             pipeline.hdel(keys.WAITERS, *part)  # type: ignore[arg-type]  # bytes do as well
             await pipeline.execute()
         await self.client.unlink(queue, keys.wake(queue), keys.health(queue))

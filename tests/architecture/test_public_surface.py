@@ -20,13 +20,15 @@ SURFACE = {
 
 METHODS = {
     "producer.Producer": [
-        "aclose", "as_completed", "connect", "enqueue", "enqueue_many", "gather", "inspector", "job", "map", "results",
+        "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "map", "results",
         "schedules", "store",
     ],
     "producer.Job": ["abort", "info", "result", "status", "wait"],
     "producer.BlockingProducer": [
-        "as_completed", "close", "enqueue", "enqueue_many", "gather", "job", "map", "run", "schedules",
+        "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "job", "map", "run", "schedules",
     ],
+    "producer.dead.DeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
+    "producer.dead.BlockingDeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
     "producer.schedules.Schedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.schedules.BlockingSchedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.BlockingJob": ["abort", "info", "is_new", "job_id", "queue", "result", "status"],

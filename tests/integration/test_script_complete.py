@@ -1,6 +1,7 @@
 """complete.lua through Store.complete: each outcome, and that a batch is as good as one by one."""
 
 import asyncio
+from hashlib import sha1
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from common.redis.connection import connect
 from common.redis.push import result_frames
-from common.redis.store import Finish, HeldLease, PutBack, Refusals, Store
+from common.redis.store import Finish, HeldLease, Letter, PutBack, Refusals, Store
 from common.settings import Settings
 
 AWAKE = {"due": 0}
@@ -20,6 +21,15 @@ def held(job_id="a", *, token="w:2:7", attempt=2, queue=0):
     return HeldLease(queue, job_id, token, attempt)
 
 
+LETTER = Letter(b"P", b"about", b"trace", 600_000, 100)
+BURIED = {
+    "barque:dead": ({"a": "now"}, "600s"),
+    "barque:dead:about": ({"a": b"about"}, "600s"),
+    "barque:dead:letter:a": (
+        {"queue": b"q", "payload": b"P", "traceback": b"trace", "result": sha1(b"R").hexdigest().encode()},
+        "600s",
+    ),
+}
 RUNNING = {
     "q": {"a": "lease+10s"},
     "arq:job:a": b"A",
@@ -40,6 +50,43 @@ CASES = {
     ),
     "finished, its id refused for a while (a cron tick)": (
         RUNNING, [Finish(held(), b"R", 0, done_ms=60_000)], [], {"arq:in-progress:a": (b"done", "60s")},
+    ),
+    "finished, and it leaves a dead letter": (
+        RUNNING, [Finish(held(), b"R", 60_000, letter=LETTER)], [], {"arq:result:a": (b"R", "60s"), **BURIED},
+    ),
+    "finished with a dead letter and no result, a cron tick": (
+        RUNNING, [Finish(held(), b"R", 0, 60_000, LETTER)], [], {"arq:in-progress:a": (b"done", "60s"), **BURIED},
+    ),
+    "finished with a dead letter in place of an earlier one of its id, whatever that was": (
+        {
+            **RUNNING, "barque:dead": {"a": "now-60s"}, "barque:dead:about": {"a": b"old"},
+            "barque:dead:letter:a": {"queue": b"r", "payload": b"old", "more": b"old"},
+        },
+        [Finish(held(), b"R", 0, letter=LETTER)], [], BURIED,
+    ),
+    "finished with a dead letter: those over age go": (
+        {
+            **RUNNING, "barque:dead": {"x": "now-900s", "y": "now-300s"}, "barque:dead:about": {"x": b"X", "y": b"Y"},
+            "barque:dead:letter:x": {"payload": b"x"}, "barque:dead:letter:y": {"payload": b"y"},
+        },
+        [Finish(held(), b"R", 0, letter=LETTER)],
+        [],
+        {
+            **BURIED, "barque:dead": ({"a": "now", "y": "now-300s"}, "600s"),
+            "barque:dead:about": ({"a": b"about", "y": b"Y"}, "600s"), "barque:dead:letter:y": {"payload": b"y"},
+        },
+    ),
+    "finished with a dead letter: those over number go, the oldest first": (
+        {
+            **RUNNING, "barque:dead": {"x": "now-30s", "y": "now-60s"}, "barque:dead:about": {"x": b"X", "y": b"Y"},
+            "barque:dead:letter:x": {"payload": b"x"}, "barque:dead:letter:y": {"payload": b"y"},
+        },
+        [Finish(held(), b"R", 0, letter=LETTER._replace(most=2))],
+        [],
+        {
+            **BURIED, "barque:dead": ({"a": "now", "x": "now-30s"}, "600s"),
+            "barque:dead:about": ({"a": b"about", "x": b"X"}, "600s"), "barque:dead:letter:x": {"payload": b"x"},
+        },
     ),
     "finished, and nobody is asked to abort it any more": (
         {**RUNNING, "arq:abort": {"a": 5, "b": 6}}, [Finish(held(), b"R", 0)], [], {"arq:abort": {"b": 6}},
@@ -108,6 +155,7 @@ CASES = {
         ]
         for kind, outcome in [
             ("finish", Finish(held(), b"R", 60_000, 60_000)),
+            ("bury", Finish(held(), b"R", 60_000, 60_000, LETTER)),
             ("retry", PutBack(held(), "retry", 0)),
             ("return", PutBack(held(), "return", 5)),
             ("release", PutBack(held(), "release", 5)),
@@ -234,6 +282,17 @@ AGAIN = {
         for how in ("retry", "return", "release")
     },
     "retry: the job was ended meanwhile": ({}, PutBack(held(), "retry", 0), "lost", None),
+    "bury: its own result is there": (
+        {"arq:result:a": b"R"}, Finish(held(), b"R", 60_000, letter=LETTER), "repeat", None,
+    ),
+    "bury, not kept: the job is over": ({}, Finish(held(), b"R", 0, letter=LETTER), "repeat", None),
+    "bury: the lease ran out, and nobody took the job": (
+        {**RAN_OUT, "arq:retry:a": b"1"}, Finish(held(), b"R", 60_000, letter=LETTER), "applied",
+        {"arq:result:a": (b"R", "60s"), **BURIED},
+    ),
+    "bury: another runs it": (
+        {**RUNNING, "arq:in-progress:a": (b"v:3:1", "10s")}, Finish(held(), b"R", 0, letter=LETTER), "lost", None,
+    ),
     "never recorded": (RUNNING, Finish(held(), b"R", 60_000), "applied", {"arq:result:a": (b"R", "60s")}),
 }  # fmt: skip
 
@@ -251,7 +310,8 @@ async def test_a_batch_sent_again_tells_what_is_recorded_already_from_what_was_l
     "outcome",
     [
         Finish(held(), b"R", 60_000), Finish(held(), b"R", -1), Finish(held(), b"R", 0),
-        Finish(held(), b"R", 0, 60_000), PutBack(held(), "retry", 60_000), PutBack(held(), "return", 5),
+        Finish(held(), b"R", 0, 60_000), Finish(held(), b"R", 60_000, letter=LETTER),
+        Finish(held(), b"R", 0, letter=LETTER), PutBack(held(), "retry", 60_000), PutBack(held(), "return", 5),
         PutBack(held(), "release", 5),
     ],
 )  # fmt: skip
@@ -261,6 +321,54 @@ async def test_whatever_the_outcome_is_sending_it_again_loses_nothing_and_change
     recorded = await keyspace.dump()
     assert (await store.complete(("q",), [outcome], again=True)).lost == []
     assert await keyspace.dump() == recorded
+
+
+@pytest.mark.parametrize("count", [1000, 1500])
+async def test_letters_of_many_outcomes_at_once_are_told_apart_and_as_many_as_are_to_be(count, keyspace, store, redis):
+    await redis.mset({f"arq:in-progress:{n}": b"w:1:1" for n in range(count)})
+    letter = LETTER._replace(most=700)
+    outcomes = [Finish(held(f"{n}", token="w:1:1", attempt=1), b"R", 0, letter=letter) for n in range(count)]
+    assert await store.complete(("q",), outcomes) == NONE
+    left = await redis.zrange("barque:dead", 0, -1, withscores=True)
+    assert [job_id for job_id, _ in left] == [b"%d" % n for n in range(count - 700, count)]
+    assert len({score for _, score in left}) == 700
+    assert await redis.hlen("barque:dead:about") == 700
+    assert len([key async for key in redis.scan_iter("barque:dead:letter:*", count=1000)]) == 700
+
+
+async def test_a_limit_that_was_lowered_is_reached_in_steps(keyspace, store, redis):
+    now = await keyspace.now_ms()
+    await redis.zadd("barque:dead", {f"{n}": now - 1000 - n for n in range(250)})
+    for left in (150, 49, 20):
+        await keyspace.seed({"arq:in-progress:a": b"w:2:7"})
+        await store.complete(("q",), [Finish(held(), b"R", 0, letter=LETTER._replace(most=20))])
+        assert await redis.zcard("barque:dead") == left
+
+
+@pytest.mark.parametrize("score", [float("inf"), 9e15])
+async def test_a_score_that_is_no_time_of_ours_does_not_stop_letters(score, keyspace, store, redis):
+    await redis.zadd("barque:dead", {"x": score})
+    await keyspace.seed(RUNNING)
+    assert await store.complete(("q",), [Finish(held(), b"R", 0, letter=LETTER)]) == NONE
+    assert abs(await redis.zscore("barque:dead", "a") - await keyspace.now_ms()) < 60_000
+
+
+@pytest.mark.parametrize("key", ["barque:dead", "barque:dead:about"])
+async def test_a_key_of_a_foreign_type_where_letters_go_stops_no_outcome(key, keyspace, store):
+    await keyspace.seed({**RUNNING, key: b"x"})
+    assert await store.complete(("q",), [Finish(held(), b"R", 60_000, letter=LETTER)]) == NONE
+    after = await keyspace.dump()
+    assert after["arq:result:a"] == (b"R", "60s")
+    assert "arq:in-progress:a" not in after
+
+
+async def test_the_letters_are_there_for_as_long_as_any_is_to_be_kept(keyspace, store, redis):
+    await keyspace.seed({"arq:in-progress:a": b"w:2:7", "arq:in-progress:b": b"w:2:7"})
+    long, short = LETTER._replace(keep_ms=900_000), LETTER._replace(keep_ms=60_000)
+    await store.complete(("q",), [Finish(held(), b"R", 0, letter=long)])
+    await store.complete(("q",), [Finish(held("b"), b"R", 0, letter=short)])
+    assert await redis.pttl("barque:dead") > 600_000
+    assert await redis.pttl("barque:dead:about") > 600_000
 
 
 @pytest.mark.parametrize("count", [999, 1000, 1001, 2500])
@@ -385,10 +493,10 @@ async def test_a_queue_that_became_another_type_fails_before_anything_is_written
 async def test_a_full_server_takes_outcomes(keyspace, store, full):
     await keyspace.seed({**RUNNING, "q": {"a": "now+10s", "b": "now+10s"}, "arq:in-progress:b": b"w:2:7"})
     await full()
-    outcomes = [Finish(held(), b"R", 60_000), PutBack(held("b"), "return", 5)]
+    outcomes = [Finish(held(), b"R", 60_000, letter=LETTER), PutBack(held("b"), "return", 5)]
     assert await store.complete(("q",), outcomes) == NONE
     after = {"q": {"b": 5}, "arq:result:a": (b"R", "60s"), "arq:retry:b": b"2", "barque:wake:q": AWAKE}
-    assert await keyspace.dump() == after
+    assert await keyspace.dump() == {**after, **BURIED}
 
 
 async def test_a_job_put_back_is_pushed_to_nobody_and_its_waiters_stay(keyspace, store, redis):
@@ -428,7 +536,12 @@ LEASES = st.builds(
 )
 OUTCOMES = st.one_of(
     st.builds(
-        Finish, LEASES, st.sampled_from([b"", b"R"]), st.sampled_from([0, -1, 60_000]), st.sampled_from([0, 60_000])
+        Finish,
+        LEASES,
+        st.sampled_from([b"", b"R"]),
+        st.sampled_from([0, -1, 60_000]),
+        st.sampled_from([0, 60_000]),
+        st.sampled_from([None, None, LETTER]),
     ),
     st.builds(PutBack, LEASES, st.just("retry"), st.sampled_from([0, 60_000])),
     st.builds(PutBack, LEASES, st.sampled_from(["return", "release"]), st.sampled_from([5, 10**14])),

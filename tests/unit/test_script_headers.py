@@ -8,11 +8,12 @@ from typing import get_args
 
 import pytest
 
-from common.redis import keys, schedules, scripts
+from common.redis import dead_letters, keys, schedules, scripts
+from common.redis.dead_letters import DeadStore
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
-from common.redis.store import Enqueue, Finish, HeldLease, PutBack, Store
+from common.redis.store import Enqueue, Finish, HeldLease, Letter, PutBack, Store
 
-SCRIPTS = {script.name: script for script in (*scripts.SCRIPTS, *schedules.SCRIPTS)}
+SCRIPTS = {script.name: script for script in (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS)}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -84,10 +85,23 @@ WIRE = {
     ),
     "complete": (
         [[], []],
-        lambda s: s.complete(("q", "r"), [Finish(LEASE, b"R", 21, 22), PutBack(LEASE, "retry", 23)]),
+        lambda s: s.complete(
+            ("q", "r"),
+            [
+                Finish(LEASE, b"D", 31, 32, Letter(b"P", b"A", b"T", 33, 34)),
+                Finish(LEASE, b"R", 21, 22),
+                PutBack(LEASE, "retry", 23),
+            ],
+        ),
         ["q", "r"],
-        [0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 0, 0, 1, "id", "token", 23],
-        ["sent before", "kind", "index of its queue", "attempt", "x", "y", "number of outcomes", "id", "token", "z"],
+        [
+            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 0, 0, 1, "id", "token", 23),
+            *("bury", 1, 3, 31, 32, 1, 33, 34, "id", "token", "D", "P", "A", "T"),
+        ],
+        [
+            *("sent before", "kind", "index of its queue", "attempt", "x", "y", "number of outcomes"),
+            *("id", "token", "z", "keep the letters for ms", "most letters", "payload", "about it", "traceback"),
+        ],
     ),
     "renew": (
         [[], []],
@@ -144,7 +158,27 @@ WIRE = {
         ["n", 11],
         ["name", "first tick"],
     ),
+    "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
+    "replay_dead": (
+        [1, -1],
+        lambda s: DeadStore(Letters()).replay(["a", "b"], delay_ms=9),
+        ["q"],
+        [9, "a", "b"],
+        ["due again after ms", "job ids"],
+    ),
 }
+
+
+class Letters:
+    """A server on which each letter says that its queue is q."""
+
+    def pipeline(self, *, transaction: bool) -> "Letters":
+        return self
+
+    def hget(self, *_: object) -> None: ...
+
+    async def execute(self, *, raise_on_error: bool) -> list[bytes]:
+        return [b"q", b"q"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -171,13 +205,16 @@ def test_the_strides_are_the_ones_the_headers_tell():
     assert "for each group six" in part("complete", "ARGV")
     assert "for each outcome three" in part("complete", "ARGV")
     assert "HEAD, STRIDE = 6, 3" in SCRIPTS["complete"].source
+    assert "The group has two more" in header("complete")
+    assert "each outcome three more" in header("complete")
+    assert "BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 3" in SCRIPTS["complete"].source
     assert "for each attempt three" in part("renew", "ARGV")
     assert "STRIDE = 3" in SCRIPTS["renew"].source
 
 
 def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
     told = set(re.findall(r'kind "(\w+)"', header("complete")))
-    assert told == {"finish", "retry", "return", "release"}
+    assert told == {"finish", "bury", "retry", "return", "release"}
 
 
 def test_the_words_for_what_became_of_ticks_are_the_ones_the_headers_tell():
@@ -204,6 +241,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
     assert found == {
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
+        "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
     }  # fmt: skip
 
 

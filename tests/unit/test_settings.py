@@ -23,6 +23,8 @@ WRONG = {
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
     "MAX_ATTEMPTS": ["0", "x"],
     "KEEP_RESULT": ["-1", "nan", "inf", "1 hour", "366d"],
+    "DEAD_KEEP": ["0", "nan", "inf", "366d", "a week"],
+    "DEAD_LIMIT": ["-1", "many", "10000001"],
     "LEASE": ["0.5", "3601", "nan", "2h", "999ms"],
     "BLOCK_LIMIT": ["0", "0.5", "nan", "never"],
     "TASKS": ["my_tasks.py", "my_app/tasks", "a,b.py"],

@@ -6,28 +6,47 @@
 --       number of outcomes; then for each outcome three: id, token, z
 --       kind "finish":  x keep the results for ms (0 = do not, -1 = for ever), y keep the lease keys as "done"
 --                       for ms (0 = do not; cron ticks), z result
+--       kind "bury":    as "finish", and each leaves a dead letter. The group has two more: keep the letters for ms,
+--                       most letters there are to be; and each outcome three more: payload, about it, traceback
 --       kind "retry":   x, y unused, z due again after ms
 --       kind "return":  x, y unused, z due at (Unix ms), attempt counted: back to where it stood
 --       kind "release": x, y unused, z due at (Unix ms), attempt not counted
 -- Returns: two arrays of indexes from 0, counted over all groups: outcomes refused because the lease was lost;
 --          outcomes that stand recorded since the first sending
 -- Invariant: a batch of N leaves the keyspace as N batches of one do, but for the wake marker, which is only
---            a hint. An attempt has one outcome; of more, one counts. An outcome named in the reply changes nothing.
+--            a hint, and the order of the batch's letters. An attempt has one outcome; of more, one counts. An
+--            outcome named in the reply changes nothing.
 --
 -- A batch sent again finds the leases it gave up itself gone. It recognises its work by what it left behind: the
 -- same result bytes; no job at all, where no result was kept; or the job back in its queue with this attempt counted.
 -- Where the lease ran out while the server was away, and nobody took the job since, the queue still has its end as
 -- the score: then the outcome is taken all the same.
+--
+-- A letter's score is when it came, and past that of the letter before: a fraction of a millisecond tells those of one
+-- batch apart, so that whoever pages through them needs a score alone. Letters over age or over number go here, some
+-- at a time; and all of them by themselves, when none has come for as long as one is kept.
 
 local HEAD, STRIDE = 6, 3
+local BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 3
+local STEP = 1 / 1024 -- a double holds it exactly beside our times
+local AHEAD = 60000 -- a score further in the future is not ours, or of a clock that was wrong
+local MOST_DROPPED = 100 -- besides as many as come
 local again = ARGV[1] == '1'
 local now = now_ms()
+
+-- How many values stand in front of a group's outcomes, and how many each of those has.
+local function shape(kind)
+  if kind == 'bury' then return BURY_HEAD, BURY_STRIDE end
+  return HEAD, STRIDE
+end
+
 local ids, leases = {}, {}
 do
   local at, n = 2, 0
   while at <= #ARGV do
-    local last = at + HEAD + STRIDE * tonumber(ARGV[at + 5]) - 1
-    for i = at + HEAD, last, STRIDE do
+    local head, stride = shape(ARGV[at])
+    local last = at + head + stride * tonumber(ARGV[at + 5]) - 1
+    for i = at + head, last, stride do
       n = n + 1
       ids[n], leases[n] = ARGV[i], LEASE .. ARGV[i]
     end
@@ -40,6 +59,7 @@ local lost, repeated, seen, awake = {}, {}, {}, {}
 local leaving, returning = {}, {} -- queue -> ids; queue -> scores and ids
 local gone, counts = {}, {} -- keys; keys and attempts
 local ended, results, keeps, ticks = {}, {}, {}, {}
+local buried, keep_letters, most_letters = {}, 0, 0 -- places in ARGV and queues
 
 local function put_back(queue, id, attempts, due)
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
@@ -78,13 +98,55 @@ local function stands(n, kind, queue, id, attempt, x, z)
   return false
 end
 
+local function drop_letters(ids)
+  if #ids == 0 then return end
+  local letters = {}
+  for i, id in ipairs(ids) do letters[i] = LETTER .. id end
+  redis.call('UNLINK', unpack(letters))
+  redis.pcall('HDEL', ABOUT, unpack(ids))
+  redis.pcall('ZREM', DEAD, unpack(ids))
+end
+
+local function bury()
+  local newest = redis.pcall('ZREVRANGE', DEAD, 0, 0, 'WITHSCORES')
+  if newest.err then return end -- a key of another type: no outcome fails for it
+  local score = tonumber(newest[2] or 0)
+  if score ~= score or score > now + AHEAD then score = 0 end
+  local keep = decimal(keep_letters)
+  for n = 1, #buried, 2 do
+    local i, queue = buried[n], buried[n + 1]
+    local id = ARGV[i]
+    local letter = LETTER .. id
+    score = math.max(now, score + STEP)
+    redis.call('UNLINK', letter)
+    redis.call(
+      'HSET', letter, 'queue', queue, 'payload', ARGV[i + 3], 'traceback', ARGV[i + 5],
+      'result', redis.sha1hex(ARGV[i + 2])
+    )
+    redis.call('PEXPIRE', letter, keep)
+    redis.pcall('HSET', ABOUT, id, ARGV[i + 4])
+    redis.call('ZADD', DEAD, string.format('%.17g', score), id)
+  end
+  local most_dropped = #buried / 2 + MOST_DROPPED
+  drop_letters(redis.call('ZRANGEBYSCORE', DEAD, '-inf', now - keep_letters, 'LIMIT', 0, most_dropped))
+  local over = redis.call('ZCARD', DEAD) - most_letters
+  if over > 0 then drop_letters(redis.call('ZRANGE', DEAD, 0, math.min(over, most_dropped) - 1)) end
+  if redis.call('PTTL', DEAD) < keep_letters then redis.call('PEXPIRE', DEAD, keep) end
+  if redis.call('PTTL', ABOUT) < keep_letters then redis.call('PEXPIRE', ABOUT, keep) end
+end
+
 local at, n = 2, 0
 while at <= #ARGV do
   local kind, queue, attempt = ARGV[at], KEYS[tonumber(ARGV[at + 1]) + 1], tonumber(ARGV[at + 2])
   local x, y = ARGV[at + 3], ARGV[at + 4]
-  local last = at + HEAD + STRIDE * tonumber(ARGV[at + 5]) - 1
+  local head, stride = shape(kind)
+  local last = at + head + stride * tonumber(ARGV[at + 5]) - 1
+  local burying = kind == 'bury'
+  if burying then
+    kind, keep_letters, most_letters = 'finish', tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  end
   local members, keys, over = leaving[queue] or {}, #gone, #ended
-  for i = at + HEAD, last, STRIDE do
+  for i = at + head, last, stride do
     n = n + 1
     local id, token, z = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     if (holders[n] == token and not seen[id]) or stands(n, kind, queue, id, attempt, x, z) then
@@ -99,6 +161,7 @@ while at <= #ARGV do
         members[#members + 1] = id
         ended[over], results[over], keeps[over] = id, z, x
         if y ~= '0' then ticks[id] = y end
+        if burying then buried[#buried + 1], buried[#buried + 2] = i, queue end
       elseif kind == 'retry' then
         put_back(queue, id, attempt, now + tonumber(z))
       elseif kind == 'return' then
@@ -128,6 +191,7 @@ for i, id in ipairs(ended) do
 end
 for id, done in pairs(ticks) do redis.call('SET', LEASE .. id, DONE, 'PX', done) end
 if #ended > 0 and redis.call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ended)) end
+if #buried > 0 then bury() end
 for queue in pairs(awake) do wake(queue) end
 push_results(ended, results, keeps)
 return { lost, repeated }
