@@ -15,6 +15,7 @@
     │   │   └── SignatureRefused    the bytes are not signed, or not by a key of ours
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
     ├── TaskNotFound                a worker has no task of that name
+    ├── JobLost                     the worker of a job's last attempt was lost
     ├── ScheduleNotFound            there is no schedule of that name
     ├── JobError                    about one job; carries its id
     │   ├── JobNotFound             no such job, or its result is no longer kept
@@ -40,6 +41,7 @@ __all__ = [
     "DuplicateTask",
     "JobCancelled",
     "JobError",
+    "JobLost",
     "JobNotFound",
     "NoServerBinary",
     "NotConfirmed",
@@ -88,7 +90,13 @@ class ScheduleExists(ConfigurationError):
 
 
 class RedisUnavailable(BarqueError):
-    """The server cannot be reached, or refuses us; the message says where and why."""
+    """The server cannot be reached, or refuses us; the message says where and why.
+
+    Attributes:
+        passing: it may be over in a moment; False where somebody has to change something, a wrong password say.
+    """
+
+    passing = True
 
 
 class NotConfirmed(RedisUnavailable):
@@ -129,6 +137,10 @@ class ArgumentMismatch(PayloadError):
 
 class TaskNotFound(BarqueError):
     """A worker took a job of a task it does not have."""
+
+
+class JobLost(BarqueError):
+    """A job's last attempt was lost with its worker: killed, out of memory, cut off, or held up past its lease."""
 
 
 class ScheduleNotFound(BarqueError):

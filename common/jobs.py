@@ -39,7 +39,7 @@ class JobState(StrEnum):
 
 
 class OutcomeKind(StrEnum):
-    """How an attempt ended. The log event of an attempt is `job_` and this word."""
+    """How an attempt ended. The log event of an attempt is `job_` and this word; one that was passed on has none."""
 
     SUCCEEDED = "succeeded"
     RETRIED = "retried"
@@ -48,6 +48,7 @@ class OutcomeKind(StrEnum):
     CANCELLED = "cancelled"
     RELEASED = "released"
     LOST = "lost"
+    PASSED_ON = "passed_on"
 
 
 @dataclass(frozen=True, slots=True)

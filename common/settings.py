@@ -77,6 +77,7 @@ def _with_units(value: Any) -> Any:
 
 
 _YEAR = 365 * 24 * 3600
+_MONTH = 30 * 24 * 3600  # as long as common/redis/scores.py can tell of
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 Duration = Annotated[float, BeforeValidator(_with_units)]
@@ -137,6 +138,12 @@ class Settings(BaseSettings):
     shutdown_grace: Duration = Field(25.0, ge=0, le=_YEAR, description="Seconds running jobs get to finish on SIGTERM")
     block_limit: Duration = Field(
         60.0, ge=1, le=_YEAR, description="Seconds a task may block the event loop until its worker's jobs are let go"
+    )
+    unknown_task_wait: Duration = Field(
+        3600.0, ge=0, le=_MONTH, description="Seconds a job waits for a worker that knows its task; 0 fails it at once"
+    )
+    start_wait: Duration = Field(
+        30.0, ge=0, le=_YEAR, description="Seconds a worker waits at its start for a server that is away"
     )
     poll_delay: Seconds = Field(0.5, description="Seconds between looks where no wake-up reaches (arq producers)")
 

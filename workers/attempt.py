@@ -33,6 +33,7 @@ class Attempt:
     Attributes:
         number: from 1.
         due_ms, started_ms: Unix ms by the server's clock.
+        past: how it came to be due, as far as that is no plain due time.
         started: `time.perf_counter()` at which it began, or 0.
         stop: set before its asyncio task is cancelled from outside.
         context: the dict arq's functions and hooks receive, where one was made.
@@ -51,6 +52,7 @@ class Attempt:
         "lease",
         "max_attempts",
         "number",
+        "past",
         "payload",
         "queue",
         "raw",
@@ -67,6 +69,7 @@ class Attempt:
         self.raw = claimed.payload
         self.number = claimed.attempt
         self.due_ms = claimed.due_ms
+        self.past = claimed.past
         self.aborted = claimed.aborted
         self.queue = queue
         self.lease = HeldLease(claimed.queue, claimed.job_id, claimed.token, claimed.attempt)

@@ -36,6 +36,7 @@ from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.loop_watch import LoopWatch
 from workers.runnables import Runnable
+from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import Verdicts
 
 __all__ = ["Engine", "EngineOptions"]
@@ -70,6 +71,8 @@ class EngineOptions:
         honour_aborts: end jobs that someone asks to abort.
         block_limit: seconds the event loop may stand still before the leases are given up.
         max_result_bytes: the largest result a job may have.
+        unknown_task_wait: seconds a job waits for a worker that knows its task; 0 fails it. A burst, which is to end,
+            waits for nobody.
         dead: for how many ms jobs that failed for good are kept, and how many of them at the most.
     """
 
@@ -80,6 +83,7 @@ class EngineOptions:
     poll_delay: float
     block_limit: float
     max_result_bytes: int
+    unknown_task_wait: float = 0.0
     dead: tuple[int, int] = (0, 0)
     burst: bool = False
     most_burst_jobs: int = -1
@@ -140,6 +144,9 @@ class Engine:
         )
         self.executor = Executor(
             runnables=runnables,
+            unknown=UnknownTasks(
+                runnables.keys(), wait=0.0 if options.burst else options.unknown_task_wait, clock=self.clock
+            ),
             verdicts=self._verdicts,
             clock=self.clock,
             reading=reading,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -16,12 +15,13 @@ from typing import Any
 import structlog
 
 from common.codec import Reading, decode_job
-from common.errors import PayloadError, TaskNotFound
+from common.errors import JobLost, PayloadError
 from workers.arq_ways import ArqWays, Hook, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
 from workers.deadlines import Deadlines
 from workers.runnables import Runnable
+from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import CannotRunError, Verdicts
 
 __all__ = ["Executor"]
@@ -35,6 +35,14 @@ _CANCELLATIONS = 3
 """How often an attempt is cancelled before its outcome is recorded without waiting for its end."""
 
 
+class _PassedOnError(Exception):
+    """No task of this worker's: the job goes back to its queue, with this score."""
+
+    def __init__(self, due: str) -> None:
+        super().__init__(due)
+        self.due = due
+
+
 class Executor:
     """Runs attempts as asyncio tasks and hands on their outcomes.
 
@@ -46,6 +54,7 @@ class Executor:
         self,
         *,
         runnables: Mapping[str, Runnable],
+        unknown: UnknownTasks,
         verdicts: Verdicts,
         clock: ServerClock,
         reading: Reading,
@@ -55,6 +64,7 @@ class Executor:
         on_outcome: Callable[[Outcome], None],
     ) -> None:
         self._runnables = runnables
+        self._unknown = unknown
         self._verdicts = verdicts
         self._clock = clock
         self._reading = reading
@@ -150,6 +160,8 @@ class Executor:
                 outcome = self._verdicts.stopped(attempt, error)
             except CannotRunError as error:
                 outcome = self._verdicts.cannot_run(attempt, error)
+            except _PassedOnError as passed:
+                outcome = self._verdicts.passed_on(attempt, passed.due)
             except BaseException as error:
                 outcome = self._verdicts.raised(attempt, error)
             else:
@@ -192,23 +204,31 @@ class Executor:
             raise asyncio.CancelledError
         runnable = self._runnables.get(payload.task)
         if runnable is None:
-            raise CannotRunError(
-                self._not_found(payload.task), self._ways.failure(f"function {payload.task!r} not found")
-            )
+            due = self._unknown.due_again(attempt, payload.task)
+            if due is not None:
+                raise _PassedOnError(due)
+            words = self._ways.failure(f"function {payload.task!r} not found")
+            raise CannotRunError(self._unknown.not_found(payload.task), words)
         attempt.runnable = runnable
         if payload.job_try is not None and payload.job_try > attempt.number:
             attempt.number = payload.job_try
         attempt.max_attempts = runnable.max_attempts
         if attempt.number > attempt.max_attempts:
-            raise CannotRunError(self._ways.failure(f"max {attempt.max_attempts} retries exceeded"))
+            raise self._no_attempt_left(attempt, runnable)
         return runnable
 
-    def _not_found(self, task: str) -> TaskNotFound:
-        near = difflib.get_close_matches(task, self._runnables, n=1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else "start a worker whose BARQUE_TASKS names the module that has it"
+    def _no_attempt_left(self, attempt: Attempt, runnable: Runnable) -> CannotRunError:
+        words = self._ways.failure(f"max {attempt.max_attempts} retries exceeded")
+        if attempt.past != "lost" or runnable.policy is None:
+            return CannotRunError(words)
+        attempt.number -= 1  # the one that was lost: this one never begins
+        return CannotRunError(
+            JobLost(
+                f"the worker was lost in attempt {attempt.number} of {attempt.max_attempts}: it was killed, ran out of "
+                "memory, was cut off from the server, or stood still past its lease. It may be this job that does it"
+            ),
+            words,
         )
-        return TaskNotFound(f"function {task!r} not found among the {len(self._runnables)} of this worker; {hint}")
 
     def _coroutine(self, attempt: Attempt, runnable: Runnable) -> Coroutine[Any, Any, Any]:
         """Check the arguments, start the clock, and return what is to be awaited."""

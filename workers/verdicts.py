@@ -189,6 +189,11 @@ class Verdicts:
         error.cause.__traceback__ = None  # it would show our own frames, not the task's
         return self._failed(attempt, error.cause, shown=error.shown)
 
+    def passed_on(self, attempt: Attempt, due: str) -> Outcome:
+        """Put a job back that another worker may know, due at this score."""
+        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due)
+        return self._put_back(attempt, OutcomeKind.PASSED_ON, record, None, None)
+
     def _by_policy(self, attempt: Attempt, error: BaseException, failure: OutcomeKind) -> Outcome:
         assert attempt.runnable is not None
         assert attempt.runnable.policy is not None

@@ -25,16 +25,16 @@ from arq.utils import ms_to_datetime
 from arq.worker import FailedJobs, Function, JobExecutionFailed
 
 from common.codec import Reading
-from common.errors import BarqueError, RedisUnavailable
+from common.errors import BarqueError
 from common.jobs import OutcomeKind, new_worker_id
 from common.logs import configure_logs, configure_logs_of_host
-from common.redis.connection import TROUBLE, UNAVAILABLE, blocking_twin, open_client
+from common.redis.connection import TROUBLE, blocking_twin
 from common.redis.store import BlockingStore, Store
 from common.settings import Settings, load_settings, misspelt
 from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
-from workers import farewell, garbage
+from workers import connecting, farewell, garbage
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Outcome
 from workers.backstop import Backstop
@@ -279,23 +279,20 @@ class Worker(arq.worker.Worker):
                 self._pool.job_serializer, self._pool.job_deserializer = encode, to_plain
             return
         if self.settings is not None:
-            pool = await open_client(self.settings, client_class=ArqRedis, name=f"worker-{self.worker_id}")
+            name = f"worker-{self.worker_id}"
+            pool = await connecting.by_settings(self.settings, client_class=ArqRedis, name=name)
             pool.job_serializer, pool.job_deserializer = self.job_serializer, self.job_deserializer
             pool.default_queue_name, pool.expires_extra_ms = self.queue_name, self.expires_extra_ms
             self._pool = pool
             return
-        try:
-            self._pool = await create_pool(
-                self.redis_settings,
-                job_deserializer=self.job_deserializer,
-                job_serializer=self.job_serializer,
-                default_queue_name=self.queue_name,
-                expires_extra_ms=self.expires_extra_ms,
-            )
-        except UNAVAILABLE as error:
-            where = self.redis_settings
-            assert where is not None
-            raise RedisUnavailable(f"no Redis at {where.host}:{where.port}: {error}") from error
+        self._pool = await connecting.as_arq(
+            create_pool,
+            self.redis_settings or RedisSettings(),
+            job_deserializer=self.job_deserializer,
+            job_serializer=self.job_serializer,
+            default_queue_name=self.queue_name,
+            expires_extra_ms=self.expires_extra_ms,
+        )
 
     def _make_engine(self, store: Store) -> Engine:
         keep_ms = round((self.keep_result_s or 0) * 1000)
@@ -314,6 +311,7 @@ class Worker(arq.worker.Worker):
                 poll_delay=max(self.poll_delay_s or 0, 0.05),
                 block_limit=self._limits.block_limit,
                 max_result_bytes=self._limits.max_result_bytes,
+                unknown_task_wait=self._limits.unknown_task_wait,
                 dead=self._limits.dead_caps,
                 burst=self.burst,
                 # As arq: the limit is on all jobs of this worker, over several runs.
@@ -346,7 +344,7 @@ class Worker(arq.worker.Worker):
                 self.jobs_complete += 1
             elif outcome.retry_in_ms is not None or outcome.kind is OutcomeKind.RELEASED:
                 self.jobs_retried += 1
-            else:
+            elif outcome.kind is not OutcomeKind.PASSED_ON:
                 self.jobs_failed += 1
 
     async def heart_beat(self) -> None:
@@ -380,7 +378,9 @@ class Worker(arq.worker.Worker):
         if self._drain is not None:
             self.handle_sig(signum)
             return
-        seconds, program = self._job_completion_wait, self.settings is not None
+        # One that waits for its server has nothing to wait for else.
+        seconds = self._job_completion_wait if self._pool is not None else 0
+        program = self.settings is not None
         self._leaving.begin(seconds)
         farewell.draining(signum, running=len(self.tasks), seconds=seconds, program=program)
         self.allow_pick_jobs = False

@@ -19,13 +19,14 @@ from redis.exceptions import RedisError
 from common.errors import RedisUnavailable
 from common.redis.address import connection_options, describe, parse_url, sentinels
 from common.redis.lines import Pool
-from common.redis.reasons import TROUBLE, UNAVAILABLE, ServerError, is_transient, reason
+from common.redis.reasons import TROUBLE, UNAVAILABLE, ServerError, is_transient, may_pass, reason
 from common.redis.twin import blocking_twin
 from common.settings import Settings
 
 __all__ = [
     "TROUBLE",
     "UNAVAILABLE",
+    "Client",
     "ServerError",
     "blocking_twin",
     "check",
@@ -33,6 +34,7 @@ __all__ = [
     "describe",
     "is_transient",
     "open_client",
+    "unavailable",
 ]
 
 Client = TypeVar("Client", bound=redis.asyncio.Redis)
@@ -102,9 +104,16 @@ async def check(client: redis.asyncio.Redis, where: str, *, timeout: float = 5.0
         async with asyncio.timeout(2 * timeout):
             await client.ping()
     except (RedisError, OSError) as error:
-        why, advice = reason(error)
         # Not `from error`: the reason is in the message, and a script that ends here shows three tracebacks less.
-        raise RedisUnavailable(f"Redis at {where}: {why}; {advice}") from None
+        raise unavailable(where, error) from None
+
+
+def unavailable(where: str, error: BaseException) -> RedisUnavailable:
+    """Return the error to raise for a server that was not reached, or refuses us."""
+    why, advice = reason(error)
+    made = RedisUnavailable(f"Redis at {where}: {why}; {advice}")
+    made.passing = may_pass(error)
+    return made
 
 
 def _make_pool(settings: Settings, options: dict[str, Any]) -> redis.asyncio.ConnectionPool:

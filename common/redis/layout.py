@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from common.redis.records import Claim, Claimed, Enqueue, Finish, HeldLease, PutBack, Renewal
+from common.redis.scores import Past, read_score
 from common.redis.wire import Argument
 
 __all__ = [
@@ -53,23 +54,20 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     now, next_due, waiting, aborted, taken = reply[:5]
     first, suffix = f"{worker}:1:{number}", f":{number}"
     jobs, at = [], 5
+    past: Past
     for queue, count in enumerate(taken):
         for _ in range(count):
             job_id, payload, score, attempt = reply[at : at + 4]
             at += 4
             token = first if attempt == 1 else f"{worker}:{attempt}{suffix}"
-            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, _due_ms(score), False, queue, token))
+            try:
+                due, past = max(int(score), 0), ""
+            except ValueError:  # it has a fraction; or it is whatever a foreign program wrote, -inf included
+                due, past = read_score(score, job_id)
+            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, False, queue, token, past))
     for index in aborted:
         jobs[index] = jobs[index]._replace(aborted=True)
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
-
-
-def _due_ms(score: bytes) -> int:
-    """Return a score as Unix ms, whatever wrote it."""
-    try:
-        return max(int(score), 0)
-    except ValueError:  # the end of a lease that ran out; or whatever a foreign program wrote, -inf included
-        return int(max(float(score), 0.0))
 
 
 def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:

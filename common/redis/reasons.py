@@ -16,7 +16,7 @@ from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.sentinel import MasterNotFoundError
 
-__all__ = ["TROUBLE", "UNAVAILABLE", "ServerError", "is_transient", "may_have_run", "reason"]
+__all__ = ["TROUBLE", "UNAVAILABLE", "ServerError", "is_transient", "may_have_run", "may_pass", "reason"]
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     exceptions.ConnectionError,  # refused, closed, no sentinel, wrong password, still loading
@@ -59,6 +59,33 @@ def is_transient(error: BaseException) -> bool:
 def may_have_run(error: BaseException) -> bool:
     """Tell whether it is unknown, after this error, if the server ran the command: the connection broke in between."""
     return isinstance(error, UNAVAILABLE) and not isinstance(error, ServerError) and _was_closed(error)
+
+
+_LASTING = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.InvalidResponse,  # of a server that was never reached: it is none
+    ssl.SSLError,
+    PermissionError,
+)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell whether a server that was not reached may be there in a moment, with nobody changing a setting.
+
+    It may for one that is starting, loading, failing over, or has too many clients; not for one that refuses us.
+    """
+    for link in _chain(error):
+        if isinstance(link, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # it went away in the middle of a handshake
+            continue
+        if isinstance(link, _LASTING) or (isinstance(link, ServerError) and not is_transient(link)):
+            return False
+        if isinstance(link, (MasterNotFoundError, AsyncMasterNotFoundError)) and _REFUSED_BY_SENTINEL.search(str(link)):
+            return False
+    return True
+
+
+_REFUSED_BY_SENTINEL = re.compile("AuthenticationError|NoPermissionError")
 
 
 def reason(error: BaseException) -> tuple[str, str]:
@@ -181,7 +208,7 @@ def _explain_sentinel(error: BaseException) -> tuple[str, str] | None:
     if not isinstance(error, (MasterNotFoundError, AsyncMasterNotFoundError)):
         return None
     text = str(error)
-    if "AuthenticationError" in text or "NoPermissionError" in text:
+    if _REFUSED_BY_SENTINEL.search(text):
         return (
             "a sentinel refuses our credentials",
             "check BARQUE_REDIS_SENTINEL_USERNAME and BARQUE_REDIS_SENTINEL_PASSWORD",

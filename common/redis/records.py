@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from common.redis.scores import Past
+
 __all__ = [
     "Claim",
     "Claimed",
@@ -49,9 +51,10 @@ class Claimed(NamedTuple):
 
     Attributes:
         payload: None when the job expired, or was never there.
-        due_ms: Unix ms it was due at.
+        due_ms: Unix ms it was due at; of one that was passed on, at first.
         aborted: it is to be ended as cancelled, not run.
         queue: index of its queue among those asked for.
+        past: how it came to be due.
     """
 
     job_id: str
@@ -61,6 +64,7 @@ class Claimed(NamedTuple):
     aborted: bool
     queue: int
     token: str
+    past: Past = ""
 
 
 class Claim(NamedTuple):
@@ -132,11 +136,12 @@ class PutBack(NamedTuple):
     Attributes:
         how: "retry" is due after `when` ms; "return" is due at `when` (Unix ms), attempt counted;
             "release" is due at `when`, attempt not counted.
+        when: text where it is a score with a fraction (scores.py).
     """
 
     lease: HeldLease
     how: Literal["retry", "return", "release"]
-    when: int
+    when: int | str
 
 
 class Renewal(NamedTuple):

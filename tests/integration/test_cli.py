@@ -390,7 +390,7 @@ class TestWithoutAServer:
     )
     async def test_exit_code_3_and_one_line(self, run, arguments):
         url = f"redis://:s3cret@127.0.0.1:{await a_closed_port()}/0"
-        ended = await run(*arguments, BARQUE_REDIS_URL=url)
+        ended = await run(*arguments, BARQUE_REDIS_URL=url, BARQUE_START_WAIT="0")
 
         assert (ended.code, ended.out) == (3, "")
         error = [line for line in ended.err.splitlines() if not line.startswith("{")]

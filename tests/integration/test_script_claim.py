@@ -16,8 +16,8 @@ async def claim(store, *queues, most=10, lease_ms=60_000, worker="w", number=7):
     return await store.claim(queues or ("q",), most=most, lease_ms=lease_ms, worker=worker, number=number)
 
 
-def job(job_id, payload, due_ms, *, attempt=1, aborted=False, queue=0):
-    return Claimed(job_id, payload, attempt, due_ms, aborted, queue, f"w:{attempt}:7")
+def job(job_id, payload, due_ms, *, attempt=1, aborted=False, queue=0, past=""):
+    return Claimed(job_id, payload, attempt, due_ms, aborted, queue, f"w:{attempt}:7", past)
 
 
 CASES = {
@@ -46,13 +46,13 @@ CASES = {
     "so is one whose lease ran out": (
         {"q": {"a": "lease-60s"}, "arq:job:a": b"A"},
         {},
-        [job("a", b"A", ANY, attempt=2)],
+        [job("a", b"A", ANY, attempt=2, past="lost")],
         {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"1"},
     ),
     "and on top of those before": (
         {"q": {"a": "lease-60s"}, "arq:job:a": b"A", "arq:retry:a": b"3"},
         {},
-        [job("a", b"A", ANY, attempt=5)],
+        [job("a", b"A", ANY, attempt=5, past="lost")],
         {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:5:7", "60s"), "arq:retry:a": b"4"},
     ),
     "a count of none, which a job that expires has, is taken away": (
@@ -192,7 +192,7 @@ async def test_nothing_in_the_future_means_no_next_due_time(keyspace, store):
 
 
 async def test_a_jobs_due_time_is_told_as_it_was(keyspace, store):
-    await keyspace.seed({"q": {"a": 1_700_000_000_123, "b": 1_700_000_000_124.75}})
+    await keyspace.seed({"q": {"a": 1_700_000_000_123, "b": 1_700_000_000_124.7}})
     assert [job.due_ms for job in (await claim(store)).jobs] == [1_700_000_000_123, 1_700_000_000_124]
 
 

@@ -148,7 +148,8 @@ async def test_a_burst_of_at_most_so_many(producer, run_worker, redis):
     await redis.flushdb()
 
 
-async def test_a_task_nobody_knows_fails_and_says_which(producer, run_worker):
+async def test_a_task_nobody_knows_fails_and_says_which(producer, run_worker, monkeypatch):
+    monkeypatch.setenv("BARQUE_UNKNOWN_TASK_WAIT", "0")  # else it would wait for a worker that knows it
     await run_worker(where)
     job = await producer.enqueue(Call("no_such_task"))
     from common.errors import TaskFailed

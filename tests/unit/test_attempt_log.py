@@ -62,7 +62,13 @@ OUTCOMES = {
 
 
 def test_every_outcome_is_in_the_table():
-    assert OUTCOMES.keys() == set(OutcomeKind)
+    assert OUTCOMES.keys() == set(OutcomeKind) - {OutcomeKind.PASSED_ON}
+
+
+def test_an_attempt_that_was_passed_on_has_no_line():
+    passed = Outcome(an_attempt(), OutcomeKind.PASSED_ON, None, run_seconds=0)
+    (line,) = written(passed, Outcome(an_attempt(job_id="j2"), OutcomeKind.SUCCEEDED, None, run_seconds=0), passed)
+    assert line["job_id"] == "j2"
 
 
 @pytest.mark.parametrize("kind", OUTCOMES)

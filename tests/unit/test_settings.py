@@ -26,6 +26,8 @@ WRONG = {
     "DEAD_KEEP": ["0", "nan", "inf", "366d", "a week"],
     "DEAD_LIMIT": ["-1", "many", "10000001"],
     "LEASE": ["0.5", "3601", "nan", "2h", "999ms"],
+    "UNKNOWN_TASK_WAIT": ["-1", "31d", "nan"],
+    "START_WAIT": ["-1", "inf"],
     "BLOCK_LIMIT": ["0", "0.5", "nan", "never"],
     "TASKS": ["my_tasks.py", "my_app/tasks", "a,b.py"],
     "SHUTDOWN_GRACE": ["-1", "nan", "inf"],

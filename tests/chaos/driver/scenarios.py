@@ -149,13 +149,15 @@ async def rolling_deploy(trial: Trial) -> None:
     await trial.ready()
     await trial.start_load()
     old = list(trial.workers)
+    newcomers = None
     for number, worker in enumerate(old):
         wanted = trial.plan.jobs * (number + 1) // (len(old) + 2)
         await trial.until(partial(_more, trial.oracle.done, wanted), "the load to go on")
         await trial.ready(trial.start_worker(tasks="tests.chaos.driver.tasks_next"))
+        # What only the new version knows comes with its first worker, and the old ones meet it too.
+        newcomers = newcomers or await trial.start_load(share=0.3, task="newcomer")
         await trial.stop(worker)
-    # What only the new version knows comes once the old one is gone.
-    newcomers = await trial.start_load(share=0.3, task="newcomer")
+    assert newcomers is not None
     await trial.until(lambda: any(job.startswith(newcomers.label) for job in trial.oracle.done), "a new task to run")
 
 
