@@ -15,6 +15,14 @@ CASES = {
         {"arq:in-progress:a": b"w:1:1"}, ["a"], [True], {"arq:in-progress:a": b"w:1:1", "barque:waiters": {"a": b"c"}},
     ),
     "no such job": ({}, ["a"], [False], {}),
+    "a cron tick that ended, its id refused for a while: nothing will be pushed": (
+        {"arq:in-progress:a": (b"done", "60s"), "barque:waiters": {"a": b"c"}}, ["a"], [False],
+        {"arq:in-progress:a": (b"done", "60s")},
+    ),
+    "a cron tick that ended, for who missed its result": (
+        {"arq:in-progress:a": (b"done", "60s"), "barque:result:a": (b"R", "60s")}, ["a"], [b"R"],
+        {"arq:in-progress:a": (b"done", "60s"), "barque:result:a": (b"R", "60s")},
+    ),
     "asking twice is asking once": (
         {"arq:job:a": b"A", "barque:waiters": {"a": b"c"}}, ["a", "a"], [True, True],
         {"arq:job:a": b"A", "barque:waiters": {"a": b"c"}},

@@ -13,6 +13,13 @@ local MOST_CHANNELS = 16 -- for one job; whoever is pushed off the list looks ea
 local channel = ARGV[1]
 local reply, ended, size = {}, {}, 0
 
+-- The id of an ended cron tick is refused for a while by its lease key; nobody runs it any more.
+local function is_under_way(id)
+  if redis.call('EXISTS', JOB .. id, RETRY .. id) > 0 then return true end
+  local holder = redis.pcall('GET', LEASE .. id)
+  return holder and holder ~= DONE
+end
+
 local function register(id)
   local channels = redis.pcall('HGET', WAITERS, id)
   if not channels then
@@ -28,7 +35,7 @@ end
 for i = 2, #ARGV do
   local id = ARGV[i]
   local found = redis.pcall('GET', RESULT .. id)
-  local under_way = not found and redis.call('EXISTS', JOB .. id, LEASE .. id, RETRY .. id) > 0
+  local under_way = not found and is_under_way(id)
   if not found and not under_way then found = redis.pcall('GET', AWAITED .. id) end
   if under_way then
     register(id)
