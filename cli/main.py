@@ -18,6 +18,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.config import config
+from cli.dead import COMMANDS as DEAD_COMMANDS
+from cli.dead import dead
 from cli.demo.command import demo
 from cli.doctor import doctor
 from cli.enqueue import enqueue
@@ -77,6 +79,11 @@ _schedules = typer.Typer(cls=_PlainFlagsGroup, help=_help(schedules), no_args_is
 for _name, _command in COMMANDS.items():
     _schedules.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
 app.add_typer(_schedules, name="schedules")
+
+_dead = typer.Typer(cls=_PlainFlagsGroup, help=_help(dead), no_args_is_help=True)
+for _name, _command in DEAD_COMMANDS.items():
+    _dead.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
+app.add_typer(_dead, name="dead")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -7,7 +7,7 @@ read, replayed and deleted is producer/dead.py's. Pure but for the clock.
 from __future__ import annotations
 
 from common.dead_letters import About, Reason, encode_about
-from common.errors import ArgumentMismatch, TaskNotFound
+from common.errors import ArgumentMismatch, JobLost, TaskNotFound
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Letter
 from workers.attempt import Attempt
@@ -16,7 +16,7 @@ from workers.clock import ServerClock
 __all__ = ["Burials"]
 
 _NOT_FOUND = f"{TaskNotFound.__module__}.{TaskNotFound.__qualname__}"
-_LOST = "common.errors.JobLost"
+_LOST = f"{JobLost.__module__}.{JobLost.__qualname__}"
 _ARGUMENTS = f"{ArgumentMismatch.__module__}.{ArgumentMismatch.__qualname__}"
 
 
@@ -69,6 +69,7 @@ def _reason(attempt: Attempt, kind: OutcomeKind, error: RemoteError) -> Reason:
         if error.type == _NOT_FOUND:
             return "not_found"
         return "expired" if error.message == "job expired" else "failed"
-    if error.type == _LOST:
+    # A plain function's job has arq's words for it, which say no more than that its attempts are used up.
+    if error.type == _LOST or (attempt.number > attempt.max_attempts and attempt.past == "lost"):
         return "lost"
     return "arguments" if error.type == _ARGUMENTS and not error.traceback else "failed"

@@ -29,7 +29,7 @@ from common.settings import Settings, load_settings
 from common.tasks import Call, task
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["worker", "enqueue", "result", "status", "schedules", "redis", "config", "doctor"]
+COMMANDS = ["worker", "enqueue", "result", "status", "schedules", "dead", "redis", "config", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ class TestHelp:
 
         assert "<bool>" not in text
         assert re.search(r"--help +-h +Show this", text)
-        assert command in {None, "redis", "demo", "schedules"} or re.search(r"--redis-url +URL +The server", text)
+        assert command in {None, "redis", "demo", "schedules", "dead"} or re.search(r"--redis-url +URL +The server", text)
 
     def test_the_demo_says_which_server_it_uses(self):
         text = re.sub(r"\s+", " ", run("demo", "--help").stdout)
