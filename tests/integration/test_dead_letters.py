@@ -10,10 +10,10 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from common import Call, Context, RetryPolicy, task
 from common.dead_letters import About, encode_about
 from common.errors import TaskFailed
-from common.redis.access import READER
+from common.redis.access import PRODUCER, READER, WORKER
 from common.redis.connection import connect
 from common.redis.dead_letters import MOST_AT_ONCE, REPLAY, DeadStore
-from common.redis.store import Finish, HeldLease, Letter, Store
+from common.redis.store import Finish, HeldLease, Letter, Refusals, Store
 from common.settings import Settings
 from producer import Producer
 from tests.support.running import run_worker
@@ -212,19 +212,46 @@ async def test_a_plain_function_of_arqs_leaves_one_too(run_worker, redis_url):
     assert (letter.reason, letter.task, letter.arguments) == ("failed", "fail_at_once", (7,))
 
 
-async def test_a_reader_can_look_and_not_touch(redis, keyspace, dead):
-    await keyspace.seed({**DEAD, "barque:dead:about": {"a": encode_about(About(task="t"))}})
-    await redis.execute_command("ACL", "SETUSER", *READER.command(["q"]).split()[2:], "nopass")
+@pytest.fixture
+async def as_role(redis):
+    """`await as_role(READER)`: a client with the rights of that role, as they are printed, on the queue q."""
+    clients, users = [], []
     options = redis.connection_pool.connection_kwargs
-    client = connect(Settings(redis_url=f"redis://{READER.user}:x@{options['host']}:{options['port']}/{options['db']}"))
-    try:
-        looking = DeadStore(client)
-        page = await looking.page(newest_first=True, after=None, since_ms=None, until_ms=None, most=5)
-        assert [filed.job_id for filed in page.letters] == ["a"]
-        assert (await looking.get("a")).payload == b"P"
-        assert await looking.count() == 1
-        with pytest.raises(ResponseError, match=r"(?i)noperm|permission"):
-            await looking.delete(["a"])
-    finally:
+
+    async def log_in(role):
+        await redis.execute_command("ACL", "SETUSER", *role.command(["q"]).split()[2:], "nopass")
+        users.append(role.user)
+        where = f"{options['host']}:{options['port']}/{options['db']}"
+        clients.append(connect(Settings(redis_url=f"redis://{role.user}:x@{where}")))
+        return clients[-1]
+
+    yield log_in
+    for client in clients:
         await client.aclose()
-        await redis.execute_command("ACL", "DELUSER", READER.user)
+    await redis.execute_command("ACL", "DELUSER", *users)
+
+
+async def test_a_reader_can_look_and_not_touch(keyspace, as_role):
+    await keyspace.seed({**DEAD, "barque:dead:about": {"a": encode_about(About(task="t"))}})
+    looking = DeadStore(await as_role(READER))
+    page = await looking.page(newest_first=True, after=None, since_ms=None, until_ms=None, most=5)
+    assert [filed.job_id for filed in page.letters] == ["a"]
+    assert (await looking.get("a")).payload == b"P"
+    assert await looking.count() == 1
+    with pytest.raises(ResponseError, match=r"(?i)noperm|permission"):
+        await looking.delete(["a"])
+
+
+async def test_a_producer_can_replay_and_delete(keyspace, as_role):
+    await keyspace.seed({**DEAD, "barque:dead": {"a": 1, "b": 2}, "barque:dead:letter:b": LETTER})
+    acting = DeadStore(await as_role(PRODUCER))
+    assert await acting.replay(["a"], delay_ms=0) == ["replayed"]
+    assert await acting.delete(["b"]) == 1
+    assert await keyspace.dump() == BACK
+
+
+async def test_a_worker_can_bury(keyspace, as_role):
+    await keyspace.seed({"arq:in-progress:a": b"w:1:1"})
+    outcome = Finish(HeldLease(0, "a", "w:1:1", 1), RESULT, 0, letter=Letter(b"P", b"A", b"T", 600_000, 1))
+    assert await Store(await as_role(WORKER)).complete(("q",), [outcome]) == Refusals([], [])
+    assert (await keyspace.dump())["barque:dead:letter:a"] == (LETTER, "600s")
