@@ -1,6 +1,8 @@
-"""workers/garbage.py: what is there at the start is set aside, and who has set the collector up is left alone."""
+"""workers/garbage.py: what is there at the start is set aside, looks for garbage are as rare as garbage is, and who has
+set the collector up is left alone."""
 
 import gc
+import weakref
 
 import pytest
 
@@ -9,19 +11,68 @@ from workers.garbage import settle
 
 @pytest.fixture(autouse=True)
 def as_it_was():
-    thresholds, enabled = gc.get_threshold(), gc.isenabled()
+    thresholds, enabled, callbacks = gc.get_threshold(), gc.isenabled(), list(gc.callbacks)
     yield
+    gc.callbacks[:] = callbacks
     gc.unfreeze()
     gc.set_threshold(*thresholds)
     (gc.enable if enabled else gc.disable)()
+
+
+class Loop:
+    def __init__(self) -> None:
+        self.me = self
+        alive.add(self)
+
+
+alive: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 def test_what_is_there_is_not_looked_through_again():
     gc.set_threshold(700, 10, 10)
     settle()
     assert gc.get_freeze_count() > 10_000
-    assert gc.get_threshold()[0] == 10_000
-    assert gc.get_threshold()[1:] == (10, 10)
+
+
+@pytest.mark.parametrize("least", [700, 2000])
+def test_the_interval_grows_while_no_garbage_is_made(least):
+    gc.set_threshold(least, 10, 10)
+    settle()
+    kept = [[] for _ in range(60_000)]
+    assert gc.get_threshold() == (10_000, 10, 10)
+    assert len(kept) == 60_000
+
+
+def test_garbage_is_looked_for_as_often_as_ever_where_it_is_made():
+    gc.set_threshold(700, 10, 10)
+    settle()
+    kept = [[] for _ in range(60_000)]
+    for _ in range(20_000):  # the first look that finds some comes after as many as are kept at a wide interval
+        Loop()
+    most = 0
+    for _ in range(20_000):
+        Loop()
+        most = max(most, len(alive))
+    assert most <= 1400
+    assert gc.get_threshold() == (700, 10, 10)
+    assert len(kept) == 60_000
+
+
+def test_a_program_that_sets_a_threshold_later_keeps_it():
+    gc.set_threshold(700, 10, 10)
+    settle()
+    gc.set_threshold(900, 10, 10)
+    kept = [[] for _ in range(60_000)]
+    assert gc.get_threshold() == (900, 10, 10)
+    assert len(kept) == 60_000
+
+
+def test_it_is_settled_once():
+    gc.set_threshold(700, 10, 10)
+    settle()
+    callbacks = list(gc.callbacks)
+    settle()
+    assert gc.callbacks == callbacks
 
 
 @pytest.mark.parametrize("set_up", [lambda: gc.set_threshold(5000, 10, 10), gc.disable, lambda: gc.set_threshold(0)])
@@ -31,20 +82,3 @@ def test_a_program_that_has_set_the_collector_up_is_left_alone(set_up):
     settle()
     assert gc.get_freeze_count() == 0
     assert gc.get_threshold() == before
-
-
-def test_cycles_are_still_collected():
-    gc.set_threshold(700, 10, 10)
-    settle()
-    gone = []
-
-    class Loop:
-        def __init__(self) -> None:
-            self.me = self
-
-        def __del__(self) -> None:
-            gone.append(1)
-
-    for _ in range(60_000):
-        Loop()
-    assert len(gone) > 10_000
