@@ -23,6 +23,9 @@ __all__ = ["Binder"]
 _CLOCKS_APART = 60.0
 """Seconds by which a producer's clock may be behind before a signed job that expires is refused too early."""
 
+_QUEUES_KNOWN = 1000
+"""Names of queues that are remembered to be good ones."""
+
 
 class Binder:
     """Makes jobs of calls.
@@ -102,7 +105,13 @@ class Binder:
 
     def _queue_of(self, call: Call[Any], options: EnqueueOptions) -> str:
         queue = options.queue or (call.task.options.queue if call.task is not None else None) or self._queue
-        if queue not in self._checked:
+        try:
+            known = queue in self._checked
+        except TypeError:  # a list, say: check_name tells
+            known = False
+        if not known:
+            if len(self._checked) == _QUEUES_KNOWN:  # a queue of its own for each caller, perhaps
+                self._checked.clear()
             self._checked.add(check_name("queue", queue))
         return queue
 

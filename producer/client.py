@@ -231,6 +231,10 @@ class Producer:
         """Add many jobs, thousands in one round trip; the options hold for each. Order is kept.
 
         Nothing is sent before every call has been encoded: one that cannot travel stops them all.
+
+        Raises:
+            RedisUnavailable: the server did not take all of them; parts of up to a thousand are taken whole or not
+                at all. The message says how many were not taken, or that it is not known. Otherwise as `enqueue`.
         """
         given = list(calls)
         options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
@@ -247,7 +251,7 @@ class Producer:
         answers = await self._send(items, until, wanted)
         refusals = [answer for answer in answers if not isinstance(answer, bool)]
         if refusals:
-            raise self._as_raised(len(refusals), refusals[0])
+            raise self._as_raised(len(refusals), refusals[0], of=len(items))
         return [
             Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in zip(given, items, strict=True)
         ]
@@ -360,6 +364,7 @@ class Producer:
         if not calls:
             return []
         sending = asyncio.ensure_future(self._answered(self.store.enqueue_fresh(fresh), until, len(calls)))
+        sending.add_done_callback(_looked_at)
         jobs: list[Job[R]] = []
         try:
             for start in range(0, len(calls), _HANDLES_AT_ONCE):
@@ -373,7 +378,7 @@ class Producer:
         finally:
             sending.cancel()
         if refusals:
-            raise self._not_taken(sum(count for count, _ in refusals), refusals[0][1])
+            raise self._not_taken(sum(count for count, _ in refusals), refusals[0][1], of=len(calls))
         return jobs
 
     async def _send(
@@ -406,15 +411,21 @@ class Producer:
             await self.answers.of(check_confirmation(client, self.answers.where, wanted), "how durable its jobs are")
             self._confirmable.add(wanted)
 
-    def _as_raised(self, jobs: int, answer: Exception) -> RedisUnavailable:
-        return answer if isinstance(answer, NotConfirmed) else self._not_taken(jobs, answer)
+    def _as_raised(self, jobs: int, answer: Exception, *, of: int = 1) -> RedisUnavailable:
+        return answer if isinstance(answer, NotConfirmed) else self._not_taken(jobs, answer, of=of)
 
-    def _not_taken(self, jobs: int, error: BaseException) -> RedisUnavailable:
+    def _not_taken(self, jobs: int, error: BaseException, *, of: int = 1) -> RedisUnavailable:
         if may_have_run(error):
             return RedisUnavailable(
                 f"the connection to {self.answers.where} was lost ({why(error)}); {jobs} job(s) may be there or not"
             )
-        return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s): {why(error)}")
+        others = f", but has the other {of - jobs} of this call" if of > jobs else ""
+        return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s){others}: {why(error)}")
+
+
+def _looked_at(sending: asyncio.Future[Any]) -> None:
+    if not sending.cancelled():
+        sending.exception()  # where the caller was cancelled nobody else asks for it
 
 
 def _open(part: T | None) -> T:

@@ -1,6 +1,7 @@
 """producer/client.py and job.py against a real server: what is added, what is refused, what breaks."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import socket
 import pytest
 from pydantic import SecretStr
 
+from common import Context, task
 from common.codec import decode_job
 from common.embedded import EmbeddedServer
 from common.errors import (
@@ -19,7 +21,7 @@ from common.errors import (
     ResultTimeout,
 )
 from common.jobs import JobState
-from common.redis.connection import connect
+from common.redis.connection import ServerError, connect
 from common.server_binary import installed_servers
 from common.settings import Settings, load_settings
 from common.tasks import Call
@@ -280,6 +282,52 @@ async def test_enqueue_many_says_how_many_were_refused(producer, keyspace, redis
     await keyspace.seed({"q": b"a string"})
     with pytest.raises(RedisUnavailable, match=r"did not take 3 job\(s\): .*WRONGTYPE"):
         await producer.enqueue_many([Call("t")] * 3, queue="q")
+
+
+async def test_enqueue_many_says_how_many_were_taken_where_only_some_were(producer, keyspace, redis):
+    @task(name="in_a_queue_that_is_none", queue="q")
+    async def elsewhere(ctx: Context) -> None: ...
+
+    await keyspace.seed({"q": b"a string"})
+    with pytest.raises(RedisUnavailable, match=r"not take 1 job\(s\), but has the other 2 of this call: .*WRONGTYPE"):
+        await producer.enqueue_many([Call("t"), elsewhere(), Call("t")])
+    assert await redis.zcard("arq:queue") == 2
+
+
+async def test_enqueue_many_of_jobs_that_ask_for_nothing_says_it_too(producer, keyspace, redis, monkeypatch):
+    async def full_half_way(jobs):
+        return [(1, ServerError("OOM command not allowed when used memory > 'maxmemory'."))]
+
+    monkeypatch.setattr(producer.store, "enqueue_fresh", full_half_way)
+    with pytest.raises(RedisUnavailable, match=r"not take 1 job\(s\), but has the other 1 of this call: .*maxmemory"):
+        await producer.enqueue_many([Call("t")] * 2)
+
+
+async def test_enqueue_many_that_is_cancelled_when_the_server_goes_complains_of_one_of_them(
+    producer, keyspace, monkeypatch
+):
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+
+    async def gone(jobs):
+        caller.cancel()
+        raise ConnectionResetError
+
+    monkeypatch.setattr(producer.store, "enqueue_fresh", gone)
+    caller = asyncio.create_task(producer.enqueue_many([Call("t")] * 5000))
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    gc.collect()
+    assert complaints == []
+
+
+async def test_names_of_queues_are_not_remembered_without_end(producer, keyspace, monkeypatch):
+    monkeypatch.setattr("producer.binding._QUEUES_KNOWN", 2)
+    for queue in ("a", "b", "c", "d"):
+        await producer.enqueue(Call("t"), queue=queue)
+    assert len(producer._binder._checked) <= 2
+    with pytest.raises(ConfigurationError, match="queue="):
+        await producer.enqueue(Call("t"), queue=["a"])
 
 
 async def test_arqs_way_to_enqueue_is_told_ours(producer, keyspace):
