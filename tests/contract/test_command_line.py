@@ -203,7 +203,7 @@ async def test_a_server_that_refuses_is_one_readable_line(start):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer there
         port = taken.getsockname()[1]
-        async with start(BARQUE_REDIS_URL=f"redis://127.0.0.1:{port}/0") as arq:
+        async with start(BARQUE_REDIS_URL=f"redis://127.0.0.1:{port}/0", BARQUE_START_WAIT="0") as arq:
             assert await arq.ends() == 1
     said = [line for line in arq.lines if line.startswith("barque: ")]
     assert len(said) == 1
