@@ -3,17 +3,19 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from cli import dead
 from cli.dead import COMMANDS
 from cli.dead_view import hex_lines, show_list, show_one
 from cli.main import app, main
 from common.codec import MSGPACK_ONLY, encode_job
 from common.dead_letters import About, DeadLetter, decode_about, encode_about, read_letter
-from producer.dead import DeadPage
+from producer.dead import DeadPage, Replayed
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime.now(UTC).timestamp() * 1000
@@ -160,3 +162,41 @@ def test_a_time_that_is_none_is_left_out():
     letter = a_letter(enqueued_ms=10**18, until_ms=0)
     assert (letter.enqueued_at, letter.expires_at) == (None, None)
     assert datetime.now(UTC) - letter.died_at > timedelta(seconds=50)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "found", "question"),
+    [
+        ("replay", ["--all"], 1234, "Replay 1,234 jobs, as each may act twice?"),
+        ("delete", ["--all"], 1, "Delete 1 job, for good?"),
+        ("delete", ["--task", "t", "--limit", "5"], 9, "Delete 5 jobs, for good?"),
+        ("replay", ["--task", "t"], 9, None),
+        ("delete", ["--task", "t"], 0, None),
+        ("delete", ["--all", "--yes"], 9, None),
+        ("delete", ["j1"], 9, None),
+    ],
+)
+def test_what_cannot_be_taken_back_is_asked_about_with_its_number(
+    command, arguments, found, question, monkeypatch, capsys
+):
+    asked = []
+
+    def confirm(text, *, err):
+        asked.append(text)
+        assert err, "stdout is for what programs read"
+        return False
+
+    def run(settings, ask):
+        letters = SimpleNamespace(
+            count=lambda **_: found, replay=lambda *_, **__: Replayed(1), delete=lambda *_, **__: 1
+        )
+        return ask(SimpleNamespace(dead=letters))
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(dead.typer, "confirm", confirm)
+    monkeypatch.setattr(dead, "_run", run)
+    with pytest.raises(SystemExit) as ended:
+        main(["dead", command, *arguments])
+    assert asked == ([question] if question else [])
+    assert ended.value.code == (2 if question else 0)
+    assert ("Nothing was done." in capsys.readouterr().err) is bool(question)

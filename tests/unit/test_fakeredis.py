@@ -82,3 +82,30 @@ async def test_schedules_tick_and_are_changed(connected_to_fake):
         await asyncio.wait({running})
     await worker.close()
     await fake.aclose()
+
+
+@task(retry=RetryPolicy(max_attempts=1))
+async def fails_once(ctx: Context) -> str:
+    if not ctx.state.get("mended"):
+        raise LookupError("not yet")
+    return "well"
+
+
+async def test_a_dead_letter_is_replayed(connected_to_fake):
+    fake = fakeredis.FakeAsyncRedis(server=connected_to_fake)
+    pool = ArqRedis(connection_pool=fake.connection_pool)
+    worker = Worker([fails_once], redis_pool=pool, handle_signals=False, burst=True, poll_delay=0.05)
+    async with Producer() as producer:
+        jobs = await producer.enqueue_many([fails_once(), fails_once()])
+        async with asyncio.timeout(30):
+            await worker.async_run()
+            assert {letter.job_id for letter in (await producer.dead.list()).letters} == {job.job_id for job in jobs}
+            assert (await producer.dead.get(jobs[0].job_id)).error.message == "not yet"
+            worker.ctx["mended"] = True
+            assert await producer.dead.delete(jobs[1].job_id) == 1
+            assert (await producer.dead.replay(everything=True)).replayed == 1
+            await worker.async_run()
+            assert await producer.job(jobs[0].job_id).result(timeout=10) == "well"
+            assert await producer.dead.count() == 0
+    await worker.close()
+    await fake.aclose()

@@ -20,7 +20,8 @@ local awake = false
 local function is_free(id, digest)
   if redis.call('EXISTS', JOB .. id, LEASE .. id) > 0 or redis.call('ZSCORE', queue, id) then return false end
   local result = redis.pcall('GET', RESULT .. id)
-  return not result or (type(result) == 'string' and redis.sha1hex(result) == digest)
+  if type(result) ~= 'string' then return not result end
+  return digest == (redis.sha1hex and redis.sha1hex(result) or result) -- as complete.lua wrote it
 end
 
 for i = 2, #ARGV do
