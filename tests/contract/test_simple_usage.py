@@ -129,6 +129,27 @@ async def test_a_function_the_worker_does_not_know_fails(make_worker, arq_redis)
         await job.result()
 
 
+async def test_one_that_a_running_worker_does_not_know_fails_in_arq_and_waits_in_barque(
+    make_worker, running, arq_redis, engine, until
+):
+    async def missing(ctx):
+        return "found"
+
+    async def put_back():
+        score = await arq_redis.zscore("arq:queue", job.job_id)
+        return score is not None and score % 1 not in {0, 0.5}
+
+    job = await arq_redis.enqueue_job("missing")
+    async with running(make_worker([double])):
+        if engine == "arq":
+            with pytest.raises(JobExecutionFailed, match="function 'missing' not found"):
+                await job.result(timeout=10, poll_delay=0.01)
+            return
+        await until(put_back)
+        async with running(make_worker([func(missing, name="missing")])):
+            assert await job.result(timeout=30, poll_delay=0.01) == "found"
+
+
 async def test_arguments_that_do_not_fit_fail_the_job(make_worker, arq_redis):
     job = await arq_redis.enqueue_job("double")
     await make_worker([double]).async_run()
