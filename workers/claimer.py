@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ class Claimer:
         self._backoff = Backoff()
         self._waiting = False
         self._taken: Claim | None = None
+        self._asked_at = 0.0
         self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
 
@@ -147,6 +149,7 @@ class Claimer:
 
     async def _ask(self, asked: int) -> Claim:
         self._claims += 1
+        self._asked_at = time.perf_counter()
         async with asyncio.timeout(self._patience):
             return await self._store.claim(
                 self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
@@ -160,6 +163,7 @@ class Claimer:
         to_the_millisecond = seconds < self._poll_delay
         nudge = asyncio.get_running_loop().call_later(seconds + 0.001, self._nudge) if to_the_millisecond else None
         self._claims += 1
+        self._asked_at = time.perf_counter()
         try:
             async with asyncio.timeout(seconds + self._patience):
                 # Taken here: the jobs begin one step of the loop earlier.
@@ -181,12 +185,27 @@ class Claimer:
     def _take(self, claim: Claim) -> Claim:
         if claim is self._taken:
             return claim
+        too_late = self._has_run_out(claim)
         self._taken = claim
         self._clock.set(claim.now_ms)
-        if claim.jobs:
+        if claim.jobs and too_late:
+            log.warning("claim_came_too_late", jobs=len(claim.jobs), lease_s=self._lease_ms / 1000)
+        elif claim.jobs:
             self._started += len(claim.jobs)
             self._start(claim)
         return claim
+
+    def _has_run_out(self, claim: Claim) -> bool:
+        """Tell whether the leases ended before we heard of them: this process, or its host, stood still meanwhile.
+
+        Those jobs are due again by themselves, and others may have run them.
+        """
+        waited_ms = (time.perf_counter() - self._asked_at) * 1000
+        if (
+            waited_ms < self._lease_ms or self._taken is None
+        ):  # without an earlier claim the server's clock is not known
+            return False
+        return self._clock.now_ms() - claim.now_ms >= self._lease_ms
 
     def _until_next(self, claim: Claim) -> float:
         """Return the seconds until something may be due without an enqueue: the next due time, or the poll."""
