@@ -22,7 +22,7 @@ _REASONS = {
     "timed_out": "its last attempt ran past its timeout",
     "lost": "its worker was lost in its last attempt: killed, out of memory, or cut off",
     "undecodable": "its payload cannot be decoded, or is not signed as it must be",
-    "not_found": "no worker that took it has a task of this name",
+    "not_found": "no worker that knows its task came in time (BARQUE_UNKNOWN_TASK_WAIT)",
     "arguments": "its arguments are not what the task takes",
     "expired": "it was to be started no more by then",
 }
