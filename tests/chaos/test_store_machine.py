@@ -33,7 +33,7 @@ from tests.chaos.store_promises import Promises
 from tests.chaos.store_world import MINUTE, Heard, World
 from tests.support.keyspace import Keyspace
 
-RUNS = int(os.environ.get("BARQUE_TEST_MACHINE_RUNS", "100"))
+RUNS = int(os.environ.get("BARQUE_TEST_MACHINE_RUNS", "120"))
 STEPS = 50
 
 QUEUES = ("queue:a", "queue:b")
@@ -47,6 +47,20 @@ some_worker = st.sampled_from(("v", "w"))
 some_queues = st.sampled_from((QUEUES, QUEUES[::-1], QUEUES[:1], QUEUES[1:]))
 some_lease = st.sampled_from((1, 3))
 some_room = st.sampled_from((1, 2, 3, 50))
+MEANWHILE = (
+    (),
+    ("a minute",),
+    ("claimed",),
+    ("a minute", "claimed"),
+    ("a minute", "claimed", "a minute"),
+    ("a minute", "ended"),
+    ("ended",),
+    (("abort",),),
+    (("abort", "enqueue"),),
+)
+"""What may happen between the two sendings of an outcome: time, another worker, a producer."""
+
+some_looks = st.lists(st.sampled_from(("await", "abort", "enqueue")), max_size=2)
 some_keep = st.sampled_from((0, 0, 2, -1))
 
 
@@ -126,12 +140,14 @@ class StoreMachine(RuleBasedStateMachine):
         fresh=st.sampled_from((0, 0, 0, 1)),
     )
     def enqueue(self, queue, jobs, fresh):
+        self._enqueue(queue, [job for job in jobs if HOME[job[0]] == queue], fresh)
+
+    def _enqueue(self, queue, jobs, fresh):
         wanted, told = [], []
         for job_id, how, minutes, expires in jobs:
-            if HOME[job_id] == queue:
-                at = self.model.now - 2 + minutes if how == "at" else 0
-                due = at if how == "at" else self.model.now + (minutes if how == "delay" else 0)
-                wanted.append((job_id, due, how, expires))
+            at = self.model.now - 2 + minutes if how == "at" else 0
+            due = at if how == "at" else self.model.now + (minutes if how == "delay" else 0)
+            wanted.append((job_id, due, how, expires))
         new = [f"fresh {self.number()}" for _ in range(fresh)]
         for job_id in new:
             self.model.enqueue_fresh(queue, job_id, b"fresh")
@@ -157,7 +173,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(channel=st.sampled_from(CHANNELS), data=st.data())
     def await_results(self, channel, data):
-        asked = data.draw(st.lists(self._any_id(), min_size=1, max_size=3))
+        self._await(channel, data.draw(st.lists(self._any_id(), min_size=1, max_size=3)))
+
+    def _await(self, channel, asked):
         answers = self.act(self.store.await_results(channel, asked))
         assert answers == [self.model.await_result(channel, job_id) for job_id in asked]
         for job_id, answer in zip(asked, answers, strict=True):
@@ -165,7 +183,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), keep=st.sampled_from((0, 2)))
     def abort(self, data, keep):
-        job_id = data.draw(self._any_id())
+        self._abort(data.draw(self._any_id()), keep)
+
+    def _abort(self, job_id, keep):
         queue = self.model.jobs[job_id].queue or QUEUES[0]
         result = b"aborted %d" % self.number()
         answer = self.act(self.store.abort(queue, job_id, result=result, keep_ms=keep * MINUTE))
@@ -263,6 +283,101 @@ class StoreMachine(RuleBasedStateMachine):
         if heard:
             worker.unheard = [outcome for outcome in worker.unheard if outcome not in outcomes]
 
+    @rule(
+        name=some_worker,
+        data=st.data(),
+        first=st.sampled_from(("arrived", "arrived", "got lost", "got lost", "was never sent")),
+        waited=st.booleans(),
+        meanwhile=st.sampled_from(MEANWHILE),
+    )
+    def be_late(self, name, data, first, waited, meanwhile):
+        """Send outcomes, once more where the reply was lost, when this has happened to their jobs."""
+        ended = self._claim_some(name)
+        outcomes = [self._outcome(*held, data) for held in ended]
+        for outcome in outcomes:
+            self._look(outcome.job_id, ["await"] * waited)
+        self._send(outcomes if first == "arrived" else [], again=False)
+        for what in meanwhile:
+            self.the_server_is_as_the_model_says()
+            if what == "a minute":
+                self.pass_time(1)
+            elif what == "claimed":
+                self.claim("v" if name == "w" else "w", QUEUES, 50, 1)
+            elif what == "ended":
+                self._send(
+                    [self._outcome(*held, data) for held in self._claim_some("v" if name == "w" else "w")], False
+                )
+            else:
+                for outcome in outcomes:
+                    self._look(outcome.job_id, what)
+        self.the_server_is_as_the_model_says()
+        self._send(outcomes, again=first != "was never sent")
+
+    def _claim_some(self, name):
+        """Have a worker take all there is; return some that it has, one at least."""
+        for job_id, queue in HOME.items():
+            self._enqueue(queue, [(job_id, "now", 0, 0)], 0)
+            self.the_server_is_as_the_model_says()
+        self.claim(name, QUEUES, 50, 1)
+        self.the_server_is_as_the_model_says()
+        worker = self.workers[name]
+        some = list({taken.job_id: (taken, queue) for taken, queue in worker.held}.values())[-4:]
+        worker.held = [held for held in worker.held if held not in some]
+        return some
+
+    @rule(job_id=some_id, name=some_worker, claimed=st.booleans(), before=some_looks, after=some_looks)
+    def let_a_payload_expire(self, job_id, name, claimed, before, after):
+        """Look at a job before and after, be it that it runs meanwhile."""
+        self._enqueue(HOME[job_id], [(job_id, "now", 0, 1)], 0)
+        self.the_server_is_as_the_model_says()
+        if claimed:
+            self.claim(name, QUEUES, 50, 3)
+            self.the_server_is_as_the_model_says()
+        self._look(job_id, before)
+        self.pass_time(1)
+        self.the_server_is_as_the_model_says()
+        self._look(job_id, after)
+
+    def _look(self, job_id, looks):
+        for look in looks:
+            if look == "abort":
+                self._abort(job_id, 0)
+            elif look == "await":
+                self._await(CHANNELS[0], [job_id])
+            else:
+                queue = self.model.jobs[job_id].queue or HOME.get(job_id, QUEUES[0])
+                self._enqueue(queue, [(job_id, "delay", 2, 0)], 0)
+            self.the_server_is_as_the_model_says()
+
+    @rule(
+        name=some_worker,
+        keep=some_keep,
+        minutes=st.sampled_from((0, 1, 5)),
+        delay=st.sampled_from((0, 0, 3)),
+        waited=st.booleans(),
+        looks=some_looks,
+    )
+    def enqueue_a_tick_twice(self, name, keep, minutes, delay, waited, looks):
+        """Have stock arq enqueue an ended cron tick once more, and a worker look at it."""
+        held = self._claim_some(name)
+        if not held:
+            return
+        taken, queue = held.pop()
+        self.workers[name].held += held
+        if waited:
+            self._look(taken.job_id, ["await"])
+        done = Outcome(taken.job_id, queue, taken.token, taken.attempt, "finish", b"ticked", keep, 5)
+        self._send([done], again=False)
+        if self.model.jobs[taken.job_id].lease is not None and not self.model.jobs[taken.job_id].runs:
+            self.the_server_is_as_the_model_says()
+            self._stock_enqueue(queue, taken.job_id, delay)
+        self.the_server_is_as_the_model_says()
+        self._look(taken.job_id, looks)
+        if minutes:
+            self.pass_time(minutes)
+            self.the_server_is_as_the_model_says()
+        self.claim(name, QUEUES, 50, 1)
+
     @precondition(lambda self: any(worker.held for worker in self.workers.values()))
     @rule(name=some_worker, lease=some_lease)
     def renew(self, name, lease):
@@ -304,7 +419,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), delay=st.sampled_from((0, 0, 3)))
     def stock_enqueue(self, data, delay):
         job_id = data.draw(st.sampled_from(self._free_for_stock()))
-        job, queue = self.model.jobs[job_id], HOME[job_id]
+        self._stock_enqueue(HOME[job_id], job_id, delay)
+
+    def _stock_enqueue(self, queue, job_id, delay):
+        job = self.model.jobs[job_id]
+        if job.payload or job.result:
+            return
         payload = b"stock %d" % self.number()
 
         async def enqueue():
@@ -331,9 +451,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.promises.disturbed(job_id)
 
     @precondition(lambda self: self._stock_runs())
-    @rule(data=st.data())
-    def stock_end(self, data):
+    @rule(data=st.data(), before=some_looks, after=some_looks)
+    def stock_end(self, data, before, after):
         job_id = data.draw(st.sampled_from(self._stock_runs()))
+        self._look(job_id, before)
         result = b"stock result %d" % self.number()
 
         async def end():
@@ -345,6 +466,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.act(end())
         self.model.stock_end(job_id, result)
         self.promises.ended(job_id, result)
+        self.the_server_is_as_the_model_says()
+        self._look(job_id, after)
 
     @precondition(lambda self: self._stock_runs())
     @rule(data=st.data(), delay=st.sampled_from((0, 3)))
