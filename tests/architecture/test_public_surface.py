@@ -20,8 +20,8 @@ SURFACE = {
 
 METHODS = {
     "producer.Producer": [
-        "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "map", "results",
-        "schedules", "store",
+        "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "map",
+        "results", "schedules", "store",
     ],
     "producer.Job": ["abort", "info", "result", "status", "wait"],
     "producer.BlockingProducer": [
