@@ -18,6 +18,7 @@ from common.group_commit import GroupCommit
 from common.redis import keys
 from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.push import listen, result_frames
+from common.redis.reasons import may_pass
 from common.redis.store import MOST_PER_CALL, Store
 from producer.answers import Answers, why
 
@@ -99,7 +100,9 @@ class ResultListener:
                 return
             if limit.expired():
                 raise self._answers.late(asked, "the job is not affected") from None
-            raise self._answers.refused(asked, error) from None
+            if not is_transient(error) or not may_pass(error):
+                raise self._answers.refused(asked, error) from None
+            # The server is away, or one connection was: the next look asks again, or gives the wait up in time.
 
     def _forget(self, job_id: str, future: asyncio.Future[bytes]) -> None:
         if future.done() and not future.cancelled():

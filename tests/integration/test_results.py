@@ -267,6 +267,27 @@ async def test_a_server_that_is_gone_for_too_long_ends_the_waits_under_way():
     assert "has been away for 0.2 s" in str(ended[0])
 
 
+async def test_a_wait_outlives_the_connection_over_which_it_was_asked_for(
+    listener, store, redis, keyspace, monkeypatch
+):
+    monkeypatch.setattr(results_module, "_LOOK_EVERY", 0.01)
+    await running(redis, "a")
+    real, asked = store.await_results, []
+
+    async def lost_at_first(channel, job_ids):
+        asked.append(job_ids)
+        if len(asked) == 1:
+            raise ConnectionResetError
+        return await real(channel, job_ids)
+
+    monkeypatch.setattr(store, "await_results", lost_at_first)
+    (task,) = waiting(listener, "a")
+    await registered(redis, "a")
+    await finish(store, "a")
+    assert await all_of([task]) == [b"R"]
+    assert len(asked) > 1
+
+
 async def test_closing_ends_every_wait_and_every_task(listener, redis, keyspace):
     await running(redis, "a")
     before = asyncio.all_tasks()
