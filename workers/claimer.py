@@ -32,7 +32,8 @@ log = structlog.get_logger("barque.claimer")
 
 _WHEN_WOKEN = 10
 """Jobs to ask for while waiting, at most: the server may give them to a worker that has died since, and their leases
-have to run out then. If so many were there, the next claim follows at once and asks for all there is room for."""
+have to run out then (one that lives, and has lost the connection, is given them again). If so many were there, the
+next claim follows at once and asks for all there is room for."""
 
 _LAST_REPLY = 1.0
 """Seconds to wait for the claim that is on its way when claiming stops."""
@@ -80,6 +81,7 @@ class Claimer:
         self._most_at_once = most_at_once
         self._freed = asyncio.Event()
         self._claims = 0
+        self._unanswered = 0  # number of the first claim whose reply did not come
         self._started = 0
         self._backoff = Backoff()
         self._waiting = False
@@ -113,6 +115,7 @@ class Claimer:
                 if pause > 0 and self._burst:
                     await self._wait_in_burst(pause)
             except TROUBLE as error:
+                self._unanswered = self._unanswered or self._claims
                 pause, delay = 0.0, self._backoff.next()
                 log.warning("claim_failed", error=f"{type(error).__name__}: {error}", again_in_s=round(delay, 3))
                 await asyncio.sleep(delay)
@@ -151,9 +154,16 @@ class Claimer:
         self._claims += 1
         self._asked_at = time.perf_counter()
         async with asyncio.timeout(self._patience):
-            return await self._store.claim(
-                self._queues, most=asked, lease_ms=self._lease_ms, worker=self._worker, number=self._claims
+            claim = await self._store.claim(
+                self._queues,
+                most=asked,
+                lease_ms=self._lease_ms,
+                worker=self._worker,
+                number=self._claims,
+                unanswered=self._unanswered,
             )
+        self._unanswered = 0
+        return claim
 
     async def _ask_when_woken(self, asked: int, seconds: float) -> Claim:
         self._waiting = True

@@ -13,8 +13,8 @@ __all__ = ["ClaimWithBacklog"]
 
 _SHORT = 10_000
 _DRAINS = 3
-"""Times that ten thousand jobs are worked off, each by a worker of its own; the median counts. The results of more would
-take the server's table of keys past 2**20 entries. Redis then moves all of it, and every command pays for seconds."""
+"""Times that ten thousand jobs are worked off, each by a worker of its own; the median counts. The results of more
+would take the server's table of keys past 2**20 entries: Redis then moves all of it, and every command pays."""
 _PART = 50_000
 _A_DAY = 86_400
 

@@ -135,15 +135,19 @@ class Store:
             if isinstance(reply, ServerError)
         ]
 
-    async def claim(self, queues: Sequence[str], *, most: int, lease_ms: int, worker: str, number: int) -> Claim:
+    async def claim(
+        self, queues: Sequence[str], *, most: int, lease_ms: int, worker: str, number: int, unanswered: int = 0
+    ) -> Claim:
         """Take up to `most` due jobs under leases of this worker.
 
         Args:
             queues: served in this order.
             number: how many claims this worker made before; it makes each lease's token unique.
+            unanswered: number of the first claim of this worker's whose reply did not come, 0 if there is none. What
+                it took is given again, besides `most`.
         """
         most = min(most, MOST_PER_CALL)
-        reply = await scripts.CLAIM(self.client, queues, (most, lease_ms, worker, number))
+        reply = await scripts.CLAIM(self.client, queues, (most, lease_ms, worker, number, unanswered))
         return parse_claim(reply, worker, number)
 
     async def complete(
@@ -229,7 +233,7 @@ class Store:
         # BZPOPMIN takes milliseconds at the finest, and 0 would block for ever.
         names = [*(keys.wake(queue) for queue in queues), keys.nudge(worker)]
         wait = ("BZPOPMIN", *names, f"{max(seconds, 0.001):.3f}")
-        arguments = (most, lease_ms, worker, number)
+        arguments = (most, lease_ms, worker, number, 0)
         woken, reply = await call_many(self.client, (wait, scripts.CLAIM.command(queues, arguments)))
         if isinstance(reply, NoScriptError):
             reply = await scripts.CLAIM(self.client, queues, arguments)

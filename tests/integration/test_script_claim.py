@@ -367,3 +367,27 @@ async def test_a_marker_of_a_foreign_type_is_an_error_where_it_would_end_in_a_sp
     assert len((await store.claim_when_woken(("q",), 5, most=3, lease_ms=60_000, worker="w", number=7)).jobs) == 1
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await store.claim_when_woken(("q",), 5, most=3, lease_ms=60_000, worker="w", number=8)
+
+
+async def test_what_a_claim_took_whose_reply_was_lost_is_given_again_to_its_worker(keyspace, store):
+    await store.enqueue([Enqueue("q", f"{number}", b"x") for number in range(3)])
+    answered = await claim(store, most=1, number=1)
+    lost = await claim(store, most=1, number=2)
+    others = await claim(store, most=1, worker="v", number=2)
+    again = await store.claim(("q",), most=5, lease_ms=60_000, worker="w", number=3, unanswered=2)
+    assert [(job.job_id, job.attempt, job.token) for job in again.jobs] == [(lost.jobs[0].job_id, 1, "w:1:3")]
+    assert again.jobs[0].payload == b"x"
+    assert (await keyspace.dump())["arq:in-progress:" + lost.jobs[0].job_id] == (b"w:1:3", "60s")
+    for kept in (*answered.jobs, *others.jobs):
+        assert (await keyspace.dump())[f"arq:in-progress:{kept.job_id}"] == (kept.token.encode(), "60s")
+
+
+async def test_what_is_given_again_comes_besides_what_is_asked_for_in_its_queues_place(keyspace, store):
+    await store.enqueue([Enqueue("r", f"{number:04}", b"x") for number in range(700)])
+    lost = await claim(store, "q", "r", most=600, number=8)
+    await store.enqueue([Enqueue("q", "new", b"y")])
+    again = await store.claim(("q", "r"), most=2, lease_ms=60_000, worker="w", number=9, unanswered=8)
+    assert (again.jobs[0].job_id, again.jobs[0].queue) == ("new", 0)
+    assert sorted(job.job_id for job in again.jobs[1:-1]) == [job.job_id for job in lost.jobs]
+    assert (again.jobs[-1].job_id, again.jobs[-1].queue) == ("0600", 1)
+    await keyspace.clear()

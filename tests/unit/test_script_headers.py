@@ -80,8 +80,8 @@ WIRE = {
         [1, -1, 0, [], [0, 0]],
         lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7),
         ["q", "r"],
-        [5, 6, "w", 7],
-        ["most jobs to take", "lease ms", "worker id", "number of this claim"],
+        [5, 6, "w", 7, 0],
+        ["most jobs to take", "lease ms", "worker id", "number of this claim", "whose reply did not come"],
     ),
     "complete": (
         [[], []],

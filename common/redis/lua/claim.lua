@@ -1,7 +1,8 @@
 -- claim: take due jobs under leases, in order of their due time.
 --
 -- KEYS: queues, the first one first
--- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim
+-- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim, 5 number of the first of this worker's
+--       claims whose reply did not come (0 = none)
 -- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues; places, counted from 0
 --          over all jobs taken, of those to be aborted; number of jobs taken from each queue, in the order of KEYS;
 --          then for each job taken: id, payload (nil if it expired), due ms, attempt
@@ -14,6 +15,9 @@
 -- ones; they are skipped by paging on, MOST_PAGES times at most. The first page is as large as the room there is;
 -- where it was full of such jobs the next are large, so that a worker with room for one job gets past them too.
 --
+-- What a claim took whose reply was lost would be run by nobody until its lease has run out. The worker's next claim
+-- names that claim, and is given its jobs again, under a lease of its own; the attempt is the same one.
+--
 -- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
 -- written by each claim was a tenth of all that a job costs the server.
 
@@ -23,6 +27,7 @@ local LATEST = 9007199254740991
 -- Wishes to abort whose job is gone are dropped after a day, some at a time. arq's own workers never do.
 local OLD_WISH, MOST_WISHES = 86400000, 100
 local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local unanswered = tonumber(ARGV[5])
 local now = now_ms()
 local lease_ms, lease_end = decimal(lease), lapse(now, lease)
 local first_token = worker .. ':1:' .. claim
@@ -90,7 +95,34 @@ local function take(queue, page)
   return held
 end
 
+-- Give again what a claim took whose reply did not come. Its jobs have the scores of running ones.
+local function give_again(queue)
+  local ours, found = worker .. ':', {}
+  for page = 0, MOST_PAGES - 1 do
+    local running = redis.call('ZRANGEBYSCORE', queue, '(' .. now, lease_end, 'LIMIT', page * LARGE_PAGE, LARGE_PAGE)
+    if #running == 0 then break end
+    local leases = {}
+    for i, id in ipairs(running) do leases[i] = LEASE .. id end
+    for i, token in ipairs(redis.call('MGET', unpack(leases))) do
+      if token and string.sub(token, 1, #ours) == ours then
+        local attempt, number = string.match(token, '^(%d+):(%d+)$', #ours + 1)
+        if number and tonumber(number) >= unanswered then found[#found + 1] = { running[i], attempt } end
+      end
+    end
+  end
+  for _, job in ipairs(found) do
+    local id, attempt = job[1], job[2]
+    redis.call('SET', LEASE .. id, ours .. attempt .. ':' .. claim, 'PX', lease_ms)
+    redis.call('ZADD', queue, lease_end, id)
+    local payload = redis.pcall('GET', JOB .. id)
+    reply[length + 1], reply[length + 2] = id, type(payload) == 'string' and payload
+    reply[length + 3], reply[length + 4] = decimal(now), tonumber(attempt)
+    length = length + 4
+  end
+end
+
 local function serve(queue)
+  if unanswered > 0 then give_again(queue) end
   local offset, pages = 0, 0
   while free > 0 and pages < MOST_PAGES do
     local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
