@@ -118,7 +118,8 @@ async def refusals(server) -> list[str]:
 
 
 @EVERYWHERE
-async def test_all_that_workers_producers_and_readers_do(binary, guarded):
+async def test_all_that_workers_producers_and_readers_do(binary, guarded, monkeypatch):
+    monkeypatch.setenv("BARQUE_UNKNOWN_TASK_WAIT", "0")  # else it would wait for a worker that knows it
     server = await guarded(binary)
     ticked, begun, awaited = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

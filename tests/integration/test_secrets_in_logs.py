@@ -91,7 +91,8 @@ async def ended(job) -> None:
         await job.result(timeout=20)
 
 
-async def test_what_a_job_carries_is_in_no_log_line(logged, producer, run_worker, redis_url):
+async def test_what_a_job_carries_is_in_no_log_line(logged, producer, run_worker, redis_url, monkeypatch):
+    monkeypatch.setenv("BARQUE_UNKNOWN_TASK_WAIT", "0")  # else it would wait for a worker that knows it
     await run_worker(echo, typed, fails, tries, unwritable, slow)
     assert await (await producer.enqueue(echo(HIDDEN, more=SECRET), metadata=HIDDEN)).result(timeout=20) == HIDDEN
     assert await (await producer.enqueue(tries(SECRET))).result(timeout=20) == SECRET
