@@ -133,13 +133,16 @@ async def test_a_cancelled_call_that_has_not_started_never_does(ctx, tmp_path):
     assert await run_in_process(ctx, os.getpid)  # whatever was queued before has had its turn
 
 
-async def test_closing_kills_what_is_still_at_work(monkeypatch):
+async def test_closing_kills_what_is_still_at_work(monkeypatch, tmp_path):
     monkeypatch.setattr(process_pool, "_SECONDS_TO_END", 0.1)
     context = Context(job_id="j1")
     pid = await run_in_process(context, os.getpid)
-    stuck = asyncio.create_task(run_in_process(context, time.sleep, 600))
-    await asyncio.sleep(0)
+    release = tmp_path / "release"
+    os.mkfifo(release)
+    stuck = asyncio.create_task(run_in_process(context, release.read_text))
+    writing = await asyncio.to_thread(os.open, release, os.O_WRONLY)  # opens once it is being read
     await close_resources(context.state)
+    os.close(writing)
     assert not is_alive(pid)
     assert isinstance((await asyncio.gather(stuck, return_exceptions=True))[0], ProcessLost)
 
