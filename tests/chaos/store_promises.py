@@ -42,7 +42,7 @@ class Promises:
 
     def __init__(self) -> None:
         self.lives: defaultdict[str, Life] = defaultdict(lambda: Life(open=False))
-        self._tokens: set[str] = set()
+        self._tokens: set[tuple[str, str]] = set()
 
     def acknowledged(self, job_id: str, *, foreign: bool = False, optional: bool = False) -> None:
         self.lives[job_id] = Life(disturbed=foreign, optional=optional)
@@ -75,9 +75,11 @@ class Promises:
         life = self.lives[outcome.job_id]
         said = f"{outcome.kind} of {outcome.job_id} by {outcome.token}"
         assert life.open, f"{said}: it had ended"
-        # A release gives its number back. Sent again, it may end the attempt that had the number next, once that one's
-        # lease is over: the job is due either way.
-        lapsed = again and life.until <= now and (outcome.kind == "release" or life.disturbed)
+        # What is left of a lease that is over is the attempt's number. So an outcome that is sent again may end another
+        # attempt of the same number whose lease is over too: the next one after a release, or one of a later job that
+        # was enqueued under the id of one whose result was not kept.
+        number = life.holder.split(":")[1] if life.holder else ""
+        lapsed = again and life.until <= now and (number == str(outcome.attempt) or life.disturbed)
         assert life.holder == outcome.token or lapsed, f"{said}: {life.holder} has it"
         assert life.until > now or again, f"{said}: its lease was over"
         life.holder = None

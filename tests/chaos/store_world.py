@@ -22,6 +22,7 @@ from typing import Any
 import redis.asyncio
 
 from common.redis.push import listen
+from common.redis.wire import call
 from tests.chaos.store_model import AT_ONCE, shown_time
 
 __all__ = ["MINUTE", "Heard", "World"]
@@ -129,7 +130,7 @@ class World:
         for listener in self.heard:
             listener.all_here.clear()
         channels = [listener.channel for listener in self.heard]
-        base, shown, early = await self.client.eval(_SETTLE, 0, minutes, *channels)
+        base, shown, early = await call(self.client, ("EVAL", _SETTLE, 0, minutes, *channels))
         async with asyncio.timeout(30):
             for listener in self.heard:
                 await listener.all_here.wait()

@@ -33,7 +33,7 @@ from tests.chaos.store_promises import Promises
 from tests.chaos.store_world import MINUTE, Heard, World
 from tests.support.keyspace import Keyspace
 
-RUNS = int(os.environ.get("BARQUE_TEST_MACHINE_RUNS", "120"))
+RUNS = int(os.environ.get("BARQUE_TEST_MACHINE_RUNS", "70"))
 STEPS = 50
 
 QUEUES = ("queue:a", "queue:b")
