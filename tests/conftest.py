@@ -1,4 +1,4 @@
-"""What every test may ask for: a server, its URL, a client; and an environment with nothing in it.
+"""What every test may ask for: a server, its URL, a client; and a process with nothing set up in it.
 
     server      session  the server of this pytest process
     redis_url   test     its URL. The keyspace is empty before the test, and must be after it
@@ -18,6 +18,8 @@ its database is **flushed** by each test (with pytest-xdist, worker n takes the 
 """
 
 import fnmatch
+import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -27,8 +29,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis as redis_py
 import redis.asyncio as redis_asyncio
+import structlog
 
-from common import tasks
+from common import logs, tasks
 from common.embedded import EmbeddedServer
 from common.redis import keys
 from common.redis.connection import connect
@@ -73,6 +76,33 @@ def bare_environment(monkeypatch):
     settings_for_process.cache_clear()
     yield
     settings_for_process.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def bare_logging():
+    """Leave neither structlog nor `logging` set up: workers, commands and `capture_logs` do so for the process."""
+    loggers = [logging.getLogger(name) for name in (None, "arq")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    logs._pipe = None
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def bare_collector():
+    """Leave the garbage collector as it was: a worker that is its whole process sets it up (workers/garbage.py)."""
+    thresholds, enabled, callbacks = gc.get_threshold(), gc.isenabled(), gc.callbacks[:]
+    yield
+    gc.callbacks[:] = callbacks
+    gc.set_threshold(*thresholds)
+    (gc.enable if enabled else gc.disable)()
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,6 @@ async def test_metadata_travels_with_the_job(producer, run_worker):
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 async def test_its_log_lines_carry_the_job(producer, run_worker, lines):

@@ -2,11 +2,9 @@
 
 import asyncio
 import io
-import logging
 
 import msgspec
 import pytest
-import structlog
 
 from common import NEVER, Call, Context, Retry, RetryPolicy, fixed, task
 from common.errors import JobCancelled, TaskFailed
@@ -31,15 +29,9 @@ class Stream(io.BytesIO):
 @pytest.fixture(params=["json", "console"])
 def logged(request):
     """Log all there is to log; `logged()` is the text."""
-    root, arq = logging.getLogger(), logging.getLogger("arq")
-    before = [(logger, logger.handlers[:], logger.level) for logger in (root, arq)]
     stream = Stream()
     configure_logs(Settings(log_level="DEBUG", log_format=request.param), stream)
-    yield lambda: stream.getvalue().decode()
-    structlog.reset_defaults()
-    for logger, handlers, level in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
+    return lambda: stream.getvalue().decode()
 
 
 class Login(msgspec.Struct):

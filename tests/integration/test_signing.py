@@ -103,7 +103,6 @@ async def test_the_log_says_why(unsigned, run_worker):
         job = await unsigned.enqueue(note("x"))
         await run_worker(note)
         assert (await failure(job)).remote_type == REFUSED
-    structlog.reset_defaults()
     (line,) = [line for line in lines if line["event"] == "job_failed"]
     assert line["error"].startswith("common.errors.SignatureRefused: the payload is not signed")
     assert SECRET not in str(lines)

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import structlog
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from structlog.testing import capture_logs
 
@@ -25,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 def lines():
     with capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:result:*")
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 async def nothing_held(worker) -> None:
@@ -230,12 +229,9 @@ async def test_a_job_that_blocks_the_event_loop_is_named_in_the_log(producer, ru
         return said.wait(30)  # on purpose: the event loop stands still
 
     structlog.configure(processors=[note])
-    try:
-        await run_worker(spin)
-        job = await producer.enqueue(spin())
-        assert await job.result(timeout=40) is True
-    finally:
-        structlog.reset_defaults()
+    await run_worker(spin)
+    job = await producer.enqueue(spin())
+    assert await job.result(timeout=40) is True
     (line,) = found
     assert (line["job_id"], line["task"], line["attempt"]) == (job.job_id, "spin", 1)
     assert "in spin" in line["stack"]

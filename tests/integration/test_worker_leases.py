@@ -28,7 +28,6 @@ async def signals():
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 @task(retry=RetryPolicy(max_attempts=3, backoff=fixed(0)))

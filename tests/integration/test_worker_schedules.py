@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from common import Context, cron, every, schedule, task
@@ -405,7 +404,6 @@ async def test_what_cannot_be_declared_stops_the_start(run_worker):
 
 
 async def test_each_tick_is_one_line_in_the_log(run_worker):
-    structlog.reset_defaults()
     with capture_logs() as logs:
         await run_worker(scheduled("beat", every(1)))
         await until(lambda: len(ran("beat")) >= 2)

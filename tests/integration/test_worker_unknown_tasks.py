@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-import structlog
 from arq import func
 from structlog.testing import capture_logs
 
@@ -34,7 +33,6 @@ async def newcomer(ctx: Context, number: int = 0) -> tuple[int, int]:
 def lines():
     with capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 async def put_back(redis, job_id: str) -> float:

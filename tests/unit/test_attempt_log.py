@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 
 import pytest
 import structlog
@@ -20,16 +19,6 @@ KEYS = [
     "event", "job_id", "task", "queue", "attempt", "max_attempts", "worker", "queued_ms", "run_ms", "total_ms", "level",
     "timestamp",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
 
 
 def an_attempt(*, decoded=True, started_ms=1_700_000_000_250, due_ms=1_700_000_000_000, job_id="j1") -> Attempt:

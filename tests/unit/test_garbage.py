@@ -9,16 +9,6 @@ import pytest
 from workers.garbage import settle
 
 
-@pytest.fixture(autouse=True)
-def as_it_was():
-    thresholds, enabled, callbacks = gc.get_threshold(), gc.isenabled(), list(gc.callbacks)
-    yield
-    gc.callbacks[:] = callbacks
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
-    (gc.enable if enabled else gc.disable)()
-
-
 class Loop:
     def __init__(self) -> None:
         self.me = self

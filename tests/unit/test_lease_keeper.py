@@ -44,7 +44,6 @@ class Store:
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 @pytest.fixture

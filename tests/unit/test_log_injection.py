@@ -28,17 +28,6 @@ class Stream(io.BytesIO):
         return False
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root, arq = logging.getLogger(), logging.getLogger("arq")
-    before = [(logger, logger.handlers[:], logger.level) for logger in (root, arq)]
-    yield
-    structlog.reset_defaults()
-    for logger, handlers, level in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-
-
 @pytest.fixture(params=["json", "console"])
 def written(request):
     """Set logging up; `written()` returns what was logged, after a look at what no log may hold."""

@@ -18,17 +18,6 @@ from common.logs import configure_logs, configure_logs_of_host, to_json
 from common.settings import load_settings
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root, arq = logging.getLogger(), logging.getLogger("arq")
-    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in (root, arq)]
-    yield
-    structlog.reset_defaults()
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
-
-
 class Stream(io.BytesIO):
     def __init__(self, *, terminal: bool = False) -> None:
         super().__init__()

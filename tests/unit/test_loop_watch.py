@@ -12,7 +12,6 @@ from workers.loop_watch import LoopWatch
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 class Clock:

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from common.redis.scores import read_score
@@ -32,7 +31,6 @@ def clock():
 def lines():
     with capture_logs() as captured:
         yield captured
-    structlog.reset_defaults()
 
 
 @pytest.fixture
