@@ -11,9 +11,9 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, Unpack, overload
 
 from common.errors import BarqueError, RedisUnavailable
 from common.jobs import JobInfo, JobState
@@ -22,7 +22,7 @@ from common.tasks import Call, Task
 from producer.background import BackgroundLoop, keep_inherited
 from producer.client import Producer
 from producer.job import Job
-from producer.options import not_one_call
+from producer.options import EnqueueArguments, not_one_call
 
 if TYPE_CHECKING:
     from producer.dead import BlockingDeadLetters
@@ -126,60 +126,27 @@ class BlockingProducer:
         self,
         call: Call[R],
         *surplus: Never,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        expires: float | timedelta | None = None,
         job_id: str | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,
-        metadata: Mapping[str, Any] | None = None,
         durable: bool | None = None,
+        **arguments: Unpack[EnqueueArguments],
     ) -> BlockingJob[R]:
         """Add one job; see `Producer.enqueue`."""
         if surplus:
             raise not_one_call(call, surplus)
         background, producer = self._open()
-        job = background.run(
-            producer.enqueue(
-                call,
-                delay=delay,
-                at=at,
-                expires=expires,
-                job_id=job_id,
-                queue=queue,
-                timeout=timeout,
-                metadata=metadata,
-                durable=durable,
-            )
-        )
+        job = background.run(producer.enqueue(call, job_id=job_id, durable=durable, **arguments))
         return BlockingJob(self, job)
 
     def enqueue_many(
         self,
         calls: Iterable[Call[R]],
         *,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        expires: float | timedelta | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,
-        metadata: Mapping[str, Any] | None = None,
         durable: bool | None = None,
+        **arguments: Unpack[EnqueueArguments],
     ) -> list[BlockingJob[R]]:
         """Add many jobs, thousands in one round trip; see `Producer.enqueue_many`."""
         background, producer = self._open()
-        jobs = background.run(
-            producer.enqueue_many(
-                list(calls),
-                delay=delay,
-                at=at,
-                expires=expires,
-                queue=queue,
-                timeout=timeout,
-                metadata=metadata,
-                durable=durable,
-            )
-        )
+        jobs = background.run(producer.enqueue_many(list(calls), durable=durable, **arguments))
         return [BlockingJob(self, job) for job in jobs]
 
     @overload

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, overload
 
 from common.codec import Reading
 from common.errors import BarqueError, NotConfirmed, RedisUnavailable
@@ -27,7 +26,7 @@ from producer import gather as waiting
 from producer.answers import Answers, why
 from producer.binding import Binder
 from producer.job import Job
-from producer.options import NO_OPTIONS, EnqueueOptions, check_id_from_elsewhere, not_one_call
+from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
 
 if TYPE_CHECKING:
@@ -41,8 +40,6 @@ T = TypeVar("T")
 
 _ANSWER_WITHIN = 30.0
 """Seconds the server has for an answer; a caller is never left hanging."""
-
-_NOTHING_ASKED = (None,) * 6
 
 _HANDLES_AT_ONCE = 1000
 """Handles made in one step of the loop, while jobs are on their way."""
@@ -169,30 +166,20 @@ class Producer:
         self,
         call: Call[R],
         *surplus: Never,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        expires: float | timedelta | None = None,
         job_id: str | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,
-        metadata: Mapping[str, Any] | None = None,
         durable: bool | None = None,
+        **arguments: Unpack[EnqueueArguments],
     ) -> Job[R]:
         """Add one job; when this returns, the server has it.
 
         Args:
             call: a task called with its arguments: `enqueue(fetch_url(url))`.
             surplus: nothing; the arguments are the call's.
-            delay: seconds until it is due.
-            at: when it is due; aware of its time zone.
-            expires: seconds from now after which it is not started any more.
             job_id: an id of your own. While a job of that id is in a queue, or its result is kept, nothing is
                 added: the job that is there is returned, with `is_new` False.
-            queue: instead of the task's own, or the first of `BARQUE_QUEUES`.
-            timeout: seconds one attempt may take, instead of the task's own.
-            metadata: plain data that travels with the job.
             durable: return only when the job is on the server's disk, or, with False, once the server has it at all;
                 instead of what the producer does otherwise.
+            arguments: when it is due, where it goes, what travels with it: see `EnqueueArguments`.
 
         Raises:
             NotSerializable, PayloadTooLarge: the arguments cannot travel.
@@ -202,9 +189,7 @@ class Producer:
         """
         if surplus:
             raise not_one_call(call, surplus)
-        options = NO_OPTIONS
-        if (delay, at, expires, queue, timeout, metadata) != _NOTHING_ASKED:
-            options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
+        options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
         item = self._binder.bind(call, options, job_id)
         self.store  # noqa: B018 - a closed producer says so before anything waits
         until = asyncio.get_running_loop().time() + self.answers.within
@@ -220,15 +205,10 @@ class Producer:
         self,
         calls: Iterable[Call[R]],
         *,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        expires: float | timedelta | None = None,
-        queue: str | None = None,
-        timeout: float | timedelta | None = None,
-        metadata: Mapping[str, Any] | None = None,
         durable: bool | None = None,
+        **arguments: Unpack[EnqueueArguments],
     ) -> list[Job[R]]:
-        """Add many jobs, thousands in one round trip; the options hold for each. Order is kept.
+        """Add many jobs, thousands in one round trip; the arguments hold for each. Order is kept.
 
         Nothing is sent before every call has been encoded: one that cannot travel stops them all.
 
@@ -237,7 +217,7 @@ class Producer:
                 at all. The message says how many were not taken, or that it is not known. Otherwise as `enqueue`.
         """
         given = list(calls)
-        options = EnqueueOptions(delay, at, expires, queue, timeout, metadata)
+        options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
         wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
         until = asyncio.get_running_loop().time() + self.answers.within
         fresh = self._binder.bind_fresh(given) if options == NO_OPTIONS and wanted is None else None

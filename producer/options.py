@@ -7,28 +7,48 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self, TypedDict
 
 from common.errors import ConfigurationError
 
-__all__ = ["NO_OPTIONS", "EnqueueOptions", "check_id_from_elsewhere", "check_name", "not_one_call", "seconds"]
+__all__ = [
+    "NO_OPTIONS",
+    "EnqueueArguments",
+    "EnqueueOptions",
+    "check_id_from_elsewhere",
+    "check_name",
+    "not_one_call",
+    "seconds",
+]
 
 _LONGEST = 10 * 365 * 24 * 3600.0
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 _NOT_IN_BYTES = re.compile(r"[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class EnqueueOptions:
-    """What one enqueue asks for; None takes the task's or the worker's default.
+class EnqueueArguments(TypedDict, total=False):
+    """What every way to enqueue takes by name, for one job or for each of many; None is as if it were not given.
 
     Attributes:
         delay: seconds until it is due, by the server's clock.
         at: when it is due; aware of its time zone.
-        expires: seconds after which it is not started any more, nor tried again.
-        timeout: seconds one attempt may take.
+        expires: seconds from now after which it is not started any more, nor tried again.
+        queue: instead of the task's own, or the first of `BARQUE_QUEUES`.
+        timeout: seconds one attempt may take, instead of the task's own.
         metadata: plain data that travels with the job and is seen by the task, by `info()` and in tools.
     """
+
+    delay: float | timedelta | None
+    at: datetime | None
+    expires: float | timedelta | None
+    queue: str | None
+    timeout: float | timedelta | None
+    metadata: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueOptions:
+    """`EnqueueArguments`, checked; None takes the task's or the worker's default."""
 
     delay: float | timedelta | None = None
     at: datetime | None = None
@@ -51,6 +71,20 @@ class EnqueueOptions:
                 f"expires={expires:g} s is over before the job is due in {delay:g} s; expires counts from now"
             )
         seconds("timeout", self.timeout, least=0.001)
+
+    @classmethod
+    def of(cls, given: EnqueueArguments) -> Self:
+        """Return what a caller gave by name.
+
+        Raises:
+            TypeError: there is no argument of that name.
+            ConfigurationError: one makes no sense.
+        """
+        unknown = sorted(given.keys() - EnqueueArguments.__annotations__.keys())
+        if unknown:
+            known = ", ".join(["job_id", "durable", *EnqueueArguments.__annotations__])
+            raise TypeError(f"enqueue got an unexpected keyword argument {unknown[0]!r}; there are: {known}")
+        return cls(**given)
 
     @property
     def due_now(self) -> bool:
