@@ -346,13 +346,23 @@ class _Nowhere:
         self._transport.abort()
 
 
-async def test_a_line_that_opens_while_the_pool_closes_is_not_kept(client, redis):
+async def test_a_line_that_opens_while_the_pool_closes_is_not_kept(client, redis, monkeypatch):
+    opened, go_on = asyncio.Event(), asyncio.Event()
+    really_open = lines_module.Line.open
+
+    async def open_slowly(pool):
+        line = await really_open(pool)
+        opened.set()
+        await go_on.wait()
+        return line
+
+    monkeypatch.setattr(lines_module.Line, "open", open_slowly)
     opening = asyncio.create_task(call(client, ("PING",)))
-    while not await connections(redis):
-        await asyncio.sleep(0)
+    await opened.wait()
     lines = client.connection_pool.lines
     assert not lines._busy
     await lines.aclose(busy=True)
+    go_on.set()
     await opening
     assert lines._idle == []
     while await connections(redis):

@@ -83,6 +83,14 @@ async def ended(job) -> None:
         await job.result(timeout=20)
 
 
+async def text_with(logged, *events: str) -> str:
+    """Return what is logged once these stand in it: an attempt's line is written after its result is pushed."""
+    async with asyncio.timeout(20):
+        while not all(event in logged() for event in events):
+            await asyncio.sleep(0.001)
+    return logged()
+
+
 async def test_what_a_job_carries_is_in_no_log_line(logged, producer, run_worker, redis_url, monkeypatch):
     monkeypatch.setenv("BARQUE_UNKNOWN_TASK_WAIT", "0")  # else it would wait for a worker that knows it
     await run_worker(echo, typed, fails, tries, unwritable, slow)
@@ -104,22 +112,19 @@ async def test_what_a_job_carries_is_in_no_log_line(logged, producer, run_worker
         await job.wait(timeout=20)
     waiting = await producer.enqueue(echo(HIDDEN), delay=3600)
     await waiting.abort()
-    text = logged()
-    for event in ("job_succeeded", "job_failed", "job_retried", "job_timed_out"):
-        assert event in text
-    assert SECRET not in text
+    assert SECRET not in await text_with(logged, "job_succeeded", "job_failed", "job_retried", "job_timed_out")
 
 
 async def test_what_a_task_writes_into_an_error_is_logged(logged, producer, run_worker):
     """As docs/security.md says: the text of an exception is the task's own word."""
     await run_worker(says_it)
     await ended(await producer.enqueue(says_it(SECRET)))
-    assert f"wrong password {SECRET}" in logged()
+    assert f"wrong password {SECRET}" in await text_with(logged, "job_failed")
 
 
 async def test_a_traceback_has_source_lines_and_no_values(logged, producer, run_worker):
     await run_worker(fails)
     await ended(await producer.enqueue(fails(SECRET)))
-    text = logged()
+    text = await text_with(logged, "job_failed")
     assert "raise ValueError(len(local))" in text
     assert SECRET not in text

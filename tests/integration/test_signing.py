@@ -103,7 +103,10 @@ async def test_the_log_says_why(unsigned, run_worker):
         job = await unsigned.enqueue(note("x"))
         await run_worker(note)
         assert (await failure(job)).remote_type == REFUSED
-    (line,) = [line for line in lines if line["event"] == "job_failed"]
+        async with asyncio.timeout(20):
+            while not (said := [line for line in lines if line["event"] == "job_failed"]):
+                await asyncio.sleep(0.001)  # it is written after the result is pushed
+    (line,) = said
     assert line["error"].startswith("common.errors.SignatureRefused: the payload is not signed")
     assert SECRET not in str(lines)
 
