@@ -1,33 +1,31 @@
 """`Producer`: enqueue jobs and wait for their results, from asyncio code.
 
-Owns the connection and what one producer's calls share: batched enqueues and one subscription for results. Waiting
-for many is in gather.py, the handle of one job in job.py, the same for synchronous callers in blocking.py.
+Owns the connection and what one producer's calls share. How jobs are sent, together and confirmed, is in sending.py,
+waiting for many in gather.py, the handle of one job in job.py, the same for synchronous callers in blocking.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, overload
 
 from common.codec import Reading
-from common.errors import BarqueError, NotConfirmed, RedisUnavailable
-from common.group_commit import GroupCommit
-from common.redis.connection import TROUBLE, describe, open_client
-from common.redis.durability import Confirmation, ConfirmedAnswer, check_confirmation, enqueue_confirmed
+from common.errors import BarqueError, RedisUnavailable
+from common.redis.connection import describe, open_client
 from common.redis.inspect import Inspector
-from common.redis.reasons import may_have_run
-from common.redis.store import Enqueue, FreshJobs, Store
+from common.redis.store import FreshJobs, Store
 from common.settings import Settings, load_settings
 from common.signing import keyring_of
 from common.tasks import Call, Task
 from producer import gather as waiting
-from producer.answers import Answers, why
+from producer.answers import Answers
 from producer.binding import Binder
 from producer.job import Job
 from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
+from producer.sending import Sending
 
 if TYPE_CHECKING:
     from producer.dead import DeadLetters
@@ -43,9 +41,6 @@ _ANSWER_WITHIN = 30.0
 
 _HANDLES_AT_ONCE = 1000
 """Handles made in one step of the loop, while jobs are on their way."""
-
-_MOST_CONFIRMED = 10_000
-"""Enqueues that share one confirmation, which may take a second: more than share a round trip."""
 
 
 class Producer:
@@ -85,11 +80,7 @@ class Producer:
         self._store: Store | None = None
         self._inspector: Inspector | None = None
         self._results: ResultListener | None = None
-        self._enqueues = GroupCommit(self._send_each)
-        self._confirmed_enqueues = GroupCommit(self._send_each_confirmed, most=_MOST_CONFIRMED)
-        wanted = Confirmation(self.settings.durable if durable is None else durable, self.settings.durable_replicas)
-        self._confirmation = wanted if any(wanted) else None
-        self._confirmable: set[Confirmation] = set()
+        self._sending = Sending(self, durable=self.settings.durable if durable is None else durable)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -109,12 +100,11 @@ class Producer:
             return
         client: Any = await open_client(self.settings, name=f"producer-{os.getpid()}")
         self.answers.closed = False
-        if self._confirmation is not None:
-            try:
-                await self._check(client, self._confirmation)
-            except BaseException:
-                await client.aclose(close_connection_pool=True)
-                raise
+        try:
+            await self._sending.check(client)
+        except BaseException:
+            await client.aclose(close_connection_pool=True)
+            raise
         self._store = Store(client)
         self._inspector = Inspector(client, self.reading)
         self._results = ResultListener(self._store, os.urandom(8).hex(), self.answers)
@@ -124,8 +114,7 @@ class Producer:
         store, results = self._store, self._results
         if store is None or results is None:
             return
-        await self._enqueues.aclose()
-        await self._confirmed_enqueues.aclose()
+        await self._sending.aclose()
         await results.aclose()
         client: Any = store.client
         if self._store is store:
@@ -191,14 +180,7 @@ class Producer:
             raise not_one_call(call, surplus)
         options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
         item = self._binder.bind(call, options, job_id)
-        self.store  # noqa: B018 - a closed producer says so before anything waits
-        until = asyncio.get_running_loop().time() + self.answers.within
-        wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
-        if wanted is None:
-            is_new = await self._enqueues.submit((item, until))
-        else:
-            await self._check(self.store.client, wanted)
-            is_new = await self._confirmed_enqueues.submit((item, until, wanted))
+        is_new = await self._sending.one(item, durable=durable)
         return Job(self, item.job_id, queue=item.queue, task=call.task, is_new=is_new)
 
     async def enqueue_many(
@@ -218,20 +200,14 @@ class Producer:
         """
         given = list(calls)
         options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
-        wanted = self._confirmation if durable is None else self._confirmation_of_call(durable=durable)
-        until = asyncio.get_running_loop().time() + self.answers.within
-        fresh = self._binder.bind_fresh(given) if options == NO_OPTIONS and wanted is None else None
+        unconfirmed = self._sending.wanted(durable) is None
+        fresh = self._binder.bind_fresh(given) if options == NO_OPTIONS and unconfirmed else None
         if fresh is not None:
-            return await self._enqueue_fresh(given, fresh, until)
+            return await self._enqueue_fresh(given, fresh)
         items = [self._binder.bind(call, options) for call in given]
         if not items:
             return []
-        if wanted is not None:
-            await self._check(self.store.client, wanted)
-        answers = await self._send(items, until, wanted)
-        refusals = [answer for answer in answers if not isinstance(answer, bool)]
-        if refusals:
-            raise self._as_raised(len(refusals), refusals[0], of=len(items))
+        await self._sending.many(items, durable=durable)
         return [
             Job(self, item.job_id, queue=item.queue, task=call.task) for call, item in zip(given, items, strict=True)
         ]
@@ -320,30 +296,10 @@ class Producer:
         """
         return waiting.map_calls(self.enqueue_many, task, items, window=window, ordered=ordered)
 
-    async def _send_each(
-        self, items: Sequence[tuple[Enqueue, float]], wanted: Confirmation | None = None
-    ) -> list[bool | Exception]:
-        """Add the jobs of many callers; return for each caller whether its job is new, or its error."""
-        # The youngest's: those of many batches that all wait are told so together, not batch after batch.
-        until = max(until for _, until in items)
-        try:
-            answers = await self._send([item for item, _ in items], until, wanted)
-        except RedisUnavailable as error:
-            text = str(error)
-            return [RedisUnavailable(text) for _ in items]
-        return [answer if isinstance(answer, bool) else self._as_raised(1, answer) for answer in answers]
-
-    async def _send_each_confirmed(
-        self, items: Sequence[tuple[Enqueue, float, Confirmation]]
-    ) -> list[bool | Exception]:
-        every = [wanted for _, _, wanted in items]
-        most = Confirmation(any(wanted.disk for wanted in every), max(wanted.replicas for wanted in every))
-        return await self._send_each([(item, until) for item, until, _ in items], most)
-
-    async def _enqueue_fresh(self, calls: Sequence[Call[R]], fresh: FreshJobs, until: float) -> list[Job[R]]:
+    async def _enqueue_fresh(self, calls: Sequence[Call[R]], fresh: FreshJobs) -> list[Job[R]]:
         if not calls:
             return []
-        sending = asyncio.ensure_future(self._answered(self.store.enqueue_fresh(fresh), until, len(calls)))
+        sending = asyncio.ensure_future(self._sending.fresh(fresh))
         sending.add_done_callback(_looked_at)
         jobs: list[Job[R]] = []
         try:
@@ -354,53 +310,10 @@ class Producer:
                     Job(self, job_id, queue=fresh.queue, task=call.task)
                     for call, job_id in zip(calls[start:end], fresh.job_ids[start:end], strict=True)
                 ]
-            refusals = await sending
+            await sending
         finally:
             sending.cancel()
-        if refusals:
-            raise self._not_taken(sum(count for count, _ in refusals), refusals[0][1], of=len(calls))
         return jobs
-
-    async def _send(
-        self, items: Sequence[Enqueue], until: float, wanted: Confirmation | None
-    ) -> Sequence[ConfirmedAnswer]:
-        store = self.store
-        if wanted is None:
-            return await self._answered(store.enqueue(items), until, len(items))
-        adding = enqueue_confirmed(store.client, items, wanted, where=self.answers.where, until=until)
-        return await self._answered(adding, until, len(items))
-
-    async def _answered(self, adding: Awaitable[T], until: float, jobs: int) -> T:
-        try:
-            async with asyncio.timeout_at(until) as limit:
-                return await adding
-        except TROUBLE as error:
-            if limit.expired():
-                raise RedisUnavailable(
-                    f"{self.answers.where} gave no answer within {self.answers.within:g} s; "
-                    f"{jobs} job(s) may be there or not"
-                ) from None
-            raise self._not_taken(jobs, error) from None
-
-    def _confirmation_of_call(self, *, durable: bool) -> Confirmation | None:
-        return Confirmation(disk=True, replicas=self.settings.durable_replicas) if durable else None
-
-    async def _check(self, client: Any, wanted: Confirmation) -> None:
-        """Find out, once, whether the server can confirm what is wanted."""
-        if wanted not in self._confirmable:
-            await self.answers.of(check_confirmation(client, self.answers.where, wanted), "how durable its jobs are")
-            self._confirmable.add(wanted)
-
-    def _as_raised(self, jobs: int, answer: Exception, *, of: int = 1) -> RedisUnavailable:
-        return answer if isinstance(answer, NotConfirmed) else self._not_taken(jobs, answer, of=of)
-
-    def _not_taken(self, jobs: int, error: BaseException, *, of: int = 1) -> RedisUnavailable:
-        if may_have_run(error):
-            return RedisUnavailable(
-                f"the connection to {self.answers.where} was lost ({why(error)}); {jobs} job(s) may be there or not"
-            )
-        others = f", but has the other {of - jobs} of this call" if of > jobs else ""
-        return RedisUnavailable(f"{self.answers.where} did not take {jobs} job(s){others}: {why(error)}")
 
 
 def _looked_at(sending: asyncio.Future[Any]) -> None:
