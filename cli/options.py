@@ -28,7 +28,11 @@ RedisUrl = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 Queues = Annotated[
     str | None,
-    typer.Option("--queues", metavar="A,B", help="Queues, the first one first, instead of BARQUE_QUEUES."),
+    typer.Option(
+        "--queues",
+        metavar="A,B",
+        help="Queues, the first one first, or high=6,low=1 by weight, instead of BARQUE_QUEUES.",
+    ),
 ]
 Tasks = Annotated[
     str | None,

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
+from common.queue_weights import WeightedQueues
 from common.settings import Settings, mask_url
 
 __all__ = ["EffectiveSetting", "as_text", "effective_settings"]
@@ -92,6 +93,8 @@ def _plain(value: Any, *, is_default: bool) -> Any:
     if isinstance(value, SecretStr):
         # A default is in the source for all to read.
         return value.get_secret_value() if is_default else "***"
+    if isinstance(value, WeightedQueues):
+        return [f"{name}={weight}" for name, weight in value.by_name().items()]
     if isinstance(value, tuple):
         return [str(item) for item in value]
     if value is None or isinstance(value, bool | int | float):

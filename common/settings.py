@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, Sett
 
 from common.durations import read_seconds
 from common.errors import ConfigurationError
+from common.queue_weights import read_queues
 from common.setting_errors import in_plain_words
 from common.signing import read_keys
 
@@ -56,7 +57,7 @@ def _check_url(value: str) -> str:
 def _check_queues(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one queue")
-    return names
+    return read_queues(names)
 
 
 def _check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,7 +122,13 @@ class Settings(BaseSettings):
 
     # What this worker runs
     queues: Annotated[Names, AfterValidator(_check_queues)] = Field(
-        (DEFAULT_QUEUE,), description="Queues to serve, first one first"
+        (DEFAULT_QUEUE,), description="Queues to serve, first one first; or by weight: high=6,default=3,low=1"
+    )
+    queue_aging: Duration = Field(
+        60.0,
+        ge=0,
+        le=_YEAR,
+        description="Seconds after which a job of a queue that is not first has a share all the same; 0 is never",
     )
     tasks: Annotated[Names, AfterValidator(_check_modules)] = Field(
         ("workers.tasks",), description="Modules to import; importing registers their tasks"

@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from common.redis.connection import TROUBLE
-from common.redis.store import MOST_PER_CALL, Claim, Store
+from common.redis.store import FIRST_FIRST, MOST_PER_CALL, Claim, Order, Store
 from workers.backoff import Backoff
 from workers.clock import ServerClock
 
@@ -45,6 +45,7 @@ class Claimer:
     Args:
         room: how many more jobs may start now.
         start: called with each claim that brought jobs.
+        order: how a claim divides its room among the queues.
         burst: return once every queue is empty, or `most_jobs` jobs were started.
         most_jobs: in burst, the most jobs to start; negative is no limit.
         most_at_once: jobs to ask for in one claim.
@@ -63,12 +64,14 @@ class Claimer:
         clock: ServerClock,
         room: Callable[[], int],
         start: Callable[[Claim], None],
+        order: Order = FIRST_FIRST,
         burst: bool = False,
         most_jobs: int = -1,
         most_at_once: int = MOST_PER_CALL,
     ) -> None:
         self._store = store
         self._queues = queues
+        self._order = order
         self._worker = worker
         self._lease_ms = lease_ms
         self._poll_delay = poll_delay
@@ -161,6 +164,7 @@ class Claimer:
                 worker=self._worker,
                 number=self._claims,
                 unanswered=self._unanswered,
+                order=self._order,
             )
         self._unanswered = 0
         return claim
@@ -185,6 +189,7 @@ class Claimer:
                         lease_ms=self._lease_ms,
                         worker=self._worker,
                         number=self._claims,
+                        order=self._order,
                     )
                 )
         finally:

@@ -22,7 +22,7 @@ from common.codec import Reading
 from common.jobs import OutcomeKind
 from common.redis import reasons
 from common.redis.connection import TROUBLE
-from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
+from common.redis.store import FIRST_FIRST, BlockingStore, Claim, HeldLease, Order, Renewal, Store
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
@@ -65,7 +65,7 @@ class EngineOptions:
 
     Attributes:
         worker: this worker's id.
-        queues: served in this order.
+        queues: served in this order, or as `order` says.
         concurrency: jobs at once.
         most_burst_jobs: in burst, the most jobs to start; negative is no limit.
         honour_aborts: end jobs that someone asks to abort.
@@ -83,6 +83,7 @@ class EngineOptions:
     poll_delay: float
     block_limit: float
     max_result_bytes: int
+    order: Order = FIRST_FIRST
     unknown_task_wait: float = 0.0
     dead: tuple[int, int] = (0, 0)
     burst: bool = False
@@ -166,6 +167,7 @@ class Engine:
         self._claimer = Claimer(
             store,
             options.queues,
+            order=options.order,
             worker=options.worker,
             lease_ms=options.lease_ms,
             poll_delay=options.poll_delay,

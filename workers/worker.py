@@ -11,7 +11,7 @@ import contextlib
 import copy
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,8 +28,9 @@ from common.codec import Reading
 from common.errors import BarqueError
 from common.jobs import OutcomeKind, new_worker_id
 from common.logs import configure_logs, configure_logs_of_host
+from common.queue_weights import queues_and_weights
 from common.redis.connection import TROUBLE, blocking_twin
-from common.redis.store import BlockingStore, Store
+from common.redis.store import BlockingStore, Order, Store
 from common.settings import Settings, load_settings, misspelt
 from common.signing import keyring_of
 from common.tasks import Task
@@ -66,7 +67,7 @@ class Worker(arq.worker.Worker):
 
     Args:
         functions: `@task`s too, beside arq's plain coroutine functions and `arq.func`.
-        queues: several queues, the first one first; `queue_name` is the first of them.
+        queues: several queues, the first one first, or `{name: weight}`; `queue_name` is the first of them.
         lease: seconds until this worker's jobs are taken over if it dies.
         settings: the process's settings, when it is a worker process of its own: it then connects by them and
             sets up logging. Without them the worker lives in another program, and leaves logging to it.
@@ -106,7 +107,7 @@ class Worker(arq.worker.Worker):
         expires_extra_ms: int = expires_extra_ms,
         timezone: tzinfo | None = None,
         log_results: bool = True,
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str] | Mapping[str, int] | None = None,
         lease: float = 10.0,
         settings: Settings | None = None,
     ) -> None:
@@ -117,7 +118,7 @@ class Worker(arq.worker.Worker):
         stand_ins = [Function(task.name, cast("Any", task.function), None, None, None, None) for task in tasks]
         super().__init__(
             [*plain, *stand_ins],
-            queue_name=queues[0] if queues else queue_name,
+            queue_name=next(iter(queues)) if queues else queue_name,
             cron_jobs=cron_jobs,
             redis_settings=redis_settings,
             redis_pool=redis_pool,
@@ -149,7 +150,7 @@ class Worker(arq.worker.Worker):
             log_results=log_results,
         )
         self.worker_id = new_worker_id()
-        self.queues: tuple[str, ...] = tuple(queues or (self.queue_name,))
+        self.queues, self._weights = queues_and_weights(queues or (self.queue_name,))
         self.lease_s = lease
         self.settings = settings
         self._tasks = tasks
@@ -279,8 +280,7 @@ class Worker(arq.worker.Worker):
                 self._pool.job_serializer, self._pool.job_deserializer = encode, to_plain
             return
         if self.settings is not None:
-            name = f"worker-{self.worker_id}"
-            pool = await connecting.by_settings(self.settings, client_class=ArqRedis, name=name)
+            pool = await connecting.by_settings(self.settings, client_class=ArqRedis, name=f"worker-{self.worker_id}")
             pool.job_serializer, pool.job_deserializer = self.job_serializer, self.job_deserializer
             pool.default_queue_name, pool.expires_extra_ms = self.queue_name, self.expires_extra_ms
             self._pool = pool
@@ -306,6 +306,7 @@ class Worker(arq.worker.Worker):
             EngineOptions(
                 worker=self.worker_id,
                 queues=self.queues,
+                order=Order(self._weights, round(self._limits.queue_aging * 1000)),
                 concurrency=self.max_jobs,
                 lease_ms=round(self.lease_s * 1000),
                 poll_delay=max(self.poll_delay_s or 0, 0.05),
@@ -380,9 +381,8 @@ class Worker(arq.worker.Worker):
             return
         # One that waits for its server has nothing to wait for else.
         seconds = self._job_completion_wait if self._pool is not None else 0
-        program = self.settings is not None
         self._leaving.begin(seconds)
-        farewell.draining(signum, running=len(self.tasks), seconds=seconds, program=program)
+        farewell.draining(signum, running=len(self.tasks), seconds=seconds, program=self.settings is not None)
         self.allow_pick_jobs = False
         self._claim_no_more()
         self._drain = self.loop.create_task(self._release_after(seconds, signum))

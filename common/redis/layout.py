@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from common.redis.records import Claim, Claimed, Enqueue, Finish, HeldLease, PutBack, Renewal
+from common.redis.records import Claim, Claimed, Enqueue, Finish, HeldLease, Order, PutBack, Renewal
 from common.redis.scores import Past, read_score
 from common.redis.wire import Argument
 
 __all__ = [
     "MOST_PER_CALL",
     "bounds",
+    "claim_arguments",
     "complete_arguments",
     "enqueue_arguments",
     "id_bytes",
@@ -49,13 +50,21 @@ def enqueue_arguments(jobs: Sequence[Enqueue], part: list[int]) -> list[Argument
     return arguments
 
 
+def claim_arguments(
+    queues: Sequence[str], most: int, lease_ms: int, worker: str, number: int, unanswered: int, order: Order
+) -> tuple[Argument, ...]:
+    """Return claim.lua's arguments."""
+    arguments = (most, lease_ms, worker, number, unanswered)
+    return arguments if len(queues) == 1 else (*arguments, order.aging_ms, *order.weights)
+
+
 def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     """Read claim.lua's reply."""
     now, next_due, waiting, aborted, taken = reply[:5]
     first, suffix = f"{worker}:1:{number}", f":{number}"
     jobs, at = [], 5
     past: Past
-    for queue, count in enumerate(taken):
+    for queue, count in zip(taken[::2], taken[1::2], strict=True):
         for _ in range(count):
             job_id, payload, score, attempt = reply[at : at + 4]
             at += 4

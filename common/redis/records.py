@@ -14,6 +14,7 @@ __all__ = [
     "FreshJobs",
     "HeldLease",
     "Letter",
+    "Order",
     "PutBack",
     "Refusals",
     "Renewal",
@@ -44,6 +45,19 @@ class FreshJobs(NamedTuple):
     queue: str
     job_ids: list[str]
     payloads: list[bytes]
+
+
+class Order(NamedTuple):
+    """How a claim that asks several queues divides its room among them.
+
+    Attributes:
+        weights: of each queue; what one leaves goes to the others. Without weights the first queue is served first.
+        aging_ms: without weights, a queue that is not the first has a share once its oldest job has waited so long; 0
+            gives it none.
+    """
+
+    weights: tuple[int, ...] = ()
+    aging_ms: int = 0
 
 
 class Claimed(NamedTuple):

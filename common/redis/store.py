@@ -17,6 +17,7 @@ from common.redis import keys, scripts
 from common.redis.layout import (
     MOST_PER_CALL,
     bounds,
+    claim_arguments,
     complete_arguments,
     enqueue_arguments,
     id_bytes,
@@ -35,6 +36,7 @@ from common.redis.records import (
     FreshJobs,
     HeldLease,
     Letter,
+    Order,
     PutBack,
     Refusals,
     Renewal,
@@ -42,6 +44,7 @@ from common.redis.records import (
 from common.redis.wire import Argument, call_many
 
 __all__ = [
+    "FIRST_FIRST",
     "MOST_PER_CALL",
     "AbortAnswer",
     "BlockingStore",
@@ -53,11 +56,15 @@ __all__ = [
     "FreshJobs",
     "HeldLease",
     "Letter",
+    "Order",
     "PutBack",
     "Refusals",
     "Renewal",
     "Store",
 ]
+
+FIRST_FIRST = Order()
+"""The first queue is served first, and alone as long as it has more than there is room for."""
 
 _FETCHED_AT_ONCE = 64
 
@@ -136,18 +143,27 @@ class Store:
         ]
 
     async def claim(
-        self, queues: Sequence[str], *, most: int, lease_ms: int, worker: str, number: int, unanswered: int = 0
+        self,
+        queues: Sequence[str],
+        *,
+        most: int,
+        lease_ms: int,
+        worker: str,
+        number: int,
+        unanswered: int = 0,
+        order: Order = FIRST_FIRST,
     ) -> Claim:
         """Take up to `most` due jobs under leases of this worker.
 
         Args:
-            queues: served in this order.
+            queues: served as `order` says.
             number: how many claims this worker made before; it makes each lease's token unique.
             unanswered: number of the first claim of this worker's whose reply did not come, 0 if there is none. What
                 it took is given again, besides `most`.
         """
         most = min(most, MOST_PER_CALL)
-        reply = await scripts.CLAIM(self.client, queues, (most, lease_ms, worker, number, unanswered))
+        arguments = claim_arguments(queues, most, lease_ms, worker, number, unanswered, order)
+        reply = await scripts.CLAIM(self.client, queues, arguments)
         return parse_claim(reply, worker, number)
 
     async def complete(
@@ -221,19 +237,27 @@ class Store:
         return answer
 
     async def claim_when_woken(
-        self, queues: Sequence[str], seconds: float, *, most: int, lease_ms: int, worker: str, number: int
+        self,
+        queues: Sequence[str],
+        seconds: float,
+        *,
+        most: int,
+        lease_ms: int,
+        worker: str,
+        number: int,
+        order: Order = FIRST_FIRST,
     ) -> Claim:
         """Wait until an enqueue or `nudge` wakes this worker, or so many seconds, then claim, in one round trip.
 
         The server claims the moment it is woken, whether this worker has heard of it or not: ask for few.
 
         Args:
-            most, lease_ms, worker, number: as for `claim`.
+            most, lease_ms, worker, number, order: as for `claim`.
         """
         # BZPOPMIN takes milliseconds at the finest, and 0 would block for ever.
         names = [*(keys.wake(queue) for queue in queues), keys.nudge(worker)]
         wait = ("BZPOPMIN", *names, f"{max(seconds, 0.001):.3f}")
-        arguments = (most, lease_ms, worker, number, 0)
+        arguments = claim_arguments(queues, most, lease_ms, worker, number, 0, order)
         woken, reply = await call_many(self.client, (wait, scripts.CLAIM.command(queues, arguments)))
         if isinstance(reply, NoScriptError):
             reply = await scripts.CLAIM(self.client, queues, arguments)

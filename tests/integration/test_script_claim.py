@@ -382,12 +382,13 @@ async def test_what_a_claim_took_whose_reply_was_lost_is_given_again_to_its_work
         assert (await keyspace.dump())[f"arq:in-progress:{kept.job_id}"] == (kept.token.encode(), "60s")
 
 
-async def test_what_is_given_again_comes_besides_what_is_asked_for_in_its_queues_place(keyspace, store):
+async def test_what_is_given_again_comes_besides_what_is_asked_for_and_before_it(keyspace, store):
     await store.enqueue([Enqueue("r", f"{number:04}", b"x") for number in range(700)])
     lost = await claim(store, "q", "r", most=600, number=8)
     await store.enqueue([Enqueue("q", "new", b"y")])
     again = await store.claim(("q", "r"), most=2, lease_ms=60_000, worker="w", number=9, unanswered=8)
-    assert (again.jobs[0].job_id, again.jobs[0].queue) == ("new", 0)
-    assert sorted(job.job_id for job in again.jobs[1:-1]) == [job.job_id for job in lost.jobs]
+    assert sorted(job.job_id for job in again.jobs[:-2]) == [job.job_id for job in lost.jobs]
+    assert {job.queue for job in again.jobs[:-2]} == {1}
+    assert (again.jobs[-2].job_id, again.jobs[-2].queue) == ("new", 0)
     assert (again.jobs[-1].job_id, again.jobs[-1].queue) == ("0600", 1)
     await keyspace.clear()

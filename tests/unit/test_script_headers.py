@@ -11,7 +11,7 @@ import pytest
 from common.redis import dead_letters, keys, schedules, scripts
 from common.redis.dead_letters import DeadStore
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
-from common.redis.store import Enqueue, Finish, HeldLease, Letter, PutBack, Store
+from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Store
 
 SCRIPTS = {script.name: script for script in (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS)}
 FOLDER = resources.files("common.redis") / "lua"
@@ -77,11 +77,14 @@ WIRE = {
         ["number of fresh jobs", "id", "payload", "id", "payload", "delay ms", "due at", "expires after ms"],
     ),
     "claim": (
-        [1, -1, 0, [], [0, 0]],
-        lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7),
+        [1, -1, 0, [], []],
+        lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7, order=Order((3, 1), 8)),
         ["q", "r"],
-        [5, 6, "w", 7, 0],
-        ["most jobs to take", "lease ms", "worker id", "number of this claim", "whose reply did not come"],
+        [5, 6, "w", 7, 0, 8, 3, 1],
+        [
+            *("most jobs to take", "lease ms", "worker id", "number of this claim", "whose reply did not come"),
+            *("ms after which", "the weight of each"),
+        ],
     ),
     "complete": (
         [[], []],

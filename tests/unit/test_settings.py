@@ -1,5 +1,7 @@
 """common/settings.py: names, defaults, and one readable line for each wrong value."""
 
+import copy
+import pickle
 import re
 from pathlib import Path
 
@@ -18,7 +20,8 @@ WRONG = {
     "REDIS_TLS_VERIFY": ["maybe"],
     "DURABLE": ["maybe"],
     "DURABLE_REPLICAS": ["-1", "101", "two"],
-    "QUEUES": ["", " , "],
+    "QUEUES": ["", " , ", "high=six", "high=0", "high=-1", "high=1.5", "=3", "high=2,high=3", "high=", "high=1000001"],
+    "QUEUE_AGING": ["-1", "nan", "366d", "soon"],
     "CONCURRENCY": ["0", "many", "1.5", "1000001"],
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
     "MAX_ATTEMPTS": ["0", "x"],
@@ -226,6 +229,21 @@ def test_every_setting_says_what_it_is_for():
 def test_lists_are_separated_by_commas(monkeypatch, text, queues):
     monkeypatch.setenv("BARQUE_QUEUES", text)
     assert load_settings().queues == queues
+
+
+@pytest.mark.parametrize(
+    ("text", "queues", "weights"),
+    [
+        ("high=6,default=3,low=1", ("high", "default", "low"), (6, 3, 1)),
+        ("arq:queue=2, low", ("arq:queue", "low"), (2, 1)),
+        ("a=b=3", ("a=b",), (3,)),
+    ],
+)
+def test_queues_may_have_weights_behind_the_last_equals_sign(monkeypatch, text, queues, weights):
+    monkeypatch.setenv("BARQUE_QUEUES", text)
+    found = load_settings().queues
+    assert (found, found.weights) == (queues, weights)
+    assert copy.deepcopy(found).weights == pickle.loads(pickle.dumps(found)).weights == weights
 
 
 def test_variables_and_a_dotenv_file_are_read_and_the_variable_wins(monkeypatch, tmp_path):

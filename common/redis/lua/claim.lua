@@ -1,10 +1,12 @@
--- claim: take due jobs under leases, in order of their due time.
+-- claim: take due jobs under leases, of each queue in order of their due time.
 --
 -- KEYS: queues, the first one first
 -- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim, 5 number of the first of this worker's
---       claims whose reply did not come (0 = none)
+--       claims whose reply did not come (0 = none); and for several queues: 6 ms after which a waiting job of a queue
+--       that is not the first has a share (0 = never); then, where the queues have weights, the weight of each
 -- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues; places, counted from 0
---          over all jobs taken, of those to be aborted; number of jobs taken from each queue, in the order of KEYS;
+--          over all jobs taken, of those to be aborted; whose they are: index of a queue from 0 and how many jobs were
+--          taken there, again and again, in the order of the jobs;
 --          then for each job taken: id, payload (nil if it expired), due ms, attempt
 -- Invariant: each job taken has a lease key with token "worker:attempt:claim", all its earlier attempts counted, and
 --            its score half a millisecond past the end of the lease, so that it is due again by itself, and this
@@ -18,12 +20,20 @@
 -- What a claim took whose reply was lost would be run by nobody until its lease has run out. The worker's next claim
 -- names that claim, and is given its jobs again, under a lease of its own; the attempt is the same one.
 --
+-- Several queues are served in their order, each as far as there is room, so that a full first queue would keep the
+-- others from ever being served. So one whose oldest job has waited for long is given a tenth of the room. With
+-- weights each is given its share of the room, and what one leaves goes to the others by their weights. A share of a
+-- job is a job in some of the claims: which ones is told by the fractions of multiples of an irrational number, one
+-- for each round, whose long run is exact where dice would be roughly right (docs/decisions/0009).
+--
 -- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
 -- written by each claim was a tenth of all that a job costs the server.
 
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
+local OVERDUE_SHARE = 10 -- one part in so many; all such queues together have half at the most
+local PRIMES = { 2, 3, 5, 7, 11, 13, 17, 19 } -- no ratio of their roots is a fraction
 -- Wishes to abort whose job is gone are dropped after a day, some at a time. arq's own workers never do.
 local OLD_WISH, MOST_WISHES = 86400000, 100
 local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -36,6 +46,8 @@ local HEAD = 5
 local abort_at, taken_from = {}, {}
 local reply = { now, -1, 0, abort_at, taken_from }
 local length = HEAD
+local failure
+local passed_over = {} -- how many jobs others hold in front of those of a queue that are free
 
 local function bounded(attempt)
   if attempt ~= attempt then return 1 end -- not a number
@@ -122,8 +134,7 @@ local function give_again(queue)
 end
 
 local function serve(queue)
-  if unanswered > 0 then give_again(queue) end
-  local offset, pages = 0, 0
+  local offset, pages = passed_over[queue] or 0, 0
   while free > 0 and pages < MOST_PAGES do
     local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
     local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, asked)
@@ -132,7 +143,12 @@ local function serve(queue)
     pages = pages + 1
     if #page / 2 < asked then break end
   end
-  if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', offset, 1) > 0 then
+  passed_over[queue] = offset
+end
+
+-- Say how a queue stands, once it is served.
+local function look(queue)
+  if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', passed_over[queue] or 0, 1) > 0 then
     wake(queue) -- more is due than this worker can take: pass the wake-up on
   end
   local next_due = tonumber(redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
@@ -140,6 +156,17 @@ local function serve(queue)
   local size = redis.call('ZCARD', queue)
   if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
   reply[3] = reply[3] + size
+end
+
+-- Have `work` done on a queue, and note what it took there; a queue of another type stops no other.
+local function on(index, work)
+  local before = length
+  local ok, why = pcall(work, KEYS[index])
+  if not ok then failure = failure or why end
+  if length > before then
+    taken_from[#taken_from + 1] = index - 1
+    taken_from[#taken_from + 1] = (length - before) / 4
+  end
 end
 
 local function drop_old_wishes()
@@ -152,12 +179,82 @@ local function drop_old_wishes()
   end
 end
 
-local failure
-for index, queue in ipairs(KEYS) do
-  local before = length
-  local ok, why = pcall(serve, queue)
-  if not ok then failure = failure or why end
-  taken_from[index] = (length - before) / 4
+-- Serve several queues: with weights, or in their order. What it takes to divide is made here, where it is needed.
+local function serve_several()
+  -- Serve a queue with no more than this of the room. Returns whether it used that up, and so may have more.
+  local function serve_part(index, part)
+    local left = free - part
+    free = part
+    on(index, serve)
+    local more = free == 0
+    free = free + left
+    return more
+  end
+
+  -- A number from 0 to 1 for a round of this claim.
+  local function fraction(round)
+    local multiple = tonumber(claim) * math.sqrt(PRIMES[(round - 1) % #PRIMES + 1])
+    return multiple - math.floor(multiple)
+  end
+
+  local function serve_by_weight(weights)
+    local open, round = {}, 0
+    for index = 1, #KEYS do open[index] = index end
+    while free > 0 and #open > 0 do
+      round = round + 1
+      local room, total, sum, given = free, 0, 0, 0
+      for _, index in ipairs(open) do total = total + weights[index] end
+      local shift, still_open = fraction(round), {}
+      for _, index in ipairs(open) do
+        sum = sum + weights[index]
+        local upto = sum == total and room or math.floor(room * sum / total + shift)
+        local part = upto - given
+        given = upto
+        if part == 0 or serve_part(index, part) then still_open[#still_open + 1] = index end
+      end
+      open = still_open
+    end
+  end
+
+  -- Whether the first job of a queue has waited for so long. One with a head start has not waited for that.
+  local function is_overdue(queue, aging)
+    local first = redis.pcall('ZRANGEBYSCORE', queue, '-inf', now - aging, 'LIMIT', 0, 1)
+    return not first.err and #first > 0
+  end
+
+  local function serve_in_order(aging)
+    local overdue = {}
+    if aging > 0 then
+      for index = 2, #KEYS do
+        if is_overdue(KEYS[index], aging) then overdue[#overdue + 1] = index end
+      end
+    end
+    local room, given, shift = free, 0, fraction(1)
+    for n, index in ipairs(overdue) do
+      local upto = math.floor(room * n / math.max(OVERDUE_SHARE, 2 * #overdue) + shift)
+      if upto > given then serve_part(index, upto - given) end
+      given = upto
+    end
+    for index = 1, #KEYS do on(index, serve) end
+  end
+
+  if not ARGV[7] then return serve_in_order(tonumber(ARGV[6] or 0)) end
+  local weights = {}
+  for index = 1, #KEYS do weights[index] = tonumber(ARGV[6 + index]) end
+  serve_by_weight(weights)
+end
+
+if unanswered > 0 then
+  for index = 1, #KEYS do on(index, give_again) end
+end
+if #KEYS == 1 then
+  on(1, function(queue)
+    serve(queue)
+    look(queue)
+  end)
+else
+  serve_several()
+  for index = 1, #KEYS do on(index, look) end
 end
 if failure and length == HEAD then error(failure) end
 if aborting then pcall(drop_old_wishes) end
