@@ -61,7 +61,7 @@ def read_queues(names: Sequence[str]) -> tuple[str, ...]:
             name, weight = entry, "1"
         if not name or not (weight.isascii() and weight.isdigit()):
             raise ValueError(
-                f"{entry!r}: write a queue's weight as name=3, a whole number from 1 up; a name that holds an = needs one"
+                f"{entry!r}: write a queue's weight as name=3, a whole number from 1 up (a name with an = needs one)"
             )
         if name in weights:
             raise ValueError(f"{name!r} is named twice")

@@ -105,7 +105,11 @@ async def test_a_claim_is_as_full_as_can_be_and_no_queue_has_less_than_its_share
     names = tuple(f"q{n}" for n in range(len(queues)))
     since = 5 if old else await keyspace.now_ms()
     await keyspace.seed(
-        {name: backlog(count, since, n) for n, (name, (count, _)) in enumerate(zip(names, queues)) if count}
+        {
+            name: backlog(count, since, n)
+            for n, (name, (count, _)) in enumerate(zip(names, queues, strict=True))
+            if count
+        }
     )
     order = Order(weights=tuple(weight for _, weight in queues)) if weighted else Order(aging_ms=60_000)
     found = counted(await claim(store, number, most=most, queues=names, order=order), names)
