@@ -1,6 +1,7 @@
 """What producers and workers share: tasks, settings, errors.
 
-`cron`, `every` and `schedule` are looked up lazily (PEP 562): a program that schedules nothing does not import them.
+`cron`, `every`, `schedule` and `Resources` are looked up lazily (PEP 562): a program that schedules or opens nothing
+does not import them.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from common.context import Context
 from common.errors import BarqueError, Retry
+from common.resources import Resource, lifespan
 from common.retry import NEVER, RetryPolicy, exponential, fixed, linear
 from common.settings import Settings, load_settings
 from common.tasks import Call, Task, task
 
 if TYPE_CHECKING:
+    from common.open_resources import Resources
     from common.schedules import cron, every, schedule
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "BarqueError",
     "Call",
     "Context",
+    "Resource",
+    "Resources",
     "Retry",
     "RetryPolicy",
     "Settings",
@@ -29,6 +34,7 @@ __all__ = [
     "every",
     "exponential",
     "fixed",
+    "lifespan",
     "linear",
     "load_settings",
     "schedule",
@@ -41,4 +47,8 @@ def __getattr__(name: str) -> Any:
         from common import schedules  # noqa: PLC0415 - lazy by design, see above
 
         return getattr(schedules, name)
+    if name == "Resources":
+        from common.open_resources import Resources  # noqa: PLC0415 - as above
+
+        return Resources
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import structlog
 
+from common.errors import ConfigurationError
+from common.resources import Resource
+
 __all__ = ["Context"]
+
+T = TypeVar("T")
 
 
 class Context:
     """One attempt, seen from inside the task.
+
+    `ctx[resource]` is what a `@lifespan` function opened; any other key is looked up in `state`.
+
+    Args:
+        resources: what stands in for resources, in a test: `Context(resources={http: fake})`.
 
     Attributes:
         job_id: the job's id.
@@ -56,6 +66,7 @@ class Context:
         enqueued_ms: int = 0,
         metadata: Mapping[str, Any] | None = None,
         state: dict[Any, Any] | None = None,
+        resources: Mapping[Resource[Any], Any] | None = None,
     ) -> None:
         self.job_id = job_id
         self.task = task
@@ -66,10 +77,38 @@ class Context:
         self.enqueued_ms = enqueued_ms
         self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
         self.state: dict[Any, Any] = state if state is not None else {}
+        if resources is not None:
+            self.state = {**self.state, **resources}
         self._log: Any = None
 
+    @overload
+    def __getitem__(self, key: Resource[T]) -> T: ...
+
+    @overload
+    def __getitem__(self, key: Any) -> Any: ...
+
     def __getitem__(self, key: Any) -> Any:
-        return self.state[key]
+        try:
+            return self.state[key]
+        except KeyError:
+            if not isinstance(key, Resource):
+                raise
+            raise ConfigurationError(_not_open(key)) from None
+
+    async def open(self, resource: Resource[T]) -> T:
+        """Return what a resource's function yielded; one that is lazy is opened now, once for the whole worker.
+
+        Raises:
+            ResourceFailed: it could not be opened; the next attempt tries again.
+        """
+        try:
+            opened: T = self.state[resource]
+        except KeyError:
+            # Imported here: most programs that import a Context open nothing.
+            from common.open_resources import keeper_of  # noqa: PLC0415
+
+            opened = await keeper_of(self.state).opened(resource)
+        return opened
 
     def __repr__(self) -> str:
         return f"<Context {self.task} {self.job_id} attempt {self.attempt}/{self.max_attempts}>"
@@ -89,3 +128,12 @@ class Context:
             )
         logger: structlog.typing.FilteringBoundLogger = self._log
         return logger
+
+
+def _not_open(resource: Resource[Any]) -> str:
+    if resource.lazy:
+        return f"{resource!r} is lazy: write `await ctx.open({resource.name})`"
+    return (
+        f"{resource!r} is not open here. In a worker: Worker(…, lifespans=[{resource.name}]), or define it in a module "
+        f"of BARQUE_TASKS. In a test: Context(resources={{{resource.name}: fake}})"
+    )

@@ -16,6 +16,7 @@
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
     ├── TaskNotFound                a worker has no task of that name
     ├── JobLost                     the worker of a job's last attempt was lost
+    ├── ResourceFailed              what the tasks of a worker share could not be opened, or is gone
     ├── ScheduleNotFound            there is no schedule of that name
     ├── JobError                    about one job; carries its id
     │   ├── JobNotFound             no such job, or its result is no longer kept
@@ -50,6 +51,7 @@ __all__ = [
     "PayloadTooLarge",
     "PickleRefused",
     "RedisUnavailable",
+    "ResourceFailed",
     "ResultTimeout",
     "Retry",
     "ScheduleExists",
@@ -141,6 +143,10 @@ class TaskNotFound(BarqueError):
 
 class JobLost(BarqueError):
     """A job's last attempt was lost with its worker: killed, out of memory, cut off, or held up past its lease."""
+
+
+class ResourceFailed(BarqueError):
+    """What the tasks of a worker share (`@lifespan`) could not be opened, or ended while it was in use."""
 
 
 class ScheduleNotFound(BarqueError):

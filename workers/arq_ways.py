@@ -1,16 +1,22 @@
 """What the executor must know of arq without importing it: its hooks, its exceptions, its words.
 
-Owns data only; workers/worker.py fills it in.
+Owns data only; workers/worker.py fills the hooks in, `ways_of_arq` the rest.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-__all__ = ["ArqWays", "Hook", "Hooks"]
+from arq.jobs import DeserializationError
+from arq.utils import ms_to_datetime
+from arq.worker import JobExecutionFailed, RetryJob
+from arq.worker import Retry as ArqRetry
+
+__all__ = ["ArqWays", "Hook", "Hooks", "ways_of_arq"]
 
 Hook = Callable[[dict[Any, Any]], Awaitable[Any]]
 
@@ -43,3 +49,15 @@ class ArqWays:
     undecodable: Callable[[str], Exception]
     moment: Callable[[int], datetime]
     retry_jobs: bool = True
+
+
+def ways_of_arq(*, retry_jobs: bool) -> ArqWays:
+    """Return the ways of the arq that is installed."""
+    return ArqWays(
+        retry=ArqRetry,
+        rerun=(asyncio.CancelledError, RetryJob),
+        failure=JobExecutionFailed,
+        undecodable=DeserializationError,
+        moment=ms_to_datetime,
+        retry_jobs=retry_jobs,
+    )

@@ -12,6 +12,7 @@ from arq.connections import RedisSettings
 
 from common.errors import ConfigurationError
 from common.redis.address import connection_options, sentinels
+from common.resources import registered_resources
 from common.settings import Settings, load_settings
 from common.tasks import Task, import_tasks
 
@@ -29,6 +30,7 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         raise ConfigurationError(_no_task(settings.tasks))
     return {
         "functions": tasks,
+        "lifespans": registered_resources(),
         "settings": settings,
         "queues": settings.queues,
         "queue_name": settings.queues[0],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,26 +16,28 @@ from typing import TYPE_CHECKING, Any, cast
 
 import arq.worker
 import structlog
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis, RedisSettings
 from arq.constants import default_queue_name, expires_extra_ms
 from arq.cron import CronJob
 from arq.jobs import DeserializationError
-from arq.utils import ms_to_datetime
-from arq.worker import FailedJobs, Function, JobExecutionFailed
+from arq.worker import FailedJobs, Function
 
 from common.codec import Reading
-from common.errors import BarqueError
+from common.errors import BarqueError, ResourceFailed
 from common.jobs import OutcomeKind, new_worker_id
 from common.logs import configure_logs, configure_logs_of_host
+from common.open_resources import ResourceKeeper
 from common.queue_weights import queues_and_weights
 from common.redis.connection import TROUBLE, blocking_twin
 from common.redis.store import BlockingStore, Order, Store
+from common.resources import RESOURCES, Resource
 from common.settings import Settings, load_settings, misspelt
 from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
-from workers import connecting, farewell, garbage
-from workers.arq_ways import ArqWays, Hooks
+from workers import farewell, garbage
+from workers.arq_pool import PoolOptions
+from workers.arq_ways import Hooks, ways_of_arq
 from workers.attempt import Outcome
 from workers.backstop import Backstop
 from workers.engine import Engine, EngineOptions
@@ -44,7 +45,6 @@ from workers.event_loop import ensure_event_loop, run_until_ended
 from workers.io_threads import IoThreads
 from workers.leaving import LAST_WORD, Leaving
 from workers.reports import Counts, Reports
-from workers.resources import close_resources
 from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
 from workers.signed_enqueues import signing_client
 from workers.timekeeper import Timekeeper
@@ -69,6 +69,7 @@ class Worker(arq.worker.Worker):
         functions: `@task`s too, beside arq's plain coroutine functions and `arq.func`.
         queues: several queues, the first one first, or `{name: weight}`; `queue_name` is the first of them.
         lease: seconds until this worker's jobs are taken over if it dies.
+        lifespans: what is opened at the start, for all jobs, and closed at the end: see `common.lifespan`.
         settings: the process's settings, when it is a worker process of its own: it then connects by them and
             sets up logging. Without them the worker lives in another program, and leaves logging to it.
     """
@@ -109,6 +110,7 @@ class Worker(arq.worker.Worker):
         log_results: bool = True,
         queues: Sequence[str] | Mapping[str, int] | None = None,
         lease: float = 10.0,
+        lifespans: Sequence[Resource[Any]] = (),
         settings: Settings | None = None,
     ) -> None:
         ensure_event_loop(own_process=settings is not None)
@@ -154,6 +156,9 @@ class Worker(arq.worker.Worker):
         self.lease_s = lease
         self.settings = settings
         self._tasks = tasks
+        self._lifespans = lifespans
+        self._resources = ResourceKeeper(self.ctx, lost=self._resource_lost)
+        self._lost: ResourceFailed | None = None
         self._engine: Engine | None = None
         self._drain: asyncio.Task[None] | None = None
         self._stopping = False
@@ -243,7 +248,7 @@ class Worker(arq.worker.Worker):
             asyncio.get_running_loop().set_default_executor(IoThreads(_IO_THREADS))
         else:
             configure_logs_of_host()
-        await self._connect()
+        self._pool = await self._connect()
         self._pool = signing_client(self.pool, self._reading.signing)
         self.ctx["redis"] = self.pool
         log.info(
@@ -254,6 +259,7 @@ class Worker(arq.worker.Worker):
             concurrency=self.max_jobs,
             **({"modules": list(self.settings.tasks)} if self.settings is not None else {}),
         )
+        await self._open_resources()
         if self.on_startup:
             await self.on_startup(self.ctx)
         if self.settings is not None:
@@ -266,33 +272,33 @@ class Worker(arq.worker.Worker):
             self._timekeeper.start(store, self._engine.clock)
         try:
             await self._engine.run()
+            if self._lost is not None:
+                raise self._lost
         finally:
             await self._timekeeper.stop()
             self._engine = None
             await self._say_goodbye(store)
 
-    async def _connect(self) -> None:
+    async def _open_resources(self) -> None:
+        self._lost = None
+        if self._tasks or self._lifespans:  # plain functions alone find in `ctx` what arq puts there
+            self.ctx[RESOURCES] = self._resources
+        await self._resources.open_all(self._lifespans)
+
+    def _resource_lost(self, error: ResourceFailed) -> None:
+        """Give the jobs to other workers: without what is gone each of them would fail here."""
+        self._lost = self._lost or error
+        self._claim_no_more()
+        if self._engine is not None:
+            self._engine.release()
+
+    async def _connect(self) -> ArqRedis:
+        options = PoolOptions(self.job_serializer, self.job_deserializer, self.queue_name, self.expires_extra_ms)
         if self._pool is not None:
-            if self._pool.job_serializer is None and self.job_serializer is encode:
-                # What jobs and cron enqueue through this worker must be readable to it. The caller's own
-                # object stays as it is: others may be fed through it.
-                self._pool = copy.copy(self._pool)
-                self._pool.job_serializer, self._pool.job_deserializer = encode, to_plain
-            return
+            return options.readable(self._pool)
         if self.settings is not None:
-            pool = await connecting.by_settings(self.settings, client_class=ArqRedis, name=f"worker-{self.worker_id}")
-            pool.job_serializer, pool.job_deserializer = self.job_serializer, self.job_deserializer
-            pool.default_queue_name, pool.expires_extra_ms = self.queue_name, self.expires_extra_ms
-            self._pool = pool
-            return
-        self._pool = await connecting.as_arq(
-            create_pool,
-            self.redis_settings or RedisSettings(),
-            job_deserializer=self.job_deserializer,
-            job_serializer=self.job_serializer,
-            default_queue_name=self.queue_name,
-            expires_extra_ms=self.expires_extra_ms,
-        )
+            return await options.by_settings(self.settings, worker=self.worker_id)
+        return await options.as_arq(self.redis_settings)
 
     def _make_engine(self, store: Store) -> Engine:
         keep_ms = round((self.keep_result_s or 0) * 1000)
@@ -323,14 +329,7 @@ class Worker(arq.worker.Worker):
             connect_blocking=lambda: BlockingStore(blocking_twin(pool)),
             runnables=by_name(runnables),
             reading=self._reading,
-            ways=ArqWays(
-                retry=arq.worker.Retry,
-                rerun=(asyncio.CancelledError, arq.worker.RetryJob),
-                failure=JobExecutionFailed,
-                undecodable=DeserializationError,
-                moment=ms_to_datetime,
-                retry_jobs=self.retry_jobs,
-            ),
+            ways=ways_of_arq(retry_jobs=self.retry_jobs),
             hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
             state=self.ctx,
             failed_keep_ms=-1 if self.keep_result_forever else keep_ms,
@@ -427,7 +426,8 @@ class Worker(arq.worker.Worker):
         self._last_health_check, self.allow_pick_jobs = 0, True
         if self.on_shutdown:
             await self._leaving.step("on_shutdown", self.on_shutdown(self.ctx), self._leaving.left())
-        await self._leaving.step("resources", close_resources(self.ctx), self._leaving.left())
+        left = self._leaving.left()
+        await self._leaving.step("resources", self._resources.close(left), left)
         self._leaving.reset()
         self._drain = None
         await self._leaving.step("connections", self.pool.aclose(close_connection_pool=True), LAST_WORD)

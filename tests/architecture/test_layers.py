@@ -60,6 +60,7 @@ def test_arq_is_imported_only_where_arq_is_the_point():
     # arq is asked how to read its own command line too; each further file needs a reason here.
     assert importers("arq") <= {
         "common/redis/keys.py", "workers/worker.py", "workers/settings.py", "workers/entry.py", "workers/arq_ways.py",
+        "workers/arq_pool.py",
     }  # fmt: skip
 
 

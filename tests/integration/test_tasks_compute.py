@@ -20,7 +20,7 @@ import pytest
 
 from common import Context
 from common.errors import ConfigurationError
-from workers.resources import PROCESSES, close_resources
+from common.open_resources import keeper_of
 from workers.tasks import compress_file, process_pool, run_in_process
 from workers.tasks.data_root import PathRefused
 from workers.tasks.process_pool import ProcessLost
@@ -40,7 +40,7 @@ def environment(tmp_path, monkeypatch):
 async def ctx():
     context = Context(job_id="j1")
     yield context
-    await close_resources(context.state)
+    await keeper_of(context.state).close()
 
 
 def is_alive(pid):
@@ -87,7 +87,7 @@ async def test_what_cannot_be_sent_says_so(ctx):
         await run_in_process(ctx, lambda: 1)
     with pytest.raises(ConfigurationError, match="an argument of"):
         await run_in_process(ctx, len, (n for n in "abc"))
-    assert ctx.state[PROCESSES]._executor is None  # nothing was started for it
+    assert ctx[process_pool.processes]._executor is None  # nothing was started for it
 
 
 async def test_a_killed_process_is_replaced(ctx):
@@ -105,7 +105,7 @@ async def test_a_killed_process_is_replaced(ctx):
 
 async def test_a_process_killed_while_idle_is_replaced(ctx):
     first = await run_in_process(ctx, os.getpid)
-    process = ctx.state[PROCESSES]._executor._processes[first]
+    process = ctx[process_pool.processes]._executor._processes[first]
     os.kill(first, signal.SIGKILL)
     await asyncio.to_thread(process.join)
     for _ in range(2):  # the first call may be the one that finds out
@@ -141,7 +141,7 @@ async def test_closing_kills_what_is_still_at_work(monkeypatch, tmp_path):
     os.mkfifo(release)
     stuck = asyncio.create_task(run_in_process(context, release.read_text))
     writing = await asyncio.to_thread(os.open, release, os.O_WRONLY)  # opens once it is being read
-    await close_resources(context.state)
+    await keeper_of(context.state).close()
     os.close(writing)
     assert not is_alive(pid)
     assert isinstance((await asyncio.gather(stuck, return_exceptions=True))[0], ProcessLost)
@@ -149,7 +149,7 @@ async def test_closing_kills_what_is_still_at_work(monkeypatch, tmp_path):
 
 async def test_closing_leaves_no_process(ctx):
     pid = await run_in_process(ctx, os.getpid)
-    await close_resources(ctx.state)
+    await keeper_of(ctx.state).close()
     assert not is_alive(pid)
     assert await run_in_process(ctx, os.getpid) != pid  # and a later call starts anew
 

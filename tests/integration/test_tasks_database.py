@@ -11,7 +11,7 @@ import pytest
 
 from common import Context
 from common.errors import ConfigurationError
-from workers.resources import DATABASE, close_resources
+from common.open_resources import keeper_of
 from workers.tasks import database_engines, insert_rows, query_database
 from workers.tasks.database_errors import DatabaseUnavailable, InvalidRows, StatementRefused, TooManyRows
 
@@ -22,7 +22,7 @@ POSTGRES = os.environ.get("BARQUE_TEST_POSTGRES_URL", "")
 async def ctx():
     context = Context(job_id="j1")
     yield context
-    await close_resources(context.state)
+    await keeper_of(context.state).close()
 
 
 @pytest.fixture(
@@ -114,7 +114,7 @@ async def test_a_write_is_committed(ctx, users):
     assert await query_database.function(ctx, "UPDATE users SET name = :n", {"n": "same"}, write=True) == []
     returned = await query_database.function(ctx, "DELETE FROM users WHERE id = 1 RETURNING id, name", write=True)
     assert returned == [{"id": 1, "name": "same"}]
-    await close_resources(ctx.state)
+    await keeper_of(ctx.state).close()
     assert await count(ctx) == 1
 
 
@@ -232,7 +232,7 @@ async def test_a_statement_without_an_end_ends_with_its_job(ctx, file, write):
     assert job.cancelled()
     # Its connection, if it is used again, does as before; its thread is free, or closing would wait for it.
     assert await query_database.function(ctx, "SELECT 1 AS one", write=write) == [{"one": 1}]
-    await asyncio.wait_for(close_resources(ctx.state), 20)
+    await asyncio.wait_for(keeper_of(ctx.state).close(), 20)
 
 
 def test_a_value_that_postgresql_quotes_is_not_shown():
@@ -387,7 +387,7 @@ async def test_jobs_of_one_worker_share_the_engine_of_a_url(ctx, file, tmp_path,
         await query_database.function(
             Context(state=ctx.state), "CREATE TABLE IF NOT EXISTS r (a INTEGER)", database="reports", write=True
         )
-    assert len(ctx.state[DATABASE]._engines) == 2
+    assert len(ctx[database_engines.engines]._engines) == 2
     assert (tmp_path / "reports.sqlite3").exists()
     with pytest.raises(StatementRefused, match="no such table"):
         await query_database.function(ctx, "SELECT * FROM r")

@@ -10,7 +10,7 @@ import structlog.testing
 from aiohttp import web
 
 from common import Context, Retry
-from workers.resources import close_resources
+from common.open_resources import keeper_of
 from workers.tasks import download_file, downloads, partial_file
 from workers.tasks.data_root import PathRefused
 from workers.tasks.http_errors import (
@@ -114,7 +114,7 @@ def root(tmp_path, monkeypatch):
 async def ctx(root):
     context = Context(job_id="j1")
     yield context
-    await close_resources(context.state)
+    await keeper_of(context.state).close()
 
 
 async def broken_off(ctx, server, at=100_000):

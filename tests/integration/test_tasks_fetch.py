@@ -16,10 +16,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from common import Context, Retry
-from workers.resources import HTTP, close_resources
+from common.open_resources import keeper_of
 from workers.tasks import fetch_url
 from workers.tasks.address_guard import AddressGuard
-from workers.tasks.http_client import HttpClient
+from workers.tasks.http_client import HttpClient, http_client
 from workers.tasks.http_errors import (
     BodyTooLarge,
     ForbiddenAddress,
@@ -36,7 +36,10 @@ from workers.tasks.http_errors import (
 async def ctx():
     context = Context(job_id="j1")
     yield context
-    await close_resources(context.state)
+    await keeper_of(context.state).close()
+    given = context.state.pop(http_client, None)
+    if given is not None:
+        await given.close()
 
 
 @pytest.fixture
@@ -189,9 +192,9 @@ async def test_tasks_of_one_worker_share_one_session(ctx, private, serve):
 
     url = await serve(handler)
     await fetch_url.function(ctx, url)
-    client = ctx.state[HTTP]
+    client = ctx.state[http_client]
     await fetch_url.function(Context(job_id="j2", state=ctx.state), url)
-    assert ctx.state[HTTP] is client
+    assert ctx.state[http_client] is client
     assert len(ports) == 1
 
 
@@ -454,18 +457,18 @@ async def test_a_name_that_resolves_to_a_private_address_is_refused(ctx, serve):
     url = await serve(hello)
     for addresses in (["127.0.0.1"], ["10.0.0.1", "127.0.0.1"], ["::ffff:127.0.0.1"]):
         client = HttpClient(AddressGuard(), resolver=Names(innocent_example=[addresses]))
-        ctx.state[HTTP] = client
+        ctx.state[http_client] = client
         with pytest.raises(ForbiddenAddress, match=r"innocent\.example") as caught:
             await fetch_url.function(ctx, f"http://innocent.example:{url.port}/")
         assert "127.0.0.1" not in str(caught.value)
         await client.close()
-    del ctx.state[HTTP]
+    del ctx.state[http_client]
     assert url.seen == []
 
 
 async def test_of_several_addresses_only_permitted_ones_are_tried(ctx, serve):
     url = await serve(hello, host="127.0.0.2")
-    ctx.state[HTTP] = HttpClient(OnlyThese(), resolver=Names(mixed_example=[["127.0.0.1", "127.0.0.2"]]))
+    ctx.state[http_client] = HttpClient(OnlyThese(), resolver=Names(mixed_example=[["127.0.0.1", "127.0.0.2"]]))
     assert (await fetch_url.function(ctx, f"http://mixed.example:{url.port}/")).text == "hello"
 
 
@@ -473,13 +476,13 @@ async def test_the_address_checked_is_the_address_connected_to(ctx, serve):
     """DNS rebinding: a name that is harmless when checked and private when looked up again."""
     url = await serve(redirect(302, "/again"), host="127.0.0.2")
     names = Names(rebinding_example=[["127.0.0.2"], ["127.0.0.1"]])
-    ctx.state[HTTP] = HttpClient(OnlyThese(), resolver=names)
+    ctx.state[http_client] = HttpClient(OnlyThese(), resolver=names)
     with pytest.raises(TooManyRedirects):
         await fetch_url.function(ctx, f"http://rebinding.example:{url.port}/")
     assert names.asked == ["rebinding.example"]  # looked up once: there is no second answer to be fooled by
     # A new connection looks it up again, and then the new address is what is judged.
-    await ctx.state.pop(HTTP).close()
-    ctx.state[HTTP] = HttpClient(OnlyThese(), resolver=names)
+    await ctx.state.pop(http_client).close()
+    ctx.state[http_client] = HttpClient(OnlyThese(), resolver=names)
     with pytest.raises(ForbiddenAddress):
         await fetch_url.function(ctx, f"http://rebinding.example:{url.port}/")
 
@@ -490,7 +493,7 @@ async def test_the_socket_is_the_last_line_of_defence(ctx, serve, monkeypatch, s
     url = await serve(hello)
     addresses = ["127.0.0.1", "127.0.0.4"] if several else ["127.0.0.1"]
     names = Names(innocent_example=[addresses])
-    client = ctx.state[HTTP] = HttpClient(AddressGuard(), resolver=names)
+    client = ctx.state[http_client] = HttpClient(AddressGuard(), resolver=names)
     monkeypatch.setattr(client._resolver, "_permits", lambda address: True)
     with pytest.raises(ForbiddenAddress):
         await fetch_url.function(ctx, f"http://innocent.example:{url.port}/")
@@ -505,7 +508,7 @@ async def test_the_socket_is_the_last_line_of_defence(ctx, serve, monkeypatch, s
 async def test_a_redirect_to_a_private_address_is_refused(ctx, serve, host):
     inside = await serve(hello)
     outside = await serve(redirect(302, f"http://{host}:{inside.port}/admin"), host="127.0.0.2")
-    ctx.state[HTTP] = HttpClient(OnlyThese(), resolver=Names(inside_example=[["127.0.0.1"]]))
+    ctx.state[http_client] = HttpClient(OnlyThese(), resolver=Names(inside_example=[["127.0.0.1"]]))
     with pytest.raises(ForbiddenAddress):
         await fetch_url.function(ctx, outside)
     assert len(outside.seen) == 1

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from common import Context, Retry
 from common.errors import ConfigurationError
-from workers.resources import close_resources
+from common.open_resources import keeper_of
 from workers.tasks import deliver_webhook
 from workers.tasks.http_errors import ForbiddenAddress, HttpStatusError, HttpUnavailable, InvalidRequest
 
@@ -56,7 +56,7 @@ def environment(monkeypatch):
 async def state():
     made = {}
     yield made
-    await close_resources(made)
+    await keeper_of(made).close()
 
 
 def attempt(state, number=1):

@@ -82,7 +82,7 @@ async def query_database(
         raise InvalidRows(f"limit={limit}: give 1 to {MOST_ROWS}")
     if not sql.strip():
         raise StatementRefused("the statement is empty")
-    engine = engine_for(ctx.state, database)
+    engine = await engine_for(ctx, database)
     values = {name: _bindable(value, engine.dialect.name) for name, value in (parameters or {}).items()}
     with errors_explained():
         async with engine.connect() as connection:
@@ -131,7 +131,7 @@ async def insert_rows(
     if not rows:
         return Inserted(given=0, inserted=0)
     columns = _common_columns(rows)
-    engine = engine_for(ctx.state, database)
+    engine = await engine_for(ctx, database)
     dialect = engine.dialect.name
     statement = _insert_statement(table, columns, dialect, on_conflict)
     values = [{name: _bindable(value, dialect) for name, value in row.items()} for row in rows]

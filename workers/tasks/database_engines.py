@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +27,13 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from common.context import Context
 from common.errors import ConfigurationError
+from common.resources import lifespan
 from common.settings import settings_for_process
-from workers.resources import DATABASE, shared
 from workers.tasks.database_errors import DatabaseError, DatabaseUnavailable, StatementRefused
 
-__all__ = ["Engines", "engine_for", "errors_explained", "interruptible"]
+__all__ = ["Engines", "engine_for", "engines", "errors_explained", "interruptible"]
 
 T = TypeVar("T")
 
@@ -87,11 +88,21 @@ class Engines:
             await engine.dispose()
 
 
-def engine_for(state: dict[Any, Any], database: str | None) -> AsyncEngine:
+@lifespan(lazy=True)
+async def engines() -> AsyncIterator[Engines]:
+    """Make what holds the worker's engines, on its first use."""
+    made = Engines()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def engine_for(ctx: Context, database: str | None) -> AsyncEngine:
     """Return the worker's engine for a database.
 
     Args:
-        state: the worker's own dict.
+        ctx: the task's own context; the engines are the worker's, shared by its tasks.
         database: `reports` reads the environment variable `BARQUE_DATABASE_URL_REPORTS`, so that no password
             travels in a job, and no job can open a database nobody meant it to. None takes
             `BARQUE_DATABASE_URL`.
@@ -109,10 +120,10 @@ def engine_for(state: dict[Any, Any], database: str | None) -> AsyncEngine:
         text = os.environ.get(variable, "")
     if not text:
         raise ConfigurationError(f"no database to talk to: set {variable} to an SQLAlchemy URL")
-    engines = shared(state, DATABASE, Engines)
+    of_worker = await ctx.open(engines)
     try:
         url = make_url(text)
-        return engines.get(url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)))
+        return of_worker.get(url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)))
     except ModuleNotFoundError as error:
         extra = " Install the extra: pip install 'barque[postgres]'" if error.name == "asyncpg" else ""
         raise ConfigurationError(f"{variable}: its driver {error.name!r} is not installed.{extra}") from None

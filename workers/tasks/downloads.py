@@ -90,9 +90,8 @@ async def _fetch(ctx: Context, part: PartialFile, url: str, headers: Mapping[str
         return await _receive(ctx, part, answer, url, source)
 
 
-def _asked(
-    ctx: Context, part: PartialFile, url: str, headers: Mapping[str, str]
-) -> contextlib.AbstractAsyncContextManager[Answer]:
+@contextlib.asynccontextmanager
+async def _asked(ctx: Context, part: PartialFile, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
     """Ask for the rest if that can be joined to what is there, else for everything."""
     # Compressed on the fly, byte positions would mean something else on each request.
     asked = {**headers, "Accept-Encoding": "identity"}
@@ -100,7 +99,9 @@ def _asked(
         # If the file has changed, If-Range makes the server send all of the new one instead.
         asked |= {"Range": f"bytes={part.size}-", "If-Range": part.origin.validator}
     request = Request("GET", url, asked, stall=settings_for_process().http_timeout)
-    return http_client(ctx.state).send(request)
+    client = await ctx.open(http_client)
+    async with client.send(request) as answer:
+        yield answer
 
 
 async def _receive(ctx: Context, part: PartialFile, answer: Answer, url: str, source: str) -> int:

@@ -140,7 +140,7 @@ async def fetch_url(
     request = Request(
         method.upper(), url, headers or {}, body, total=settings.http_timeout, stall=settings.http_timeout
     )
-    async with http_client(ctx.state).send(request) as answer:
+    async with (await ctx.open(http_client)).send(request) as answer:
         response = answer.response
         check_status(response.status, response.headers, method=method, url=answer.url)
         content = await answer.read(settings.http_max_bytes)
@@ -248,7 +248,7 @@ async def deliver_webhook(
     seconds = settings_for_process().http_timeout
     started = time.perf_counter()
     request = Request("POST", url, {**more, **ours}, content, redirects=0, total=seconds, stall=seconds)
-    async with http_client(ctx.state).send(request) as answer:
+    async with (await ctx.open(http_client)).send(request) as answer:
         status = answer.response.status
         _check_received(status, answer.response.headers, url)
     return Delivery(webhook_id=signed["webhook-id"], status=status, attempt=ctx.attempt, elapsed_ms=_since(started))

@@ -22,8 +22,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
+from common.resources import lifespan
 from common.settings import settings_for_process
-from workers.resources import HTTP, shared
 from workers.tasks.address_guard import AddressGuard, refusal
 from workers.tasks.http_errors import (
     BodyTooLarge,
@@ -246,16 +246,16 @@ class HttpClient:
         return socket.socket(family=family, type=kind, proto=protocol)
 
 
-def http_client(state: dict[Any, Any]) -> HttpClient:
-    """Return the worker's HTTP client, made on first use."""
-
-    def make() -> HttpClient:
-        settings = settings_for_process()
-        return HttpClient(
-            AddressGuard(allow_private=settings.http_allow_private), connections=max(100, settings.concurrency)
-        )
-
-    return shared(state, HTTP, make)
+@lifespan(lazy=True)
+async def http_client() -> AsyncIterator[HttpClient]:
+    """Make the worker's HTTP client, on its first use."""
+    settings = settings_for_process()
+    guard = AddressGuard(allow_private=settings.http_allow_private)
+    client = HttpClient(guard, connections=max(100, settings.concurrency))
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def _check(request: Request) -> None:

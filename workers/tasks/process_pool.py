@@ -13,16 +13,16 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from common import Context
 from common.errors import BarqueError, ConfigurationError
+from common.resources import lifespan
 from common.settings import settings_for_process
-from workers.resources import PROCESSES, shared
 
-__all__ = ["ProcessLost", "ProcessPool", "run_in_process"]
+__all__ = ["ProcessLost", "ProcessPool", "processes", "run_in_process"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,6 +87,16 @@ class ProcessPool:
         return self._executor
 
 
+@lifespan(lazy=True)
+async def processes() -> AsyncIterator[ProcessPool]:
+    """Make the worker's pool of processes, on its first use."""
+    pool = ProcessPool(settings_for_process().compute_processes)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
 async def run_in_process(ctx: Context, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a CPU-bound function in another process, while the event loop goes on.
 
@@ -107,7 +117,7 @@ async def run_in_process(ctx: Context, function: Callable[P, R], /, *args: P.arg
         ConfigurationError: the function or an argument cannot be sent to a process.
         ProcessLost: the process died; let it rise, and the job is tried again.
     """
-    pool = shared(ctx.state, PROCESSES, lambda: ProcessPool(settings_for_process().compute_processes))
+    pool = await ctx.open(processes)
     return await pool.run(function, *args, **kwargs)
 
 

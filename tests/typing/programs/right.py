@@ -1,13 +1,16 @@
 """What must type-check for users of Barque, with the types it must have. Never run; mypy reads it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import assert_type
+from typing import Self, assert_type
 
 from common import (
     NEVER,
     Call,
     Context,
+    Resource,
+    Resources,
     Retry,
     RetryPolicy,
     Task,
@@ -15,6 +18,7 @@ from common import (
     every,
     exponential,
     fixed,
+    lifespan,
     linear,
     schedule,
     task,
@@ -126,3 +130,46 @@ def without_a_loop() -> None:
 
 async def in_a_test_of_ones_own() -> None:
     assert_type(await count.function(Context(), ["a"]), int)
+
+
+@lifespan
+async def pages() -> AsyncIterator[Page]:
+    yield Page()
+
+
+@lifespan(lazy=True, opens_within=5, closes_within=5)
+async def texts(resources: Resources) -> AsyncGenerator[str]:
+    assert_type(await resources.open(pages), Page)
+    yield (await resources.open(pages)).text
+
+
+@asynccontextmanager
+async def managed() -> AsyncIterator[int]:
+    yield 1
+
+
+class Client:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+assert_type(pages, Resource[Page])
+assert_type(texts, Resource[str])
+assert_type(lifespan(managed), Resource[int])
+clients = lifespan(Client)
+assert_type(clients, Resource[Client])
+
+
+@task
+async def with_resources(ctx: Context) -> str:
+    assert_type(ctx[pages], Page)
+    assert_type(ctx[clients], Client)
+    assert_type(await ctx.open(texts), str)
+    ctx["redis"].anything()
+    return ctx[pages].text
+
+
+async def with_fakes() -> None:
+    assert_type(await with_resources.function(Context(resources={pages: Page(), clients: Client()})), str)

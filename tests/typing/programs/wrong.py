@@ -1,6 +1,8 @@
 """What must not type-check: each marked line is one mistake, and a checker must see each. Never run."""
 
-from common import Call, Context, RetryPolicy, cron, every, exponential, schedule, task
+from collections.abc import AsyncIterator
+
+from common import Call, Context, RetryPolicy, cron, every, exponential, lifespan, schedule, task
 from producer import BlockingProducer, Producer
 
 
@@ -90,3 +92,29 @@ def without_a_loop(producer: BlockingProducer) -> None:
     producer.enqueue(fetch_url(1))  # E: arg-type
     number: int = producer.enqueue(fetch_url("u")).result()  # E: assignment
     number += 1
+
+
+@lifespan
+async def names() -> AsyncIterator[str]:
+    yield "name"
+
+
+@lifespan  # E: arg-type call-overload
+async def yields_nothing() -> str:
+    return "name"
+
+
+@lifespan  # E: arg-type call-overload
+async def needs_too_much(host: str) -> AsyncIterator[str]:
+    yield host
+
+
+@task
+async def with_resources(ctx: Context) -> None:
+    size: int = ctx[names]  # E: assignment
+    size = await ctx.open(names)  # E: assignment arg-type
+    await ctx.open("names")  # E: arg-type
+    ctx[names].no_such_method(size)  # E: attr-defined
+
+
+Context(resources={"names": "fake"})  # E: dict-item
