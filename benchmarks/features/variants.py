@@ -1,0 +1,46 @@
+"""One task for each feature that is measured, and how its jobs are enqueued.
+
+Each uses its feature and nothing else, never so that a job has to wait: what is measured is what the feature costs,
+not what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from common import Context, task
+from common.tasks import Task
+
+__all__ = ["PLAIN", "VARIANTS", "Variant"]
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A task, and what its jobs are enqueued with.
+
+    Attributes:
+        title: as the table shows it.
+        jobs: how many are run, as a share of those of a plain task.
+        worker: options of the worker that runs them.
+    """
+
+    title: str
+    task: Task[[int], int]
+    enqueue: Mapping[str, Any] = field(default_factory=dict)
+    worker: Callable[[], Mapping[str, Any]] = dict
+    jobs: float = 1.0
+
+
+@task(name="features:plain")
+async def plain(_ctx: Context, number: int) -> int:
+    return number
+
+
+VARIANTS: dict[str, Variant] = {
+    PLAIN: Variant("none", plain),
+    "metadata": Variant("`enqueue(metadata=…)`", plain, {"metadata": {"customer": "17"}}),
+}
