@@ -8,7 +8,6 @@ the two, and the worker's rate.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import tempfile
