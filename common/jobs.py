@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["JobInfo", "JobState", "OutcomeKind", "RemoteError", "new_job_id", "new_job_ids", "new_worker_id"]
+__all__ = [
+    "JobInfo",
+    "JobState",
+    "OutcomeKind",
+    "RemoteError",
+    "StepTiming",
+    "new_job_id",
+    "new_job_ids",
+    "new_worker_id",
+]
 
 
 class JobState(StrEnum):
@@ -66,6 +75,20 @@ class RemoteError:
     traceback: str = ""
 
 
+class StepTiming(NamedTuple):
+    """How an attempt used its worker's event loop; a step is what runs between two waits.
+
+    Attributes:
+        busy_us: microseconds that all steps took together: what the job cost its neighbours.
+        longest_us: microseconds of the longest one; nothing else ran meanwhile.
+        steps: how many there were; 0 where nothing of the task's ran.
+    """
+
+    busy_us: int
+    longest_us: int
+    steps: int
+
+
 @dataclass(frozen=True, slots=True)
 class JobInfo:
     """All that is stored on one job, read without waiting.
@@ -76,6 +99,7 @@ class JobInfo:
         attempt: attempts begun so far.
         result: the value as plain data when `state` is succeeded.
         metadata: what the producer attached.
+        timing: how its last attempt used the event loop; of ended jobs, from a worker that tells.
     """
 
     job_id: str
@@ -93,6 +117,7 @@ class JobInfo:
     result: Any = None
     error: RemoteError | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    timing: StepTiming | None = None
 
 
 class _JobIds:

@@ -48,6 +48,7 @@ class _ResultMap(msgspec.Struct, gc=False, omit_defaults=True):
     w: str = ""
     e: _ErrorMap | None = None
     m: dict[str, Any] | None = None
+    d: tuple[int, int, int] | None = None
 
 
 class _ResultIn(msgspec.Struct, gc=False):
@@ -66,6 +67,7 @@ class _ResultIn(msgspec.Struct, gc=False):
     w: str = ""
     e: _ErrorMap | None = None
     m: dict[str, Any] | None = None
+    d: tuple[int, int, int] | None = None
 
 
 _result_in = msgspec.msgpack.Decoder(_ResultIn)
@@ -80,6 +82,7 @@ class Result:
         error: what went wrong, when `success` is false.
         exception: the exception itself, where it travelled as a pickle.
         outcome: the word of an OutcomeKind, or "" where a stock arq worker wrote it.
+        timing: the parts of a StepTiming; None where no worker of ours ran it.
     """
 
     job_id: str
@@ -99,6 +102,7 @@ class Result:
     exception: BaseException | None = None
     form: Form = "msgpack"
     metadata: dict[str, Any] | None = None
+    timing: tuple[int, int, int] | None = None
 
 
 _EMPTY_LIST = msgspec.Raw(b"\x90")
@@ -139,6 +143,7 @@ def encode_success(
     started_ms: int,
     finished_ms: int,
     worker: str,
+    timing: tuple[int, int, int],
     signing: Keyring | None = None,
 ) -> bytes:
     """Return the result of a job that succeeded and came as msgpack: `encode_result` for the common case.
@@ -163,6 +168,7 @@ def encode_success(
             worker,
             None,
             None if payload.extras is None else payload.extras.meta,
+            timing,
         )
     )
     return raw if signing is None else signing.seal_result(raw, job_id)
@@ -189,6 +195,7 @@ def _result_map(result: Result, text: Callable[[str], str]) -> _ResultMap:
         result.worker,
         error,
         result.metadata,
+        result.timing,
     )
 
 
@@ -216,6 +223,8 @@ def _encode_result_objects(result: Result, reading: Reading) -> bytes:
     }
     if error is not None:
         data["e"] = {"type": error.type, "message": error.message, "traceback": error.traceback}
+    if result.timing is not None:
+        data["d"] = result.timing
     try:
         return _serialized(data, reading)
     except Exception as failure:
@@ -276,6 +285,7 @@ def decode_result(raw: bytes, reading: Reading = MSGPACK_ONLY, job_id: str = "")
             error=error,
             exception=exception,
             form=form,
+            timing=tuple(data["d"]) if data.get("d") else None,
         )
     except Exception as failure:
         raise Undecodable(f"the stored result is no result: {failure}") from None
@@ -310,6 +320,7 @@ def _decode_msgpack_result(raw: bytes) -> Result:
         worker=data.w,
         error=error,
         metadata=data.m,
+        timing=data.d,
     )
 
 

@@ -40,16 +40,21 @@ class Attempt:
         begun: whether its coroutine has taken its first step; cancelling before that would end it unseen.
         finished: whether its outcome is known. It may run on even so, if it would not be cancelled.
         timeout: seconds it may take, once a deadline watches it.
+        busy: seconds its steps held the event loop, all together.
+        longest_block: seconds the longest of them did.
+        steps: how many there were.
     """
 
     __slots__ = (
         "aborted",
         "begun",
+        "busy",
         "context",
         "due_ms",
         "finished",
         "job_id",
         "lease",
+        "longest_block",
         "max_attempts",
         "number",
         "past",
@@ -59,6 +64,7 @@ class Attempt:
         "runnable",
         "started",
         "started_ms",
+        "steps",
         "stop",
         "task",
         "timeout",
@@ -84,6 +90,20 @@ class Attempt:
         self.timeout: float | None = None
         self.started = 0.0
         self.started_ms = 0
+        self.busy = self.longest_block = 0.0
+        self.steps = 0
+
+    def note_step(self, seconds: float) -> None:
+        """Count a step that held the event loop for so long."""
+        self.steps += 1
+        self.busy += seconds
+        if seconds > self.longest_block:  # noqa: PLR1730 - max() takes as long as all the rest of this
+            self.longest_block = seconds
+
+    @property
+    def timing(self) -> tuple[int, int, int]:
+        """How its steps were, as a result stores it: see common.jobs.StepTiming."""
+        return int(self.busy * 1e6 + 0.5), int(self.longest_block * 1e6 + 0.5), self.steps
 
     @property
     def task_name(self) -> str:

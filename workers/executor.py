@@ -21,6 +21,7 @@ from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
 from workers.deadlines import Deadlines
 from workers.runnables import Runnable
+from workers.stepping import stepped
 from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import CannotRunError, Verdicts
 
@@ -142,7 +143,7 @@ class Executor:
         """Stop the timer of the deadlines."""
         self._deadlines.close()
 
-    async def _run(self, attempt: Attempt) -> None:  # noqa: C901 - one clause a way to end
+    async def _run(self, attempt: Attempt) -> None:  # noqa: C901, PLR0912 - one clause a way to end
         attempt.begun = True
         started = attempt.started = time.perf_counter()  # uvloop's own time is only good to the millisecond
         attempt.started_ms = self._clock.at(started)
@@ -153,7 +154,19 @@ class Executor:
                     attempt.context = self._job_context(attempt)
                     if self._hooks.on_job_start is not None:
                         await self._hooks.on_job_start(attempt.context)
-                value = await self._coroutine(attempt, runnable)
+                coroutine = self._coroutine(attempt, runnable)
+                began = time.perf_counter()
+                try:
+                    yielded = coroutine.send(None)
+                except StopIteration as ended:  # it waited for nothing, as most small jobs
+                    attempt.busy = attempt.longest_block = time.perf_counter() - began
+                    attempt.steps = 1
+                    value = ended.value
+                except BaseException:
+                    attempt.note_step(time.perf_counter() - began)
+                    raise
+                else:
+                    value = await stepped(coroutine, attempt, yielded, began)
             except asyncio.CancelledError as error:
                 if attempt.stop is None:
                     await _next_step()

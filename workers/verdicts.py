@@ -104,6 +104,7 @@ class Verdicts:
                     started_ms=attempt.started_ms,
                     finished_ms=finished_ms,
                     worker=self._worker,
+                    timing=attempt.timing,
                     signing=self._signing,
                 )
             except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
@@ -343,6 +344,7 @@ class Verdicts:
             worker=self._worker,
             error=error,
             exception=exception,
+            timing=attempt.timing if attempt.steps else None,
         )
         if payload is not None:
             result.args, result.kwargs, result.form = payload.args, payload.kwargs, payload.form

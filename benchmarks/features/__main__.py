@@ -75,8 +75,8 @@ def _table(rounds: dict[str, list[tuple[Figures, Figures]]], jobs: int, repeat: 
     lines = [
         (
             f"`python -m benchmarks.features --jobs {jobs} --repeat {repeat}`: {machine['processor']}, "
-            f"{machine['cores']} cores, Python {machine['python']}, {title}. CPU time in us a job above that of a plain "
-            "job of the same round, and the drain rate as a share of the plain one's; medians."
+            f"{machine['cores']} cores, Python {machine['python']}, {title}. CPU time in us a job above that of "
+            "a plain job of the same round, and the drain rate as a share of the plain one's; medians."
         ),
         "",
         "| feature | enqueue: producer | server | run: worker | server | drain rate |",

@@ -16,7 +16,7 @@ import redis.asyncio
 
 from common.codec import MSGPACK_ONLY, Payload, Reading, decode_job
 from common.errors import Undecodable
-from common.jobs import JobInfo, JobState, RemoteError
+from common.jobs import JobInfo, JobState, RemoteError, StepTiming
 from common.redis import keys
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED, to_plain
@@ -196,6 +196,7 @@ def _ended(job_id: str, state: JobState, result: Result) -> JobInfo:
         result=value,
         error=result.error,
         metadata=result.metadata or {},
+        timing=StepTiming(*result.timing) if result.timing is not None else None,
     )
 
 

@@ -1,5 +1,8 @@
 """What a task learns of itself: the context, the producer's metadata, a logger, and the worker's hooks."""
 
+import asyncio
+import time
+
 import pytest
 import structlog
 
@@ -78,3 +81,20 @@ async def test_hooks_open_and_close_what_tasks_share(producer, run_worker):
     assert await job.result(timeout=10) == "a pool and a pool"
     await worker.close()
     assert seen == ["startup", "start of attempt 1", "end", "closed a pool"]
+
+
+@task
+async def reads_and_thinks(ctx: Context) -> None:
+    await asyncio.sleep(0.02)  # I/O, which costs its neighbours nothing
+    until = time.perf_counter() + 0.005
+    while time.perf_counter() < until:  # thought, which holds the event loop
+        pass
+
+
+async def test_how_long_it_worked_and_how_long_it_waited_is_known(producer, run_worker):
+    await run_worker(reads_and_thinks)
+    job = await producer.enqueue(reads_and_thinks())
+    await job.result(timeout=10)
+    timing = (await job.info()).timing
+    assert timing.busy_us >= timing.longest_us >= 5000
+    assert timing.steps == 2

@@ -16,8 +16,8 @@ from workers.attempt_log import AttemptLog
 
 SECRET = "hunter2"
 KEYS = [
-    "event", "job_id", "task", "queue", "attempt", "max_attempts", "worker", "queued_ms", "run_ms", "total_ms", "level",
-    "timestamp",
+    "event", "job_id", "task", "queue", "attempt", "max_attempts", "worker", "queued_ms", "run_ms", "total_ms",
+    "busy_ms", "wait_ms", "longest_block_ms", "level", "timestamp",
 ]  # fmt: skip
 
 
@@ -27,6 +27,8 @@ def an_attempt(*, decoded=True, started_ms=1_700_000_000_250, due_ms=1_700_000_0
     attempt.payload = decode_job(raw) if decoded else None
     attempt.max_attempts = 5
     attempt.started_ms = started_ms
+    attempt.note_step(0.00225)
+    attempt.note_step(0.00125)
     return attempt
 
 
@@ -71,6 +73,7 @@ def test_the_line_of_each_outcome(kind):
     assert (line["job_id"], line["task"], line["queue"], line["worker"]) == ("j1", "fetch", "q", "w")
     assert (line["attempt"], line["max_attempts"]) == (2, 5)
     assert (line["queued_ms"], line["run_ms"], line["total_ms"]) == (250, 12.346, 262.346)
+    assert (line["busy_ms"], line["wait_ms"], line["longest_block_ms"]) == (3.5, 8.846, 2.25)
     assert line.get("retry_in_ms") == retry_in_ms
     if error is not None:
         assert line["error"] == f"{error.type.removeprefix('builtins.')}: {error.message}"

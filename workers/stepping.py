@@ -1,0 +1,54 @@
+"""Run a coroutine step by step, and note how long each step held the event loop.
+
+A coroutine runs from one `await` that really waits to the next; in between nobody else does. So the time of its steps,
+added up, is what a job costs its neighbours, and the rest of its run is waiting. Owns the stepping; what becomes of
+the figures is attempt_log.py's and verdicts.py's.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
+from typing import Any
+
+from workers.attempt import Attempt
+
+__all__ = ["stepped"]
+
+
+@types.coroutine
+def stepped(
+    coroutine: Coroutine[Any, Any, Any], attempt: Attempt, yielded: Any, began: float
+) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine whose first step is done, to its end, and return what it returns.
+
+    The first step is the caller's: most small jobs have no second, and so do not come here.
+
+    Args:
+        attempt: is told the time of each step as it ends.
+        yielded: what the first step waits for.
+        began: `perf_counter()` at which that step began.
+    """
+    advance: Callable[[Any], Any]
+    send, throw = coroutine.send, coroutine.throw
+    while True:
+        attempt.note_step(perf_counter() - began)
+        try:
+            value = yield yielded
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as error:  # a cancellation, most often: the coroutine's to handle
+            began = perf_counter()
+            advance, value = throw, error
+        else:
+            began = perf_counter()
+            advance = send
+        try:
+            yielded = advance(value)
+        except BaseException as ended:
+            attempt.note_step(perf_counter() - began)
+            if isinstance(ended, StopIteration):
+                return ended.value
+            raise
