@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from cli.exit_codes import FAILED, OK
 from cli.output import machine, note, to_jsonable
-from common.errors import JobCancelled, JobDiscarded, TaskFailed, Undecodable
+from cli.progress_line import follow
+from common.errors import JobCancelled, TaskFailed, Undecodable
 from common.jobs import JobState, RemoteError
 from producer import Job
 
 __all__ = ["Ending", "show_ending", "wait_for"]
+
+_LAST_LOOK = 0.2
+"""Seconds for what an ended job last said of how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class Ending:
     Attributes:
         state: succeeded, failed or cancelled; ended, when its result cannot be read here.
         result: what the task returned, as plain data.
-        error: what it failed with; why its task discarded it; or why its result cannot be read.
+        error: what it failed with; or why its result cannot be read.
         attempts: how many it had, where that is known (of failures).
     """
 
@@ -33,18 +38,27 @@ class Ending:
 
 
 async def wait_for(job: Job[Any], timeout: float | None) -> Ending:
-    """Wait for the job and return how it ended; only waiting itself raises.
+    """Wait for the job and return how it ended; only waiting itself raises. Shows meanwhile how far it is.
 
     Raises:
         ResultTimeout, JobNotFound, RedisUnavailable: see `producer.Job.result`.
     """
+    following = asyncio.create_task(follow(job))
+    try:
+        ending = await _ending(job, timeout)
+        await asyncio.wait({following}, timeout=_LAST_LOOK)
+        return ending
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _ending(job: Job[Any], timeout: float | None) -> Ending:
     try:
         return Ending(job.job_id, JobState.SUCCEEDED, result=await job.result(timeout))
     except TaskFailed as error:
         remote = RemoteError(error.remote_type, error.remote_message, error.remote_traceback)
         return Ending(job.job_id, JobState.FAILED, error=remote, attempts=error.attempts)
-    except JobDiscarded as error:
-        return Ending(job.job_id, JobState.CANCELLED, error=RemoteError("common.errors.Discard", error.reason))
     except JobCancelled:
         return Ending(job.job_id, JobState.CANCELLED)
     except Undecodable as error:
@@ -84,8 +98,6 @@ def _describe(ending: Ending) -> str:
     if ending.error is None:
         return f"Job {ending.job_id} was cancelled."
     error = ending.error
-    if ending.state is JobState.CANCELLED:
-        return f"Job {ending.job_id} was discarded by its task: {error.message}"
     if ending.state is JobState.ENDED:
         return f"Job {ending.job_id} has ended, but its result cannot be read here: {error.message}"
     kind = error.type.removeprefix("builtins.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ import msgspec
 from rich.table import Table
 
 from cli.output import fields, machine, show, styled, to_jsonable
+from cli.progress_line import progress_text
 from common.jobs import JobInfo, JobState
 from common.redis.inspect import QueueReport, WorkerReport
 from common.redis.server_report import ServerReport
@@ -150,6 +152,8 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
         rows.append(("", "never enqueued in the queues looked in (--queues names others), or no longer kept"))
         return rows
     rows += [("task", info.task), ("queue", info.queue), ("attempt", info.attempt or None), ("worker", info.worker)]
+    if info.progress is not None:
+        rows.append(("progress", progress_text(info.progress, sys.maxsize)))
     for name in ("enqueued_at", "due_at", "started_at", "finished_at"):
         # A running job's score is the end of its lease.
         shown = "lease ends" if name == "due_at" and info.state is JobState.RUNNING else name.removesuffix("_at")
@@ -171,6 +175,8 @@ def _job_document(info: JobInfo, *, arguments: bool) -> dict[str, Any]:
     left_out = {"result"} if arguments else {"result", "arguments", "keyword_arguments"}
     named = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
     named["error"] = dataclasses.asdict(info.error) if info.error is not None else None
+    if info.progress is not None:
+        named["progress"] = {**dataclasses.asdict(info.progress), "fraction": info.progress.fraction}
     document: dict[str, Any] = to_jsonable({k: v for k, v in named.items() if k not in left_out}).value
     return document
 

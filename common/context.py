@@ -6,14 +6,17 @@ executor builds that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import structlog
 
 from common.errors import ConfigurationError
 from common.resources import Resource
+
+if TYPE_CHECKING:
+    from common.progress import Outlet, Progress
 
 __all__ = ["Context"]
 
@@ -43,6 +46,8 @@ class Context:
 
     __slots__ = (
         "_log",
+        "_outlet",
+        "_outlets",
         "attempt",
         "enqueued_ms",
         "job_id",
@@ -67,6 +72,7 @@ class Context:
         metadata: Mapping[str, Any] | None = None,
         state: dict[Any, Any] | None = None,
         resources: Mapping[Resource[Any], Any] | None = None,
+        outlets: Callable[[Context], Outlet] | None = None,
     ) -> None:
         self.job_id = job_id
         self.task = task
@@ -80,6 +86,8 @@ class Context:
         if resources is not None:
             self.state = {**self.state, **resources}
         self._log: Any = None
+        self._outlets = outlets
+        self._outlet: Outlet | None = None
 
     @overload
     def __getitem__(self, key: Resource[T]) -> T: ...
@@ -128,6 +136,57 @@ class Context:
             )
         logger: structlog.typing.FilteringBoundLogger = self._log
         return logger
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far this job is; `await job.progress()`, `job.watch()` and `barque status` show it.
+
+        Costs a fraction of a microsecond: call it as often as there is something to say. The first one and the last
+        go out for certain, of those in between the latest, some times a second. It never fails a task: what cannot
+        be sent is logged, and while the server is away the latest value waits.
+
+        Args:
+            done: how much is done, in whatever unit.
+            total: how much there is to do, if that is known.
+            message: a line for people, cut at 1,000 characters. It is stored: no secrets.
+        """
+        outlet = self._outlet
+        if outlet is None:
+            outlet = self._open_outlet()
+        outlet.progress(done, total, message)
+
+    async def emit(self, item: Any) -> None:
+        """Add an item to this job's stream, which `async for item in job.stream()` reads, live and from the start.
+
+        Returns at once while few items wait to be sent, else when there is room again: as fast as the server takes
+        them. What was emitted is on the server before the job's outcome is. If this attempt is tried again, the next
+        one's first item begins the stream anew.
+
+        Raises:
+            NotSerializable: it has no form on the wire.
+            PayloadTooLarge: it is over `BARQUE_STREAM_MAX_ITEM_BYTES`.
+            StreamFull: the stream has all it may have.
+            RedisUnavailable: the server refuses items of this job.
+        """
+        outlet = self._outlet
+        if outlet is None:
+            outlet = self._open_outlet()
+        await outlet.emit(item)
+
+    @property
+    def progress_made(self) -> list[Progress]:
+        """Every progress so far, for a test that awaits the task's function with a `Context()`; empty in a worker."""
+        return getattr(self._outlet, "progress_made", [])
+
+    @property
+    def emitted(self) -> list[Any]:
+        """Every item so far, for a test that awaits the task's function with a `Context()`; empty in a worker."""
+        return getattr(self._outlet, "items", [])
+
+    def _open_outlet(self) -> Outlet:
+        from common.progress import Collected  # noqa: PLC0415 - most programs and tasks use none of it
+
+        self._outlet = outlet = Collected(self.attempt) if self._outlets is None else self._outlets(self)
+        return outlet
 
 
 def _not_open(resource: Resource[Any]) -> str:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from common.progress import Progress
 
 __all__ = [
     "JobInfo",
@@ -36,7 +39,6 @@ class JobState(StrEnum):
     FAILED = "failed"
     """Failed for good: no attempt is left, or its error is not retried."""
     CANCELLED = "cancelled"
-    """Aborted, or discarded by its own task."""
     ENDED = "ended"
     """It has ended, but how cannot be read here: its result is a pickle, or no result at all."""
     UNKNOWN = "unknown"
@@ -56,8 +58,6 @@ class OutcomeKind(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
-    DISCARDED = "discarded"
-    SNOOZED = "snoozed"
     RELEASED = "released"
     LOST = "lost"
     PASSED_ON = "passed_on"
@@ -103,6 +103,7 @@ class JobInfo:
         result: the value as plain data when `state` is succeeded.
         metadata: what the producer attached.
         timing: how its last attempt used the event loop; of ended jobs, from a worker that tells.
+        progress: what the task last said of how far it is.
     """
 
     job_id: str
@@ -121,6 +122,7 @@ class JobInfo:
     error: RemoteError | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     timing: StepTiming | None = None
+    progress: Progress | None = None
 
 
 class _JobIds:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -23,6 +23,9 @@ from common.errors import ConfigurationError
 from common.queue_weights import read_queues
 from common.setting_errors import in_plain_words
 from common.signing import read_keys
+
+if TYPE_CHECKING:
+    from common.progress import StreamLimits
 
 __all__ = ["DEFAULT_QUEUE", "Settings", "load_settings", "mask_url", "misspelt", "settings_for_process"]
 
@@ -165,6 +168,9 @@ class Settings(BaseSettings):
     accept_unsigned: bool = Field(False, description="Let unsigned jobs and results pass, while a fleet moves to keys")
     max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload a producer enqueues")
     max_result_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest result a job may return")
+    stream_max_items: int = Field(100_000, ge=1, description="Most items one attempt may emit")
+    stream_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Most bytes of items one attempt may emit")
+    stream_max_item_bytes: int = Field(1024 * 1024, ge=1, description="Largest item")
 
     # What is logged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
@@ -190,6 +196,13 @@ class Settings(BaseSettings):
     def dead_caps(self) -> tuple[int, int]:
         """For how long jobs that failed for good are kept, in ms, and how many of them at the most."""
         return round(self.dead_keep * 1000), self.dead_limit
+
+    @property
+    def stream_limits(self) -> StreamLimits:
+        """How large the stream of one attempt may be."""
+        from common.progress import StreamLimits  # noqa: PLC0415 - brings in the codec; not for `barque --help`
+
+        return StreamLimits(self.stream_max_items, self.stream_max_bytes, self.stream_max_item_bytes)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show everything but what opens the server: pydantic hides a SecretStr, and a URL is a str."""

@@ -1,9 +1,9 @@
-"""Signatures of jobs and results: whoever writes to Redis without a key can make no worker run anything.
+"""Signatures of what travels: whoever writes to Redis without a key can make no worker run anything.
 
-Owns the keys, what a signature covers, and how it travels. HMAC-SHA256 with a key of its own for jobs and for results,
-each derived from the secret, over
+Owns the keys, what a signature covers, and how it travels. HMAC-SHA256 with a key of its own for jobs, for results, for
+progress and for items of streams, each derived from the secret, over
 
-    the lengths of id and queue (u32, u32) · job id · queue ("" for a result) · every byte in front of the signature
+    the lengths of id and queue (u32, u32) · job id · queue ("" but for a job) · every byte in front of the signature
 
 so that a payload cannot be used under another id or in another queue, nor a job as a result. On the wire it is the
 last entry of the msgpack map, which arq ignores, or stands behind the end of a pickle, where unpickling does not look:
@@ -39,12 +39,14 @@ _LENGTHS = struct.Struct(">II")
 
 
 class _Key:
-    __slots__ = ("job", "mark", "result")
+    __slots__ = ("item", "job", "mark", "progress", "result")
 
     def __init__(self, key_id: bytes, secret: bytes) -> None:
         # One key a purpose: what was signed as a job must never pass as a result.
         self.job = hmac.digest(secret, b"barque job 1", hashlib.sha256)
         self.result = hmac.digest(secret, b"barque result 1", hashlib.sha256)
+        self.progress = hmac.digest(secret, b"barque progress 1", hashlib.sha256)
+        self.item = hmac.digest(secret, b"barque item 1", hashlib.sha256)
         self.mark = _mark(len(key_id)) + key_id + bytes([len(key_id)])
 
 
@@ -98,10 +100,35 @@ class Keyring:
         """
         key = self._key_of(raw, "result")
         if key is not None and not _fits(key.result, raw, job_id, ""):
-            raise SignatureRefused(
-                "the result's signature does not fit: it was changed, or signed for another job, or with another "
-                "secret under the same key id. Compare BARQUE_SIGNING_KEYS on both sides"
-            )
+            raise _does_not_fit("the result")
+
+    def seal_progress(self, raw: bytes, job_id: str) -> bytes:
+        """Return what a job says of how far it is, with a signature that holds for this job alone."""
+        return self._seal(self._first.progress, raw, job_id, "")
+
+    def check_progress(self, raw: bytes, job_id: str) -> None:
+        """Return if a key of ours signed this progress for this job.
+
+        Raises:
+            SignatureRefused: see `check_job`.
+        """
+        key = self._key_of(raw, "progress")
+        if key is not None and not _fits(key.progress, raw, job_id, ""):
+            raise _does_not_fit("the progress")
+
+    def seal_item(self, raw: bytes, job_id: str) -> bytes:
+        """Return an item of a job's stream with a signature that holds for this job alone."""
+        return self._seal(self._first.item, raw, job_id, "")
+
+    def check_item(self, raw: bytes, job_id: str) -> None:
+        """Return if a key of ours signed this item for this job.
+
+        Raises:
+            SignatureRefused: see `check_job`.
+        """
+        key = self._key_of(raw, "item")
+        if key is not None and not _fits(key.item, raw, job_id, ""):
+            raise _does_not_fit("the item")
 
     def _seal(self, key: bytes, raw: bytes, job_id: str, queue: str) -> bytes:
         body = _one_entry_more(raw) + self._first.mark
@@ -127,6 +154,13 @@ class Keyring:
                 "add it: all keys that are listed are accepted, the first signs"
             )
         return key
+
+
+def _does_not_fit(what: str) -> SignatureRefused:
+    return SignatureRefused(
+        f"{what}'s signature does not fit: it was changed, or signed for another job, or with another secret under "
+        "the same key id. Compare BARQUE_SIGNING_KEYS on both sides"
+    )
 
 
 def read_keys(text: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Self
 
 from common.errors import BarqueError, RedisUnavailable
 from common.jobs import JobInfo, JobState
+from common.progress import Item, Progress
 from common.settings import Settings
 from common.tasks import Call, Task
 from producer.background import BackgroundLoop, keep_inherited
@@ -65,6 +66,27 @@ class BlockingJob(Generic[R_co]):
     def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Return what the task returned; wait for it if need be. See `producer.Job.result`."""
         return self._producer.run(self._job.result(timeout))
+
+    def progress(self) -> Progress | None:
+        """Return what the job last said of how far it is. See `producer.Job.progress`."""
+        return self._producer.run(self._job.progress())
+
+    def watch(self) -> Iterator[Progress]:
+        """Yield what the job says of how far it is, until it has ended. See `producer.Job.watch`."""
+        return self._producer.iterate(self._job.watch())
+
+    @overload
+    def stream(self) -> Iterator[Item[Any]]: ...
+
+    @overload
+    def stream(self, kind: type[T]) -> Iterator[Item[T]]: ...
+
+    @overload
+    def stream(self, kind: Any) -> Iterator[Item[Any]]: ...
+
+    def stream(self, kind: Any = Any) -> Iterator[Item[Any]]:
+        """Yield the items the job emits, from the first, until it has ended. See `producer.Job.stream`."""
+        return self._producer.iterate(self._job.stream(kind))
 
     def status(self) -> JobState:
         """Return where the job stands now."""
@@ -218,15 +240,30 @@ class BlockingProducer:
         Raises:
             RedisUnavailable: the producer is closed, or it is a forked child's copy whose thread stayed behind.
         """
+        try:
+            background = self._background()
+        except RedisUnavailable:
+            coroutine.close()
+            raise
+        return background.run(coroutine)
+
+    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """Run an iterator of the producer's in the background thread, item by item, as they are asked for.
+
+        Raises:
+            RedisUnavailable: see `run`.
+        """
+        return _iterate(self._background(), source)
+
+    def _background(self) -> BackgroundLoop:
         self._part_from_parent()
         opened = self._opened
         if opened is None:
-            coroutine.close()
             raise RedisUnavailable(
                 "this BlockingProducer is not open in this process: a job's handle belongs to the producer that "
                 "made it. In a forked child, ask for it again: producer.job(job_id)"
             )
-        return opened.background.run(coroutine)
+        return opened.background
 
     def _open(self) -> _Opened:
         self._part_from_parent()

@@ -30,6 +30,7 @@ from producer.sending import Sending
 if TYPE_CHECKING:
     from producer.dead import DeadLetters
     from producer.schedules import Schedules
+    from producer.watching import Watching
 
 __all__ = ["Producer"]
 
@@ -80,6 +81,7 @@ class Producer:
         self._store: Store | None = None
         self._inspector: Inspector | None = None
         self._results: ResultListener | None = None
+        self._watching: Watching | None = None
         self._sending = Sending(self, durable=self.settings.durable if durable is None else durable)
 
     async def __aenter__(self) -> Self:
@@ -115,10 +117,12 @@ class Producer:
         if store is None or results is None:
             return
         await self._sending.aclose()
+        if self._watching is not None:
+            await self._watching.aclose()
         await results.aclose()
         client: Any = store.client
         if self._store is store:
-            self._store = self._results = self._inspector = None
+            self._store = self._results = self._inspector = self._watching = None
             self.answers.closed = True
         await client.aclose(close_connection_pool=True)
 
@@ -150,6 +154,16 @@ class Producer:
     def results(self) -> ResultListener:
         """Where results are pushed to."""
         return _open(self._results)
+
+    @property
+    def watching(self) -> Watching:
+        """Who follows running jobs."""
+        if self._watching is None:
+            from common.redis.progress import ProgressStore  # noqa: PLC0415 - as above
+            from producer.watching import Watching  # noqa: PLC0415
+
+            self._watching = Watching(ProgressStore(self.store.client), self.results, self.answers)
+        return self._watching
 
     async def enqueue(
         self,

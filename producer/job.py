@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from common.codec import decode_job, is_pickle
-from common.errors import JobCancelled, JobDiscarded, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
+from common.errors import JobCancelled, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
 from common.jobs import JobInfo, JobState, OutcomeKind, RemoteError
-from common.result_codec import IGNORED, Result, decode_result, encode_result
-from common.values import to_plain
+from common.progress import Item, Progress, decode_item, decode_progress
+from common.result_codec import Result, decode_result, encode_result
+from common.values import ValueReader, to_plain
 
 if TYPE_CHECKING:
     from common.tasks import Task
@@ -67,17 +68,14 @@ class Job(Generic[R_co]):
     async def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Return what the task returned, as its return annotation says; wait for it if need be.
 
-        A job that ended with an error which its policy ignores has None, whatever the annotation.
-
         Args:
             timeout: seconds to wait; None waits as long as it takes.
 
         Raises:
             ResultTimeout: there is none yet. The job goes on.
             TaskFailed: the task raised; the error has the remote type, message and traceback.
-            TaskTimedOut: the last attempt ran past its timeout, or the job past its deadline.
+            TaskTimedOut: the last attempt ran past its timeout.
             JobCancelled: the job was aborted.
-            JobDiscarded: the task itself ended the job, without a result.
             JobNotFound: there is no such job, or its result is not kept.
             SignatureRefused: `BARQUE_SIGNING_KEYS` is set, and no worker that has a key wrote this result.
             RedisUnavailable: the server cannot be reached.
@@ -90,7 +88,7 @@ class Job(Generic[R_co]):
         if result.form != "msgpack":
             value: R_co = result.value
             return value
-        if self._task is None or result.outcome == IGNORED:
+        if self._task is None:
             plain: R_co = to_plain(result.value)
             return plain
         typed: R_co = self._task.result.read(result.value, f"the result of {result.task}")
@@ -114,6 +112,89 @@ class Job(Generic[R_co]):
             raise ResultTimeout(
                 f"job {self.job_id} has no result after {seconds:g} s; it goes on", job_id=self.job_id
             ) from None
+
+    async def progress(self) -> Progress | None:
+        """Return what the job last said of how far it is; None where it has said nothing, or that is no longer kept.
+
+        Raises:
+            SignatureRefused: `BARQUE_SIGNING_KEYS` is set, and no worker that has a key wrote it.
+            RedisUnavailable: the server cannot be reached.
+        """
+        raw = await self._producer.watching.progress(self.job_id)
+        return None if raw is None else decode_progress(raw, self._producer.reading, self.job_id)
+
+    async def watch(self) -> AsyncIterator[Progress]:
+        """Yield what the job says of how far it is, from what it said last, until it has ended.
+
+        Pushed, not polled. Who is slow to take one gets the newest next, not all in between; the last one always comes.
+
+        Raises:
+            JobNotFound: there is no such job, and nothing is kept of it.
+            SignatureRefused, RedisUnavailable: see `progress`.
+        """
+        watching = self._producer.watching
+        shown: bytes | None = None
+        async with watching.of(self.job_id, self._raw) as watch:
+            while True:
+                await watch.news.wait()
+                watch.news.clear()
+                ended, latest = watch.ended.done(), watch.latest
+                if ended:  # a push may have been lost with its connection
+                    latest = await watching.progress(self.job_id) or latest
+                if latest is not None and latest != shown:
+                    shown = latest
+                    yield decode_progress(latest, self._producer.reading, self.job_id)
+                if ended:
+                    break
+            try:
+                self._raw = watch.ended.result()
+            except JobNotFound:
+                if shown is None:
+                    raise
+
+    @overload
+    def stream(self) -> AsyncIterator[Item[Any]]: ...
+
+    @overload
+    def stream(self, kind: type[T]) -> AsyncIterator[Item[T]]: ...
+
+    @overload
+    def stream(self, kind: Any) -> AsyncIterator[Item[Any]]: ...
+
+    async def stream(self, kind: Any = Any) -> AsyncIterator[Item[Any]]:
+        """Yield the items the job emits: those there are, from the first, then each as it comes, until it has ended.
+
+        No item is left out or comes twice, whatever becomes of the connection; any number of readers may read at once,
+        each at its own pace, while the items are kept: as long as the result. Where an item's `number` is 1 the stream
+        begins anew: the attempt before did not end well.
+
+        Args:
+            kind: the type of the items' values, any that an argument of a task may have; plain data by default.
+
+        Raises:
+            ArgumentMismatch: an item is not of this type.
+            TaskFailed, TaskTimedOut, JobCancelled: at the end, if the job did not succeed; see `result`.
+            JobNotFound: at the end, if nothing is known of how the job ended.
+            SignatureRefused, RedisUnavailable: see `progress`.
+        """
+        reader = None if kind is Any else ValueReader(kind)
+        watching = self._producer.watching
+        last: bytes | None = None
+        async with watching.of(self.job_id, self._raw) as watch:
+            while True:
+                await watch.news.wait()
+                watch.news.clear()
+                ended = watch.ended.done()  # all there is was written before that
+                while found := await watching.items(self.job_id, last):
+                    for stored in found:
+                        last = stored.entry
+                        yield decode_item(stored.raw, stored.number, self.job_id, self._producer.reading, reader)
+                if ended:
+                    break
+            self._raw = watch.ended.result()
+        ending = decode_result(self._raw, self._producer.reading, self.job_id)
+        if not ending.success:
+            raise self._error(ending)
 
     async def status(self) -> JobState:
         """Return where the job stands now."""
@@ -189,9 +270,6 @@ class Job(Generic[R_co]):
         error = result.error or RemoteError("builtins.Exception", "")
         if result.outcome == OutcomeKind.CANCELLED:
             return JobCancelled(f"job {self.job_id} ({result.task}) was aborted", job_id=self.job_id)
-        if result.outcome == OutcomeKind.DISCARDED:
-            said = f"job {self.job_id} ({result.task}) was discarded by its task: {error.message}"
-            return JobDiscarded(said, job_id=self.job_id, reason=error.message)
         kind = TaskTimedOut if result.outcome == OutcomeKind.TIMED_OUT else TaskFailed
         failure = kind(
             job_id=self.job_id,

@@ -1,7 +1,8 @@
 """Wait for results, pushed over one subscription shared by all jobs of a producer.
 
-Owns the subscription, who waits for which job, and the slow look underneath for what no push announces (a stock arq
-worker makes no noise when it finishes). Deals in result bytes; what they mean is job.py's.
+Owns the subscription (over which watching.py is told of running jobs, too), who waits for which job, and the slow look
+underneath for what no push announces (a stock arq worker makes no noise when it finishes). Deals in result bytes; what
+they mean is job.py's.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from common.errors import BarqueError, JobNotFound, RedisUnavailable
 from common.group_commit import GroupCommit
 from common.redis import keys
 from common.redis.connection import TROUBLE, ServerError, is_transient
-from common.redis.push import listen, result_frames
+from common.redis.push import Frame, frames, listen
 from common.redis.reasons import may_pass
 from common.redis.store import MOST_PER_CALL, Store
 from producer.answers import Answers, why
@@ -43,7 +44,7 @@ class ResultListener:
 
     def __init__(self, store: Store, listener_id: str, answers: Answers) -> None:
         self._store = store
-        self._channel = keys.result_channel(listener_id)
+        self.channel = keys.result_channel(listener_id)
         self._answers = answers
         self._waiting: dict[str, list[asyncio.Future[bytes]]] = {}
         self._subscribed = asyncio.Event()
@@ -52,6 +53,26 @@ class ResultListener:
         self._looking: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self._silent_since: float | None = None
+        self._told: Callable[[Frame], None] | None = None
+        self._anew: Callable[[], None] | None = None
+
+    def follow(self, told: Callable[[Frame], None], anew: Callable[[], None]) -> None:
+        """Hand on what is pushed of running jobs, over the one subscription there is.
+
+        Args:
+            told: called with each frame.
+            anew: called when the subscription is there again: what was pushed meanwhile went to nobody.
+        """
+        self._told, self._anew = told, anew
+
+    async def subscribed(self) -> bool:
+        """Wait until what is pushed reaches us; return whether it does: not where the server is away, or refuses."""
+        self._start_listening()
+        if not self._subscribed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._answers.within):
+                    await self._subscribed.wait()
+        return self._subscribed.is_set()
 
     async def wait(self, job_id: str) -> bytes:
         """Return the result's bytes, when the job has ended.
@@ -60,8 +81,7 @@ class ResultListener:
             JobNotFound: there is no such job, or its result is no longer kept.
             RedisUnavailable: the server cannot be reached now, or refuses. The job is not affected.
         """
-        if self._listening is None or self._listening.done():
-            self._listening = asyncio.create_task(self._listen())
+        self._start_listening()
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_regularly())
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -84,6 +104,10 @@ class ResultListener:
                 future.cancel()
         self._wake()
         await self._registering.aclose(within=0)
+
+    def _start_listening(self) -> None:
+        if self._listening is None or self._listening.done():
+            self._listening = asyncio.create_task(self._listen())
 
     async def _ask(self, job_id: str, future: asyncio.Future[bytes]) -> None:
         """Have the result pushed, once we are subscribed."""
@@ -118,7 +142,7 @@ class ResultListener:
         """Ask for the results of up to MOST_PER_CALL jobs."""
         self._asked()
         async with asyncio.timeout(self._answers.within):
-            answers = await self._store.await_results(self._channel, job_ids)
+            answers = await self._store.await_results(self.channel, job_ids)
         self._silent_since = None
         for job_id, answer in zip(job_ids, answers, strict=True):
             if isinstance(answer, bytes):
@@ -195,17 +219,22 @@ class ResultListener:
             if self._waiting:
                 # What ended while we were not subscribed was pushed to nobody.
                 self._send_out(self._look())
+            if self._anew is not None:
+                self._anew()
 
-        await listen(self._store.client, self._channel, self._take, subscribed=subscribed)
+        await listen(self._store.client, self.channel, self._take, subscribed=subscribed)
 
     def _take(self, message: bytes) -> None:
         self._silent_since = None
         large: list[str] = []
-        for job_id, result in result_frames(message):
-            if result is None:
-                large.append(job_id)
+        for frame in frames(message):
+            if not frame.ended:
+                if self._told is not None:
+                    self._told(frame)
+            elif frame.content is None:
+                large.append(frame.job_id)
             else:
-                self._resolve(job_id, result)
+                self._resolve(frame.job_id, frame.content)
         if large:
             self._send_out(self._fetch(large))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -22,7 +21,8 @@ from common.codec import Reading
 from common.jobs import OutcomeKind
 from common.redis import reasons
 from common.redis.connection import TROUBLE
-from common.redis.store import FIRST_FIRST, BlockingStore, Claim, HeldLease, Order, Renewal, Store
+from common.redis.progress import ProgressStore
+from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
@@ -32,14 +32,16 @@ from workers.clock import ServerClock
 from workers.completer import Completer
 from workers.control import listen_for_orders
 from workers.dead_letters import Burials
+from workers.engine_options import EngineOptions
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.loop_watch import LoopWatch
+from workers.reporter import Reporter
 from workers.runnables import Runnable
 from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import Verdicts
 
-__all__ = ["Engine", "EngineOptions"]
+__all__ = ["Engine"]
 
 log = structlog.get_logger("barque.engine")
 
@@ -57,38 +59,6 @@ _LEAST_PATIENCE = 5.0
 
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Bytes of results on their way to Redis past which no more jobs are claimed."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How one worker process behaves.
-
-    Attributes:
-        worker: this worker's id.
-        queues: served in this order, or as `order` says.
-        concurrency: jobs at once.
-        most_burst_jobs: in burst, the most jobs to start; negative is no limit.
-        honour_aborts: end jobs that someone asks to abort.
-        block_limit: seconds the event loop may stand still before the leases are given up.
-        max_result_bytes: the largest result a job may have.
-        unknown_task_wait: seconds a job waits for a worker that knows its task; 0 fails it. A burst, which is to end,
-            waits for nobody.
-        dead: for how many ms jobs that failed for good are kept, and how many of them at the most.
-    """
-
-    worker: str
-    queues: Sequence[str]
-    concurrency: int
-    lease_ms: int
-    poll_delay: float
-    block_limit: float
-    max_result_bytes: int
-    order: Order = FIRST_FIRST
-    unknown_task_wait: float = 0.0
-    dead: tuple[int, int] = (0, 0)
-    burst: bool = False
-    most_burst_jobs: int = -1
-    honour_aborts: bool = True
 
 
 class Engine:
@@ -133,20 +103,23 @@ class Engine:
         self._patience = max(_LEAST_PATIENCE, options.lease_ms / 1000)
         # Past this many outcomes on their way to Redis no more jobs are claimed: memory stays bounded.
         self._most_waiting = max(1000, 2 * options.concurrency)
-        dead_keep_ms, most_dead = options.dead
+        dead_keep_ms, most_dead = options.limits.dead_caps
         self._verdicts = Verdicts(
             worker=options.worker,
             clock=self.clock,
             reading=reading,
             ways=ways,
             failed_keep_ms=failed_keep_ms,
-            max_result_bytes=options.max_result_bytes,
+            max_result_bytes=options.limits.max_result_bytes,
             burials=Burials(worker=options.worker, clock=self.clock, keep_ms=dead_keep_ms, most=most_dead),
         )
         self.executor = Executor(
             runnables=runnables,
             unknown=UnknownTasks(
-                runnables.keys(), wait=0.0 if options.burst else options.unknown_task_wait, clock=self.clock
+                runnables.keys(),
+                # A burst, which is to end, waits for nobody.
+                wait=0.0 if options.burst else options.limits.unknown_task_wait,
+                clock=self.clock,
             ),
             verdicts=self._verdicts,
             clock=self.clock,
@@ -156,6 +129,16 @@ class Engine:
             state=state,
             on_outcome=self._ended,
         )
+        self._reporter = Reporter(
+            ProgressStore(store.client),
+            self.held,
+            clock=self.clock,
+            reading=reading,
+            limits=options.limits.stream_limits,
+            patience=self._patience,
+        )
+        for runnable in runnables.values():
+            runnable.outlets = self._reporter.outlet
         self._completer = Completer(
             store,
             options.queues,
@@ -187,7 +170,7 @@ class Engine:
             held=self._held_leases,
             changed=self._leases_changed,
             watch=LoopWatch(self._about),
-            block_limit=options.block_limit,
+            block_limit=options.limits.block_limit,
         )
         self._claiming: asyncio.Task[None] | None = None
         self._releasing = asyncio.Event()
@@ -277,6 +260,7 @@ class Engine:
         parts = {ending, *background, *self._hook_tasks}
         for task in parts:
             task.cancel()
+        self._reporter.close()
         await asyncio.gather(asyncio.wait(parts, timeout=_LAST_STEPS), self._leases.stop())
         self.executor.close()
 
@@ -309,7 +293,10 @@ class Engine:
                 self.executor.stop(attempt, StopReason.RELEASED)
 
     def _ended(self, outcome: Outcome) -> None:
-        self._completer.add(outcome)
+        if self._reporter.reports:
+            self._reporter.last_words(outcome, lambda: self._completer.add(outcome))
+        else:
+            self._completer.add(outcome)
         self._claimer.slot_freed()
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:

@@ -19,6 +19,7 @@ from common.retry import RetryPolicy
 from common.tasks import Task
 
 if TYPE_CHECKING:
+    from common.progress import Outlet
     from workers.attempt import Attempt
 
 __all__ = ["ArqFunction", "Defaults", "FunctionRunnable", "Runnable", "TaskRunnable"]
@@ -59,9 +60,10 @@ class Runnable:
         timeout: seconds one attempt may take; None is no limit.
         keep_ms: how long a result is kept; 0 not at all, -1 for ever.
         done_ms: how long an ended job's id is refused; arq's cron ticks have it.
+        outlets: gives an attempt, when it asks, where its progress and items go.
     """
 
-    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "policy", "timeout")
+    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "outlets", "policy", "timeout")
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Runnable:
         self.keep_ms = keep_ms
         self.policy = policy
         self.done_ms = done_ms
+        self.outlets: Callable[[Context], Outlet] | None = None
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine that runs the attempt.
@@ -122,6 +125,7 @@ class TaskRunnable(Runnable):
             enqueued_ms=payload.enqueued_ms,
             metadata=extras.meta if extras is not None else None,
             state=state,
+            outlets=self.outlets,
         )
         parts = payload.as_msgpack()
         # Objects from a pickle that have no msgpack form are what their producer made them: passed as they are.

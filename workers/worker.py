@@ -40,7 +40,8 @@ from workers.arq_pool import PoolOptions
 from workers.arq_ways import Hooks, ways_of_arq
 from workers.attempt import Outcome
 from workers.backstop import Backstop
-from workers.engine import Engine, EngineOptions
+from workers.engine import Engine
+from workers.engine_options import EngineOptions
 from workers.event_loop import ensure_event_loop, run_until_ended
 from workers.io_threads import IoThreads
 from workers.leaving import LAST_WORD, Leaving
@@ -316,10 +317,7 @@ class Worker(arq.worker.Worker):
                 concurrency=self.max_jobs,
                 lease_ms=round(self.lease_s * 1000),
                 poll_delay=max(self.poll_delay_s or 0, 0.05),
-                block_limit=self._limits.block_limit,
-                max_result_bytes=self._limits.max_result_bytes,
-                unknown_task_wait=self._limits.unknown_task_wait,
-                dead=self._limits.dead_caps,
+                limits=self._limits,
                 burst=self.burst,
                 # As arq: the limit is on all jobs of this worker, over several runs.
                 most_burst_jobs=max(0, self.max_burst_jobs - started) if self.max_burst_jobs >= 0 else -1,

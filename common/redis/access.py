@@ -86,11 +86,14 @@ _READING = frozenset(
 
 PRODUCER = Role(
     "barque-producer",
-    "enqueues jobs, waits for results, aborts, keeps schedules, replays dead letters",
+    "enqueues jobs, follows them, waits for results, aborts, keeps schedules, replays dead letters",
     own_keys=(
         *_JOBS,
         keys.WAITERS,
         f"{keys.AWAITED}*",
+        f"{keys.PROGRESS}*",
+        f"{keys.STREAM}*",
+        f"{keys.WATCHERS}*",
         keys.WORKERS,
         f"{keys.WORKER}*",
         keys.CONFIRMED,
@@ -100,11 +103,11 @@ PRODUCER = Role(
         f"{keys.DEAD_LETTER}*",
     ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, "")),
-    commands=_READING | {"set", "subscribe", "unsubscribe"},
+    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange"},
     scripts=frozenset(
         {
             *("enqueue", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
-            *("replay_dead", "delete_dead"),
+            *("replay_dead", "delete_dead", "watch"),
         }
     ),
     channels=(_RESULTS, keys.CONTROL_CHANNEL),

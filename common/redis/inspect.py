@@ -6,6 +6,7 @@ Owns no write. One call is a handful of commands, never KEYS and never a scan of
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import redis.asyncio
 from common.codec import MSGPACK_ONLY, Payload, Reading, decode_job
 from common.errors import Undecodable
 from common.jobs import JobInfo, JobState, RemoteError, StepTiming
+from common.progress import Progress, decode_progress
 from common.redis import keys
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED, to_plain
@@ -80,11 +82,12 @@ class Inspector:
         A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result,
         `error` then says why.
         """
-        (stored, payload, attempts), held, score, now = await self._look(job_id, queue, payload=True)
+        (stored, payload, attempts, told), held, score, now = await self._look(job_id, queue, payload=True)
         state = self._state(job_id, stored, held=held, score=score, now_ms=now)
         if stored is not None:
             try:
-                return _ended(job_id, state, decode_result(stored, self._reading, job_id))
+                ended = _ended(job_id, state, decode_result(stored, self._reading, job_id))
+                return dataclasses.replace(ended, progress=self._progress(told, job_id))
             except (Undecodable, *MALFORMED, TypeError) as error:  # its parts may be of any shape
                 why = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", str(error))
                 return JobInfo(job_id=job_id, state=JobState.ENDED, queue=queue, error=why)
@@ -92,7 +95,7 @@ class Inspector:
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
         begun = _count(attempts) + _is_lease_end(score)
-        info |= {"queue": queue, "attempt": begun, "due_at": _time(score)}
+        info |= {"queue": queue, "attempt": begun, "due_at": _time(score), "progress": self._progress(told, job_id)}
         if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
             info["worker"] = worker
         if payload is not None:
@@ -129,6 +132,12 @@ class Inspector:
         found = zip(job_ids, stored, strict=True)
         return [None if raw is None else decode_result(raw, self._reading, job_id) for job_id, raw in found]
 
+    def _progress(self, told: bytes | None, job_id: str) -> Progress | None:
+        """Return a job's progress; None, too, where it cannot be read or is not to be trusted."""
+        with contextlib.suppress(Undecodable):
+            return None if told is None else decode_progress(told, self._reading, job_id)
+        return None
+
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
@@ -136,7 +145,7 @@ class Inspector:
     async def _look(self, job_id: str, queue: str, *, payload: bool) -> tuple[list[Any], Any, float | None, int]:
         names = [_bytes(keys.result(job_id))]
         if payload:
-            names += [_bytes(keys.job(job_id)), _bytes(keys.retry(job_id))]
+            names += [_bytes(keys.job(job_id)), _bytes(keys.retry(job_id)), _bytes(keys.progress(job_id))]
         pipeline = self._client.pipeline(transaction=True)
         pipeline.mget(names)
         pipeline.get(_bytes(keys.lease(job_id)))
@@ -162,7 +171,7 @@ class Inspector:
 def _state_of(result: Result) -> JobState:
     if result.success:
         return JobState.SUCCEEDED
-    return JobState.CANCELLED if result.outcome in {"cancelled", "discarded"} else JobState.FAILED
+    return JobState.CANCELLED if result.outcome == "cancelled" else JobState.FAILED
 
 
 def _described(payload: Payload) -> dict[str, Any]:

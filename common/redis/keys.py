@@ -18,6 +18,7 @@ __all__ = [
     "JOB",
     "LEASE",
     "NUDGE",
+    "PROGRESS",
     "RESULT",
     "RETRY",
     "SCHEDULES",
@@ -26,8 +27,10 @@ __all__ = [
     "SCHEDULES_NEXT",
     "SCHEDULES_PAUSED",
     "SCHEDULES_REVISION",
+    "STREAM",
     "WAITERS",
     "WAKE",
+    "WATCHERS",
     "WORKER",
     "WORKERS",
     "awaited",
@@ -36,10 +39,13 @@ __all__ = [
     "job",
     "lease",
     "nudge",
+    "progress",
     "result",
     "result_channel",
     "retry",
+    "stream",
     "wake",
+    "watchers",
     "worker",
 ]
 
@@ -77,6 +83,9 @@ SCHEDULES_PAUSED = "barque:schedules:paused"
 """Sorted set: name -> since when it is paused, Unix ms."""
 SCHEDULES_REVISION = "barque:schedules:revision"
 """Another number after each change of a schedule; not there where there are none."""
+PROGRESS = "barque:progress:"
+STREAM = "barque:stream:"
+WATCHERS = "barque:watchers:"
 CONTROL_CHANNEL = "barque:control"
 """Channel: "abort <job id>" for whichever worker runs it; "schedules" when one was changed."""
 
@@ -109,6 +118,21 @@ def awaited(job_id: str) -> str:
 def dead_letter(job_id: str) -> str:
     """Return the key of what a job that failed for good leaves behind: a hash with its payload as it was."""
     return DEAD_LETTER + job_id
+
+
+def progress(job_id: str) -> str:
+    """Return the key of how far a job is, as it last said."""
+    return PROGRESS + job_id
+
+
+def stream(job_id: str) -> str:
+    """Return the key of the items a job emitted: a stream whose ids are `<run>-<number>`, the first one `<run>-0`."""
+    return STREAM + job_id
+
+
+def watchers(job_id: str) -> str:
+    """Return the key of who follows a job's progress or stream now: channels and until when; it lives for seconds."""
+    return WATCHERS + job_id
 
 
 def health(queue: str) -> str:

@@ -1,21 +1,25 @@
 """Subscriptions: what Redis pushes to us.
 
-Owns the subscription and the frames in which results are pushed (see lua/prelude.lua, push_results).
+Owns the subscription and the frames in which is pushed what jobs end with (see lua/prelude.lua, push_results) and what
+they say while they run (lua/report.lua).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio
 
 from common.redis.wire import lines_of
 
-__all__ = ["listen", "result_frames"]
+__all__ = ["Frame", "frames", "listen"]
 
 _LENGTHS = struct.Struct(">II")
+
+_RUNNING = 1 << 31
+"""Added to the length of the id of a job that says something while it runs."""
 
 
 async def listen(
@@ -46,13 +50,27 @@ async def listen(
         await pubsub.aclose()
 
 
-def result_frames(message: bytes) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the ended jobs of one message: id and result, None for a result to be fetched."""
+class Frame(NamedTuple):
+    """What is said of one job.
+
+    Attributes:
+        content: a result, or how far the job is; None says that there is something to be fetched: a result, or items.
+        ended: whether it has ended, and this is about its result.
+    """
+
+    job_id: str
+    content: bytes | None
+    ended: bool
+
+
+def frames(message: bytes) -> Iterator[Frame]:
+    """Yield what one message says."""
     at = 0
     while at < len(message):
-        id_length, result_length = _LENGTHS.unpack_from(message, at)
+        id_length, length = _LENGTHS.unpack_from(message, at)
         at += _LENGTHS.size
+        ended, id_length = id_length < _RUNNING, id_length % _RUNNING
         job_id = message[at : at + id_length].decode(errors="surrogateescape")
         at += id_length
-        yield job_id, message[at : at + result_length] if result_length else None
-        at += result_length
+        yield Frame(job_id, message[at : at + length] if length else None, ended)
+        at += length

@@ -11,9 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 SURFACE = {
     "common": [
-        "NEVER", "BarqueError", "Call", "Context", "Discard", "Resource", "Resources", "Retry", "RetryPolicy",
-        "RetryRule", "Settings", "Snooze", "Task", "cron", "every", "exponential", "fixed", "lifespan", "linear",
-        "load_settings", "schedule", "task",
+        "NEVER", "BarqueError", "Call", "Context", "Resource", "Resources", "Retry", "RetryPolicy", "Settings", "Task",
+        "cron", "every", "exponential", "fixed", "lifespan", "linear", "load_settings", "schedule", "task",
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
     "workers": ["Worker", "WorkerSettings", "install"],
@@ -22,17 +21,20 @@ SURFACE = {
 METHODS = {
     "producer.Producer": [
         "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "map",
-        "results", "schedules", "store",
+        "results", "schedules", "store", "watching",
     ],
-    "producer.Job": ["abort", "info", "result", "status", "wait"],
+    "producer.Job": ["abort", "info", "progress", "result", "status", "stream", "wait", "watch"],
     "producer.BlockingProducer": [
-        "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "job", "map", "run", "schedules",
+        "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "map", "run",
+        "schedules",
     ],
     "producer.dead.DeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
     "producer.dead.BlockingDeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
     "producer.schedules.Schedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.schedules.BlockingSchedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
-    "producer.BlockingJob": ["abort", "info", "is_new", "job_id", "queue", "result", "status"],
+    "producer.BlockingJob": [
+        "abort", "info", "is_new", "job_id", "progress", "queue", "result", "status", "stream", "watch",
+    ],
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from common.redis import keys
 from common.redis.connection import connect
-from common.redis.push import result_frames
+from common.redis.push import frames
 from common.redis.store import Claim, Enqueue, Finish, FreshJobs, HeldLease, PutBack, Store
 from common.settings import Settings
 from tests.chaos.store_model import STOCK, Model, Outcome, Taken
@@ -511,8 +511,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.perhaps_awake.clear()
         assert self.world.space == self.model.keyspace()
         for channel, heard in self.bench.results.items():
-            frames = [frame for message in heard.drain() for frame in result_frames(message)]
-            assert sorted(frames, key=str) == sorted(self.model.pushed.pop(channel, []), key=str)
+            pushed = [frame[:2] for message in heard.drain() for frame in frames(message)]
+            assert sorted(pushed, key=str) == sorted(self.model.pushed.pop(channel, []), key=str)
         told = [message.decode(errors="surrogateescape") for message in self.bench.control.drain()]
         assert told == [f"abort {job_id}" for job_id in self.model.told]
         self.model.told.clear()

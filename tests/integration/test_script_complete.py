@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from common.redis.connection import connect
-from common.redis.push import result_frames
+from common.redis.push import frames
 from common.redis.store import Finish, HeldLease, Letter, PutBack, Refusals, Store
 from common.settings import Settings
 
@@ -397,7 +397,7 @@ async def pushed(redis):
         async with asyncio.timeout(10):
             while (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)) is None:
                 pass
-        return message["channel"].decode(), list(result_frames(message["data"]))
+        return message["channel"].decode(), [frame[:2] for frame in frames(message["data"])]
 
     yield take
     await pubsub.aclose()

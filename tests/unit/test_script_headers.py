@@ -8,12 +8,14 @@ from typing import get_args
 
 import pytest
 
-from common.redis import dead_letters, keys, schedules, scripts
+from common.redis import dead_letters, keys, progress, schedules, scripts
 from common.redis.dead_letters import DeadStore
+from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Store
 
-SCRIPTS = {script.name: script for script in (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS)}
+ALL = (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS, *progress.SCRIPTS)
+SCRIPTS = {script.name: script for script in ALL}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -161,6 +163,22 @@ WIRE = {
         ["n", 11],
         ["name", "first tick"],
     ),
+    "report": (
+        [1, 0],
+        lambda s: ProgressStore(s.client).report(
+            [Report("a", "token", 11, b"P", 3, [b"X", b"Y"]), Report("b", "t", -1, None, 1, [])]
+        ),
+        [],
+        ["a", "token", 11, "P", 2, 3, "X", 4, "Y", "b", "t", -1, "", 0],
+        ["id", "token", "keep for ms", "progress", "number of items", "its number", "the item"],
+    ),
+    "watch": (
+        [None, b"P"],
+        lambda s: ProgressStore(s.client).watch("c", ["a", "b"]),
+        [],
+        ["c", 30_000, "a", "b"],
+        ["channel", "for ms", "job ids"],
+    ),
     "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
     "replay_dead": (
         [1, -1],
@@ -213,6 +231,9 @@ def test_the_strides_are_the_ones_the_headers_tell():
     assert "BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 3" in SCRIPTS["complete"].source
     assert "for each attempt three" in part("renew", "ARGV")
     assert "STRIDE = 3" in SCRIPTS["renew"].source
+    assert "for each job five" in part("report", "ARGV")
+    assert "for each item two" in part("report", "ARGV")
+    assert "HEAD, STRIDE = 5, 2" in SCRIPTS["report"].source
 
 
 def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
@@ -244,6 +265,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
     assert found == {
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
+        "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS,
         "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
     }  # fmt: skip
 
