@@ -75,6 +75,10 @@ def enqueue(
         float | None,
         typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take."),
     ] = None,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option("--max-attempts", metavar="N", min=1, help="Attempts in all, instead of what the task says."),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Travels with the job; repeat it for each."),
@@ -129,6 +133,7 @@ def enqueue(
         "job_id": job_id,
         "queue": queue,
         "timeout": job_timeout,
+        "max_attempts": max_attempts,
         "metadata": pairs(metadata, "--metadata", raw=raw) or None,
     }
     code = asyncio.run(_enqueue(call, settings, options, _Waiting(wait, timeout), as_json=as_json))

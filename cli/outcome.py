@@ -9,7 +9,7 @@ from typing import Any
 from cli.exit_codes import FAILED, OK
 from cli.output import machine, note, to_jsonable
 from cli.progress_line import follow
-from common.errors import JobCancelled, TaskFailed, Undecodable
+from common.errors import JobCancelled, JobDiscarded, TaskFailed, Undecodable
 from common.jobs import JobState, RemoteError
 from producer import Job
 
@@ -26,7 +26,7 @@ class Ending:
     Attributes:
         state: succeeded, failed or cancelled; ended, when its result cannot be read here.
         result: what the task returned, as plain data.
-        error: what it failed with; or why its result cannot be read.
+        error: what it failed with; why its task discarded it; or why its result cannot be read.
         attempts: how many it had, where that is known (of failures).
     """
 
@@ -59,6 +59,8 @@ async def _ending(job: Job[Any], timeout: float | None) -> Ending:
     except TaskFailed as error:
         remote = RemoteError(error.remote_type, error.remote_message, error.remote_traceback)
         return Ending(job.job_id, JobState.FAILED, error=remote, attempts=error.attempts)
+    except JobDiscarded as error:
+        return Ending(job.job_id, JobState.CANCELLED, error=RemoteError("common.errors.Discard", error.reason))
     except JobCancelled:
         return Ending(job.job_id, JobState.CANCELLED)
     except Undecodable as error:
@@ -98,6 +100,8 @@ def _describe(ending: Ending) -> str:
     if ending.error is None:
         return f"Job {ending.job_id} was cancelled."
     error = ending.error
+    if ending.state is JobState.CANCELLED:
+        return f"Job {ending.job_id} was discarded by its task: {error.message}"
     if ending.state is JobState.ENDED:
         return f"Job {ending.job_id} has ended, but its result cannot be read here: {error.message}"
     kind = error.type.removeprefix("builtins.")

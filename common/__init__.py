@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from common.context import Context
-from common.errors import BarqueError, Retry
+from common.errors import BarqueError, Discard, Retry, Snooze
 from common.resources import Resource, lifespan
-from common.retry import NEVER, RetryPolicy, exponential, fixed, linear
+from common.retry import NEVER, RetryPolicy, RetryRule, exponential, fixed, linear
 from common.settings import Settings, load_settings
 from common.tasks import Call, Task, task
 
@@ -24,11 +24,14 @@ __all__ = [
     "BarqueError",
     "Call",
     "Context",
+    "Discard",
     "Resource",
     "Resources",
     "Retry",
     "RetryPolicy",
+    "RetryRule",
     "Settings",
+    "Snooze",
     "Task",
     "cron",
     "every",

@@ -5,7 +5,7 @@ setting allows it, or a user's own (de)serializer as arq takes them. arq's one-l
 this file:
 
     job     t job_try   f function   a args   k kwargs   et enqueue time (Unix ms)
-            b extras of Barque's: {timeout: seconds, meta: {…}, until: Unix ms}   sig signature (signing.py)
+            b extras of Barque's: {timeout: seconds, meta: {…}, …}   sig signature (signing.py)
 
 A pickle starts 0x80 and its protocol number; a msgpack map of these keys starts 0x85..0x8f or 0xde/0xdf.
 """
@@ -24,6 +24,7 @@ from common.signing import Keyring
 from common.values import MALFORMED, complaint, encode, encoder, to_plain, unserializable_part
 
 __all__ = [
+    "MOST_TRIES",
     "Deserializer",
     "Extras",
     "Form",
@@ -46,6 +47,9 @@ Form = Literal["msgpack", "pickle", "custom"]
 _LONGEST_TIMEOUT = 1e9
 """Seconds. The bounds also keep NaN and infinity out: one such deadline would stop all others of its worker."""
 
+MOST_TRIES = 1_000_000
+"""Attempts that a job may ask for."""
+
 
 class Extras(msgspec.Struct, omit_defaults=True, gc=False):
     """What Barque adds to a job.
@@ -54,11 +58,15 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
         timeout: seconds one attempt may take.
         meta: metadata.
         until: Unix ms after which a signed job is not started; Redis's own TTL is for any writer to change.
+        due: Unix ms at which it is first due, where that is later than its enqueue and something counts from it.
+        tries: attempts it has at the most.
     """
 
     timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
     meta: dict[str, Any] | None = None
     until: int | None = None
+    due: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    tries: Annotated[int, msgspec.Meta(ge=1, le=MOST_TRIES)] | None = None
 
 
 class _JobMap(msgspec.Struct, gc=False, omit_defaults=True):

@@ -25,7 +25,11 @@
     │   ├── TaskFailed              the task raised; carries the remote type, message, traceback
     │   │   └── TaskTimedOut        the attempt ran past its timeout
     │   └── JobCancelled            the job was aborted
-    └── Retry                       raised *by a task*: try again after a time
+    │       └── JobDiscarded        the task itself ended it, without a result
+    ├── DeadlinePassed              a job's deadline passed before it had ended; the remote type of a TaskTimedOut
+    ├── Retry                       raised *by a task*: try again after a time
+    ├── Snooze                      raised *by a task*: not now; the attempt does not count
+    └── Discard                     raised *by a task*: there is nothing to be done for this job
 
 This module knows no Redis, no asyncio and no wire format. Whoever catches `BarqueError` catches all
 that Barque raises on its own account.
@@ -33,15 +37,18 @@ that Barque raises on its own account.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = [
     "ArgumentMismatch",
     "BarqueError",
     "ConfigurationError",
+    "DeadlinePassed",
+    "Discard",
     "DuplicateTask",
     "JobCancelled",
+    "JobDiscarded",
     "JobError",
     "JobLost",
     "JobNotFound",
@@ -58,12 +65,15 @@ __all__ = [
     "ScheduleExists",
     "ScheduleNotFound",
     "SignatureRefused",
+    "Snooze",
     "StreamFull",
     "TaskFailed",
     "TaskNotFound",
     "TaskTimedOut",
     "Undecodable",
 ]
+
+_LONGEST_SNOOZE = 10 * 365 * 24 * 3600.0
 
 
 class BarqueError(Exception):
@@ -206,11 +216,27 @@ class TaskFailed(JobError):
 
 
 class TaskTimedOut(TaskFailed, TimeoutError):
-    """The job's last attempt ran past its timeout."""
+    """The job's last attempt ran past its timeout, or the job past its deadline."""
 
 
 class JobCancelled(JobError):
-    """The job was aborted before it had a result."""
+    """The job ended before it had a result, because somebody wanted it so: it was aborted, or discarded."""
+
+
+class JobDiscarded(JobCancelled):
+    """The task itself ended the job with `raise Discard(reason)`.
+
+    Attributes:
+        reason: what the task said.
+    """
+
+    def __init__(self, message: str, *, job_id: str, reason: str = "") -> None:
+        super().__init__(message, job_id=job_id)
+        self.reason = reason
+
+
+class DeadlinePassed(BarqueError, TimeoutError):
+    """A job's deadline passed before it had ended: no attempt of it starts any more."""
 
 
 class Retry(BarqueError):
@@ -230,4 +256,48 @@ class Retry(BarqueError):
         if seconds is not None and not 0 <= seconds < float("inf"):
             raise ConfigurationError(f"Retry(after={after!r}): give a number of seconds, zero or more")
         self.after = seconds
+        self.reason = reason
+
+
+class Snooze(BarqueError):
+    """Raise inside a task to have this job put back until later: it is not time yet.
+
+    The attempt does not count, so a job may be snoozed as often as its task likes; each time writes a line,
+    `job_snoozed`. A job with a deadline is not put back past it, but ends.
+
+    Args:
+        after: seconds (or a timedelta) from now.
+        until: a moment, aware of its time zone; one that has passed is at once. Give one of the two.
+        reason: shown in the log line.
+    """
+
+    def __init__(
+        self,
+        after: float | timedelta | None = None,
+        *,
+        until: datetime | None = None,
+        reason: str = "the task asked to wait",
+    ) -> None:
+        super().__init__(reason)
+        if (after is None) == (until is None):
+            raise ConfigurationError("Snooze: give after= or until=, one of them")
+        if until is not None and until.tzinfo is None:
+            raise ConfigurationError("Snooze(until=…) needs a time zone: datetime.now(tz=UTC) + …, or .astimezone()")
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and not 0 <= seconds <= _LONGEST_SNOOZE:
+            raise ConfigurationError(f"Snooze(after={after!r}): give a number of seconds, from zero to ten years")
+        self.after = seconds
+        self.until = None if until is None else until.astimezone(UTC)
+        self.reason = reason
+
+
+class Discard(BarqueError):
+    """Raise inside a task to end this job here and now, without a result: what it was to do is not wanted any more.
+
+    It is no failure: there is no other attempt and no dead letter, and whoever waits for the result gets
+    `JobDiscarded`, with the reason.
+    """
+
+    def __init__(self, reason: str = "the task discarded its job") -> None:
+        super().__init__(reason)
         self.reason = reason

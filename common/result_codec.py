@@ -23,7 +23,10 @@ from common.jobs import RemoteError
 from common.signing import Keyring
 from common.values import MALFORMED, complaint, encoder, unserializable_part
 
-__all__ = ["Result", "decode_result", "encode_result", "encode_success"]
+__all__ = ["IGNORED", "Result", "decode_result", "encode_result", "encode_success"]
+
+IGNORED = "ignored"
+"""In place of an outcome's word: the job succeeded without a result, for its error was one to ignore."""
 
 
 class _ErrorMap(msgspec.Struct, gc=False):
@@ -81,7 +84,7 @@ class Result:
         value: the return value; msgpack bytes (`msgspec.Raw`) when decoded from msgpack.
         error: what went wrong, when `success` is false.
         exception: the exception itself, where it travelled as a pickle.
-        outcome: the word of an OutcomeKind, or "" where a stock arq worker wrote it.
+        outcome: the word of an OutcomeKind, IGNORED, or "" where a stock arq worker wrote it.
         timing: the parts of a StepTiming; None where no worker of ours ran it.
     """
 

@@ -58,7 +58,7 @@ class Binder:
             call.args,
             call.kwargs,
             enqueued_ms=time.time_ns() // 1_000_000,
-            extras=None if options is NO_OPTIONS else self._extras(options),
+            extras=None if options is NO_OPTIONS else self._extras(call, options),
             form=self._form,
         )
         if self._signing is not None:
@@ -115,14 +115,30 @@ class Binder:
             self._checked.add(check_name("queue", queue))
         return queue
 
-    def _extras(self, options: EnqueueOptions) -> Extras | None:
-        timeout, metadata = options.timeout, options.metadata
+    def _extras(self, call: Call[Any], options: EnqueueOptions) -> Extras | None:
         # Any writer can take the payload's own TTL away, so the end is signed with the rest.
         expires = None if self._signing is None else seconds("expires", options.expires, least=0.001)
-        if timeout is None and metadata is None and expires is None:
-            return None
-        return Extras(
-            timeout=seconds("timeout", timeout, least=0.001),
-            meta=None if metadata is None else dict(metadata),
+        extras = Extras(
+            timeout=seconds("timeout", options.timeout, least=0.001),
+            meta=None if options.metadata is None else dict(options.metadata),
             until=None if expires is None else round((time.time() + expires + _CLOCKS_APART) * 1000),
+            due=_first_due_ms(options) if _counts_from_due(call) else None,
+            tries=options.max_attempts,
         )
+        return None if extras == _NO_EXTRAS else extras
+
+
+_NO_EXTRAS = Extras()
+
+
+def _counts_from_due(call: Call[Any]) -> bool:
+    """Return whether something of this task's counts from when its job is first due; who knows, of a name alone."""
+    return call.task is None or call.task.options.retry.max_time is not None
+
+
+def _first_due_ms(options: EnqueueOptions) -> int | None:
+    """Return when a job is first due, Unix ms by this clock; None where that is now."""
+    if options.at is not None:
+        return max(0, round(options.at.timestamp() * 1000))
+    delay = seconds("delay", options.delay, least=0.0)
+    return round((time.time() + delay) * 1000) if delay else None

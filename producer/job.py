@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from common.codec import decode_job, is_pickle
-from common.errors import JobCancelled, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
+from common.errors import JobCancelled, JobDiscarded, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
 from common.jobs import JobInfo, JobState, OutcomeKind, RemoteError
 from common.progress import Item, Progress, decode_item, decode_progress
-from common.result_codec import Result, decode_result, encode_result
+from common.result_codec import IGNORED, Result, decode_result, encode_result
 from common.values import ValueReader, to_plain
 
 if TYPE_CHECKING:
@@ -68,14 +68,17 @@ class Job(Generic[R_co]):
     async def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Return what the task returned, as its return annotation says; wait for it if need be.
 
+        A job that ended with an error which its policy ignores has None, whatever the annotation.
+
         Args:
             timeout: seconds to wait; None waits as long as it takes.
 
         Raises:
             ResultTimeout: there is none yet. The job goes on.
             TaskFailed: the task raised; the error has the remote type, message and traceback.
-            TaskTimedOut: the last attempt ran past its timeout.
+            TaskTimedOut: the last attempt ran past its timeout, or the job past its deadline.
             JobCancelled: the job was aborted.
+            JobDiscarded: the task itself ended the job, without a result.
             JobNotFound: there is no such job, or its result is not kept.
             SignatureRefused: `BARQUE_SIGNING_KEYS` is set, and no worker that has a key wrote this result.
             RedisUnavailable: the server cannot be reached.
@@ -88,7 +91,7 @@ class Job(Generic[R_co]):
         if result.form != "msgpack":
             value: R_co = result.value
             return value
-        if self._task is None:
+        if self._task is None or result.outcome == IGNORED:
             plain: R_co = to_plain(result.value)
             return plain
         typed: R_co = self._task.result.read(result.value, f"the result of {result.task}")
@@ -270,6 +273,9 @@ class Job(Generic[R_co]):
         error = result.error or RemoteError("builtins.Exception", "")
         if result.outcome == OutcomeKind.CANCELLED:
             return JobCancelled(f"job {self.job_id} ({result.task}) was aborted", job_id=self.job_id)
+        if result.outcome == OutcomeKind.DISCARDED:
+            said = f"job {self.job_id} ({result.task}) was discarded by its task: {error.message}"
+            return JobDiscarded(said, job_id=self.job_id, reason=error.message)
         kind = TaskTimedOut if result.outcome == OutcomeKind.TIMED_OUT else TaskFailed
         failure = kind(
             job_id=self.job_id,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, TypedDict
 
+from common.codec import MOST_TRIES
 from common.errors import ConfigurationError
 
 __all__ = [
@@ -35,6 +36,7 @@ class EnqueueArguments(TypedDict, total=False):
         expires: seconds from now after which it is not started any more, nor tried again.
         queue: instead of the task's own, or the first of `BARQUE_QUEUES`.
         timeout: seconds one attempt may take, instead of the task's own.
+        max_attempts: attempts it has at the most, instead of what the task's policy says.
         metadata: plain data that travels with the job and is seen by the task, by `info()` and in tools.
     """
 
@@ -43,6 +45,7 @@ class EnqueueArguments(TypedDict, total=False):
     expires: float | timedelta | None
     queue: str | None
     timeout: float | timedelta | None
+    max_attempts: int | None
     metadata: Mapping[str, Any] | None
 
 
@@ -55,6 +58,7 @@ class EnqueueOptions:
     expires: float | timedelta | None = None
     queue: str | None = None
     timeout: float | timedelta | None = None
+    max_attempts: int | None = None
     metadata: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +75,9 @@ class EnqueueOptions:
                 f"expires={expires:g} s is over before the job is due in {delay:g} s; expires counts from now"
             )
         seconds("timeout", self.timeout, least=0.001)
+        most: object = self.max_attempts
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_TRIES):
+            raise ConfigurationError(f"max_attempts={most!r}: give a whole number of attempts, 1 to {MOST_TRIES:,}")
 
     @classmethod
     def of(cls, given: EnqueueArguments) -> Self:

@@ -22,6 +22,7 @@ class StopReason(Enum):
     """Why a running attempt was cancelled from outside."""
 
     TIMED_OUT = auto()
+    DEADLINE = auto()
     ABORTED = auto()
     RELEASED = auto()
     LOST = auto()
@@ -43,6 +44,7 @@ class Attempt:
         busy: seconds its steps held the event loop, all together.
         longest_block: seconds the longest of them did.
         steps: how many there were.
+        deadline_ms: Unix ms by the server's clock at which its job ends, whatever it has come to; None is no limit.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Attempt:
         "begun",
         "busy",
         "context",
+        "deadline_ms",
         "due_ms",
         "finished",
         "job_id",
@@ -88,6 +91,7 @@ class Attempt:
         self.begun = False
         self.finished = False
         self.timeout: float | None = None
+        self.deadline_ms: int | None = None
         self.started = 0.0
         self.started_ms = 0
         self.busy = self.longest_block = 0.0
@@ -110,17 +114,28 @@ class Attempt:
         """The task's name, or "" while the payload has not been decoded."""
         return self.payload.task if self.payload is not None else ""
 
+    @property
+    def first_due_ms(self) -> int:
+        """When the job was first due, as far as its payload tells: Unix ms by its producer's clock."""
+        payload = self.payload
+        if payload is None:
+            return self.due_ms
+        if payload.extras is not None and payload.extras.due is not None:
+            return payload.extras.due
+        return payload.enqueued_ms
+
 
 class Outcome:
     """How an attempt ended, and what is to be written about it.
 
     Attributes:
         record: what the store writes; None for an attempt whose lease is known to be lost.
-        retry_in_ms: until the next attempt, for a retried one.
+        retry_in_ms: until the next attempt, for a retried or snoozed one.
+        reason: what the task said, or the error that was ignored; "" for what explains itself.
         run_seconds: from start to end.
     """
 
-    __slots__ = ("attempt", "error", "kind", "record", "retry_in_ms", "run_seconds")
+    __slots__ = ("attempt", "error", "kind", "reason", "record", "retry_in_ms", "run_seconds")
 
     def __init__(
         self,
@@ -131,6 +146,7 @@ class Outcome:
         run_seconds: float,
         error: RemoteError | None = None,
         retry_in_ms: int | None = None,
+        reason: str = "",
     ) -> None:
         self.attempt = attempt
         self.kind = kind
@@ -138,7 +154,9 @@ class Outcome:
         self.run_seconds = run_seconds
         self.error = error
         self.retry_in_ms = retry_in_ms
+        self.reason = reason
 
     def become(self, other: Outcome) -> None:
         """Be what `other` says instead, of the same attempt."""
-        self.kind, self.record, self.error, self.retry_in_ms = other.kind, other.record, other.error, other.retry_in_ms
+        self.kind, self.record, self.error = other.kind, other.record, other.error
+        self.retry_in_ms, self.reason = other.retry_in_ms, other.reason

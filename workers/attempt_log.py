@@ -22,7 +22,13 @@ __all__ = ["AttemptLine", "AttemptLog"]
 
 _EVENTS = {kind: f"job_{kind.value}" for kind in OutcomeKind}
 _PASSED_ON = OutcomeKind.PASSED_ON  # a lookup in the enum takes longer than the comparison
-_QUIET = {OutcomeKind.SUCCEEDED, OutcomeKind.RELEASED, OutcomeKind.CANCELLED}
+_QUIET = {
+    OutcomeKind.SUCCEEDED,
+    OutcomeKind.RELEASED,
+    OutcomeKind.CANCELLED,
+    OutcomeKind.DISCARDED,
+    OutcomeKind.SNOOZED,
+}
 _FINAL = {OutcomeKind.FAILED, OutcomeKind.TIMED_OUT}
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -47,6 +53,7 @@ class AttemptLine(msgspec.Struct, omit_defaults=True, gc=False):
     timestamp: str
     error: str | None = None
     retry_in_ms: int | None = None
+    reason: str | None = None
     traceback: str | None = None
 
 
@@ -108,6 +115,7 @@ class AttemptLog:
             line.error = f"{outcome.error.type.removeprefix('builtins.')}: {outcome.error.message}"
             line.traceback = outcome.error.traceback or None
         line.retry_in_ms = outcome.retry_in_ms
+        line.reason = outcome.reason or None
         return line
 
     def _write_one(self, line: AttemptLine) -> None:

@@ -217,18 +217,22 @@ class Executor:
             raise asyncio.CancelledError
         runnable = self._runnables.get(payload.task)
         if runnable is None:
-            due = self._unknown.due_again(attempt, payload.task)
-            if due is not None:
-                raise _PassedOnError(due)
-            words = self._ways.failure(f"function {payload.task!r} not found")
-            raise CannotRunError(self._unknown.not_found(payload.task), words)
+            raise self._not_known(attempt, payload.task)
         attempt.runnable = runnable
         if payload.job_try is not None and payload.job_try > attempt.number:
             attempt.number = payload.job_try
         attempt.max_attempts = runnable.max_attempts
+        if extras is not None and extras.tries is not None:
+            attempt.max_attempts = extras.tries
         if attempt.number > attempt.max_attempts:
             raise self._no_attempt_left(attempt, runnable)
         return runnable
+
+    def _not_known(self, attempt: Attempt, task: str) -> _PassedOnError | CannotRunError:
+        due = self._unknown.due_again(attempt, task)
+        if due is not None:
+            return _PassedOnError(due)
+        return CannotRunError(self._unknown.not_found(task), self._ways.failure(f"function {task!r} not found"))
 
     def _no_attempt_left(self, attempt: Attempt, runnable: Runnable) -> CannotRunError:
         words = self._ways.failure(f"max {attempt.max_attempts} retries exceeded")

@@ -2,7 +2,7 @@
 
 A coroutine runs from one `await` that really waits to the next; in between nobody else does. So the time of its steps,
 added up, is what a job costs its neighbours, and the rest of its run is waiting. Owns the stepping; what becomes of
-the figures is attempt_log.py's and verdicts.py's.
+the figures is attempt_log.py's and endings.py's.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class LogTail:
         return lines
 
 
-# A released attempt was cut short by a stopping worker and does not count, neither there nor here.
-_COUNTED = {f"job_{kind.value}" for kind in OutcomeKind if kind is not OutcomeKind.RELEASED}
+# A released attempt was cut short by a stopping worker and does not count, neither there nor here; nor a snoozed one.
+_COUNTED = {f"job_{kind.value}" for kind in OutcomeKind} - {f"job_{OutcomeKind.RELEASED}", f"job_{OutcomeKind.SNOOZED}"}
 _TIMED_OUT = f"job_{OutcomeKind.TIMED_OUT.value}"
 _SUCCEEDED = f"job_{OutcomeKind.SUCCEEDED.value}"
 _ENDED_BADLY = {f"job_{OutcomeKind.FAILED.value}", _TIMED_OUT}

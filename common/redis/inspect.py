@@ -171,7 +171,7 @@ class Inspector:
 def _state_of(result: Result) -> JobState:
     if result.success:
         return JobState.SUCCEEDED
-    return JobState.CANCELLED if result.outcome == "cancelled" else JobState.FAILED
+    return JobState.CANCELLED if result.outcome in {"cancelled", "discarded"} else JobState.FAILED
 
 
 def _described(payload: Payload) -> dict[str, Any]:

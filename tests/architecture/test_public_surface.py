@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 SURFACE = {
     "common": [
-        "NEVER", "BarqueError", "Call", "Context", "Resource", "Resources", "Retry", "RetryPolicy", "Settings", "Task",
-        "cron", "every", "exponential", "fixed", "lifespan", "linear", "load_settings", "schedule", "task",
+        "NEVER", "BarqueError", "Call", "Context", "Discard", "Resource", "Resources", "Retry", "RetryPolicy",
+        "RetryRule", "Settings", "Snooze", "Task", "cron", "every", "exponential", "fixed", "lifespan", "linear",
+        "load_settings", "schedule", "task",
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
     "workers": ["Worker", "WorkerSettings", "install"],

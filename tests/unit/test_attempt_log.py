@@ -47,6 +47,8 @@ OUTCOMES = {
     OutcomeKind.FAILED: ("error", ERROR, None, ["error", "traceback"]),
     OutcomeKind.TIMED_OUT: ("error", ERROR, None, ["error", "traceback"]),
     OutcomeKind.CANCELLED: ("info", RemoteError("asyncio.CancelledError", "aborted"), None, ["error"]),
+    OutcomeKind.DISCARDED: ("info", None, None, []),
+    OutcomeKind.SNOOZED: ("info", None, 5000, ["retry_in_ms"]),
     OutcomeKind.RELEASED: ("info", None, None, []),
     OutcomeKind.LOST: ("warning", None, None, []),
 }
@@ -147,3 +149,9 @@ def test_on_a_console_the_line_is_readable():
     assert "job_succeeded" in text
     assert "job_id=j1" in text
     assert not text.startswith("{")
+
+
+def test_what_the_task_said_stands_in_the_line():
+    (line,) = written(Outcome(an_attempt(), OutcomeKind.SNOOZED, None, run_seconds=0, retry_in_ms=5, reason="closed"))
+    assert list(line) == [*KEYS, "retry_in_ms", "reason"]
+    assert line["reason"] == "closed"

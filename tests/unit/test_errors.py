@@ -2,13 +2,26 @@
 
 import copy
 import inspect
+import math
 import pickle
 import traceback
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from common import errors
-from common.errors import BarqueError, JobError, JobNotFound, ResultTimeout, Retry, TaskFailed, TaskTimedOut
+from common.errors import (
+    BarqueError,
+    ConfigurationError,
+    Discard,
+    JobError,
+    JobNotFound,
+    ResultTimeout,
+    Retry,
+    Snooze,
+    TaskFailed,
+    TaskTimedOut,
+)
 
 
 def drawn_tree() -> dict[str, str]:
@@ -45,7 +58,7 @@ def test_every_error_says_what_it_means(name):
     assert vars(getattr(errors, name)).get("__doc__")
 
 
-@pytest.mark.parametrize("kind", [ResultTimeout, TaskTimedOut])
+@pytest.mark.parametrize("kind", [ResultTimeout, TaskTimedOut, errors.DeadlinePassed])
 def test_what_ran_out_of_time_is_a_timeout_error(kind):
     assert issubclass(kind, TimeoutError)
 
@@ -63,6 +76,11 @@ EXAMPLES = [
     TaskTimedOut(job_id="j", remote_type="builtins.TimeoutError", remote_message=""),
     Retry(after=2.5, reason="busy"),
     Retry(),
+    Snooze(after=2.5, reason="closed"),
+    Snooze(until=datetime(2030, 1, 1, tzinfo=UTC)),
+    Discard("gone"),
+    errors.JobDiscarded("m", job_id="j", reason="gone"),
+    errors.DeadlinePassed("m"),
 ]
 
 
@@ -94,3 +112,26 @@ def test_task_failed_reads_as_the_original_did(remote_type, message, text):
     assert str(error) == text
     assert isinstance(error, JobError)
     assert error.job_id == "j"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give after= or until="),
+        ({"after": 1, "until": datetime(2030, 1, 1, tzinfo=UTC)}, "give after= or until="),
+        ({"until": datetime(2030, 1, 1)}, "needs a time zone"),  # noqa: DTZ001 - that is the mistake
+        ({"after": -1}, "after=-1"),
+        ({"after": math.nan}, "after=nan"),
+        ({"after": math.inf}, "after=inf"),
+        ({"after": timedelta(days=5000)}, "after="),
+    ],
+)
+def test_a_snooze_that_makes_no_sense_says_why(arguments, message):
+    with pytest.raises(ConfigurationError) as raised:
+        Snooze(**arguments)
+    assert message in str(raised.value)
+
+
+def test_a_snooze_until_any_time_zone_is_the_same_moment():
+    there = Snooze(until=datetime(2030, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))))
+    assert there.until == Snooze(until=datetime(2030, 1, 1, tzinfo=UTC)).until

@@ -70,5 +70,6 @@ def test_which_states_are_final():
 
 def test_outcomes_are_the_words_of_the_log_events():
     assert [kind.value for kind in OutcomeKind] == [
-        "succeeded", "retried", "failed", "timed_out", "cancelled", "released", "lost", "passed_on",
+        "succeeded", "retried", "failed", "timed_out", "cancelled", "discarded", "snoozed", "released", "lost",
+        "passed_on",
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from common.codec import decode_job
 from common.errors import ConfigurationError, NotSerializable, PayloadTooLarge
+from common.retry import RetryPolicy
 from common.settings import load_settings
 from common.tasks import Call, Task, TaskOptions
 from producer.binding import Binder
@@ -66,12 +67,32 @@ def test_whatever_needs_a_look_at_the_server_is_not_fresh(options, expected):
         ({"metadata": {"trace": "t1"}}, {"meta": {"trace": "t1"}}),
         ({"metadata": {}}, {"meta": {}}),
         ({"timeout": 1, "metadata": {"a": 1}}, {"timeout": 1.0, "meta": {"a": 1}}),
+        ({"max_attempts": 7}, {"tries": 7}),
     ],
 )
 def test_timeout_and_metadata_travel_in_the_payload_and_leave_a_job_fresh(options, extras):
     item = bind(**options)
     assert item.fresh
     assert msgspec.to_builtins(decode_job(item.payload).extras) == extras
+
+
+TIMED = Task(fetch, "fetch", TaskOptions(retry=RetryPolicy(max_time=60)))
+
+
+@pytest.mark.parametrize("call", [Call("fetch"), TIMED("u")])
+@pytest.mark.parametrize(
+    "options", [{"delay": 3600}, {"at": datetime.now(tz=UTC) + timedelta(hours=1)}], ids=["delay", "at"]
+)
+def test_when_a_job_is_first_due_travels_where_something_may_count_from_it(call, options):
+    due = decode_job(bind(call, **options).payload).extras.due
+    assert abs(due - (time.time() + 3600) * 1000) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("call", "options"), [(TASK("u"), {"delay": 60}), (TIMED("u"), {}), (TIMED("u"), {"delay": 0})]
+)
+def test_and_not_otherwise(call, options):
+    assert decode_job(bind(call, **options).payload).extras is None
 
 
 @pytest.mark.parametrize(
@@ -101,6 +122,10 @@ def test_the_queue_is_the_one_asked_for_else_the_tasks_own_else_the_first_of_the
         ({"expires": 10, "at": datetime(2100, 1, 1, tzinfo=UTC)}, "is over before the job is due"),
         ({"timeout": 0}, "timeout=0"),
         ({"timeout": float("nan")}, "timeout=nan"),
+        ({"max_attempts": 0}, "max_attempts=0"),
+        ({"max_attempts": 2.5}, "max_attempts=2.5"),
+        ({"max_attempts": True}, "max_attempts=True"),
+        ({"max_attempts": 10**7}, "1 to 1,000,000"),
         ({"job_id": ""}, "job_id=''"),
         ({"job_id": "a b"}, "job_id='a b'"),
         ({"job_id": "a\nb"}, "without spaces"),

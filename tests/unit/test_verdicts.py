@@ -1,19 +1,27 @@
 """workers/verdicts.py: whatever a task returns or raises, there is an outcome, and it has a size a server takes."""
 
+import time
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from common import Context, task
-from common.codec import MSGPACK_ONLY, decode_job, encode_job
+from common import Context, Discard, Retry, RetryPolicy, Snooze, fixed, task
+from common.codec import MSGPACK_ONLY, Extras, decode_job, encode_job
 from common.jobs import OutcomeKind
 from common.redis.store import Claimed, Finish, PutBack
 from common.result_codec import decode_result
+from common.tasks import Task, TaskOptions
+from common.values import to_plain
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
+from workers.error_words import describe
 from workers.runnables import Defaults, TaskRunnable
-from workers.verdicts import Verdicts, describe
+from workers.verdicts import Verdicts
 
 LIMIT = 10_000
+POLICY = RetryPolicy()
+NOW = time.time_ns() // 1_000_000
 
 
 @task
@@ -28,10 +36,16 @@ class ArqRetry(RuntimeError):
 
 @pytest.fixture
 def verdicts() -> Verdicts:
-    ways = ArqWays(retry=ArqRetry, rerun=(), failure=RuntimeError, undecodable=RuntimeError, moment=float)
+    return make_verdicts()
+
+
+def make_verdicts(*, retry_jobs: bool = True) -> Verdicts:
+    ways = ArqWays(ArqRetry, (), RuntimeError, RuntimeError, moment=float, retry_jobs=retry_jobs)
+    clock = ServerClock()
+    clock.set(NOW)
     return Verdicts(
         worker="w",
-        clock=ServerClock(),
+        clock=clock,
         reading=MSGPACK_ONLY,
         ways=ways,
         failed_keep_ms=1000,
@@ -39,13 +53,22 @@ def verdicts() -> Verdicts:
     )
 
 
-def an_attempt(text: str = "") -> Attempt:
-    raw = encode_job("work", (text,), {}, enqueued_ms=1)
-    attempt = Attempt(Claimed("j", raw, 1, 0, False, 0, "w:1:1"), "q")
+def an_attempt(
+    text: str = "", retry: RetryPolicy = POLICY, *, number: int = 1, age: float = 0.0, due: int | None = None
+) -> Attempt:
+    extras = None if due is None else Extras(due=due)
+    raw = encode_job("work", (text,), {}, enqueued_ms=round(NOW - age * 1000), extras=extras)
+    attempt = Attempt(Claimed("j", raw, number, 0, False, 0, f"w:{number}:1"), "q")
     attempt.payload = decode_job(raw)
-    attempt.runnable = TaskRunnable(work, Defaults(None, 5, 1000), "w")
-    attempt.max_attempts = 5
+    attempt.runnable = TaskRunnable(Task(work.function, "work", TaskOptions(retry=retry)), Defaults(None, 5, 1000), "w")
+    attempt.max_attempts = attempt.runnable.max_attempts
     return attempt
+
+
+def seconds_from_now(outcome: Outcome) -> float:
+    assert isinstance(outcome.record, PutBack)
+    assert outcome.record.how == "release"
+    return (outcome.record.when - NOW) / 1000
 
 
 def stored(outcome: Outcome):
@@ -132,7 +155,7 @@ def test_what_could_not_be_judged_and_lost_its_lease_is_lost(verdicts):
 
 
 def test_a_serializer_that_always_raises_does_not_keep_the_failure_from_being_told(verdicts, monkeypatch):
-    monkeypatch.setattr(verdicts, "_finish_failed", lambda *_: 1 / 0)
+    monkeypatch.setattr(verdicts._endings, "failed", lambda *_: 1 / 0)
     assert not stored(verdicts.unjudged(an_attempt(), LookupError("broken"))).success
 
 
@@ -145,3 +168,79 @@ def test_in_place_of_a_result_the_server_does_not_take_there_are_words_without_a
     assert "the server does not take the result" in stored(words).error.message
     put_back = Outcome(attempt, OutcomeKind.RETRIED, PutBack(attempt.lease, "retry", 1), run_seconds=0)
     assert verdicts.unrecordable(put_back, ConnectionResetError("gone")) is None
+
+
+def test_an_ignored_error_ends_the_job_as_succeeded_without_a_result_and_says_so(verdicts):
+    outcome = verdicts.raised(an_attempt(retry=RetryPolicy(rules={LookupError: "ignore"})), KeyError("gone"))
+    assert outcome.kind is OutcomeKind.SUCCEEDED
+    assert outcome.reason == "ignored KeyError: 'gone'"
+    assert (stored(outcome).success, to_plain(stored(outcome).value)) == (True, None)
+
+
+def test_an_error_is_ignored_even_where_no_job_is_to_be_started_twice():
+    outcome = make_verdicts(retry_jobs=False).raised(
+        an_attempt(retry=RetryPolicy(rules={LookupError: "ignore"})), KeyError("gone")
+    )
+    assert outcome.kind is OutcomeKind.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("snooze", "least", "most"),
+    [
+        (Snooze(60), 60, 90),
+        (Snooze(timedelta(minutes=2)), 120, 150),
+        (Snooze(after=0), 0, 30),
+        (Snooze(until=datetime.fromtimestamp(NOW / 1000 + 600, tz=UTC)), 599.9, 600.1),
+        (Snooze(until=datetime(1999, 1, 1, tzinfo=UTC)), 0, 30),
+        (Snooze(until=datetime(9999, 1, 1, tzinfo=UTC)), 1e10, 1e13),
+    ],
+)
+def test_a_snoozed_job_is_put_back_until_then_and_its_attempt_does_not_count(verdicts, snooze, least, most):
+    outcome = verdicts.raised(an_attempt(number=5), snooze)  # even the last one
+    assert outcome.kind is OutcomeKind.SNOOZED
+    assert least <= seconds_from_now(outcome) <= most
+    assert outcome.record.lease.attempt == 5
+    assert outcome.error is None
+    assert outcome.reason == "the task asked to wait"
+
+
+def test_a_worker_that_starts_no_job_twice_fails_one_that_would_be_snoozed():
+    assert make_verdicts(retry_jobs=False).raised(an_attempt(), Snooze(5)).kind is OutcomeKind.FAILED
+
+
+def test_a_discarded_job_has_ended_without_a_letter_and_without_an_error_in_the_log(verdicts):
+    outcome = verdicts.raised(an_attempt(), Discard("the customer is gone"))
+    assert outcome.kind is OutcomeKind.DISCARDED
+    assert (outcome.error, outcome.reason) == (None, "the customer is gone")
+    assert outcome.record.letter is None
+    result = stored(outcome)
+    assert (result.success, result.outcome) == (False, "discarded")
+    assert (result.error.type, result.error.message) == ("common.errors.Discard", "the customer is gone")
+
+
+@pytest.mark.parametrize("asked", [Snooze(5), Discard("no"), Retry(after=5)])
+def test_who_was_stopped_has_nothing_to_ask_for(verdicts, asked):
+    attempt = an_attempt()
+    attempt.stop = StopReason.ABORTED
+    assert verdicts.raised(attempt, asked).kind is OutcomeKind.CANCELLED
+
+
+def test_what_keeps_an_error_from_being_tried_again_is_told(verdicts):
+    policy = RetryPolicy(max_time=60, backoff=fixed(30), jitter="none")
+    assert verdicts.raised(an_attempt(retry=policy, age=10), ValueError("no")).kind is OutcomeKind.RETRIED
+    outcome = verdicts.raised(an_attempt(retry=policy, age=45), ValueError("no"))
+    assert outcome.kind is OutcomeKind.FAILED
+    assert "past max_time=60 s" in outcome.reason
+    assert outcome.error.message == "no"
+    assert outcome.error.traceback.startswith("Not tried again: the next attempt would begin 75 s after")
+
+
+def test_total_time_counts_from_when_a_delayed_job_was_due(verdicts):
+    policy = RetryPolicy(max_time=60, backoff=fixed(30), jitter="none")
+    attempt = an_attempt(retry=policy, age=3600, due=NOW - 10_000)
+    assert verdicts.raised(attempt, ValueError("no")).kind is OutcomeKind.RETRIED
+
+
+def test_a_job_of_a_clock_that_goes_ahead_has_all_its_time(verdicts):
+    policy = RetryPolicy(max_time=60, backoff=fixed(60), jitter="none")
+    assert verdicts.raised(an_attempt(retry=policy, age=-1000), ValueError("no")).kind is OutcomeKind.RETRIED

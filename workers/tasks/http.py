@@ -125,7 +125,7 @@ async def fetch_url(
         so for anything large `download_file` is the better task.
 
     Raises:
-        HttpUnavailable: 408, 425, 429 or 5xx. Retried, after as long as `Retry-After` says.
+        HttpUnavailable: 408, 425, 429 or 5xx. Retried, not before `Retry-After` says.
         HttpConnectionError: no connection, a broken one, or over `BARQUE_HTTP_TIMEOUT` seconds. Retried.
         HttpStatusError: any other 4xx. Not retried.
         ForbiddenAddress: the host, or one redirected to, is not on the public internet. Not retried.
@@ -183,7 +183,7 @@ async def download_file(
         The file, of at most `BARQUE_HTTP_DOWNLOAD_MAX_BYTES`.
 
     Raises:
-        HttpUnavailable: 408, 425, 429 or 5xx. Retried, after as long as `Retry-After` says.
+        HttpUnavailable: 408, 425, 429 or 5xx. Retried, not before `Retry-After` says.
         HttpConnectionError: no connection, a broken one, or nothing came for `BARQUE_HTTP_TIMEOUT`
             seconds. Retried; what arrived is kept.
         ChecksumMismatch: it is not the file expected, and is thrown away. Retried.
@@ -228,7 +228,7 @@ async def deliver_webhook(
         headers: more headers; they replace none of the above.
 
     Raises:
-        HttpUnavailable: 408, 425, 429 or 5xx. Retried, after as long as `Retry-After` says.
+        HttpUnavailable: 408, 425, 429 or 5xx. Retried, not before `Retry-After` says.
         HttpConnectionError: no connection, a broken one, or over `BARQUE_HTTP_TIMEOUT` seconds. Retried.
         HttpStatusError: any other status from 300; 410 means that the endpoint is gone for good. Not retried.
         ConfigurationError: the secret is not set, or is not `whsec_` and base64. Not retried.

@@ -12,17 +12,17 @@
     ├── ChecksumMismatch       what arrived is not what was expected                   retried
     └── DownloadBusy           another attempt is writing the same file                retried
 
-Owns the tree, the reading of `Retry-After` and the masking of URLs. Opens no connection.
+Owns the tree and the masking of URLs. Opens no connection. How long a `Retry-After` has a job wait is the retry
+policy's to say: the error carries it.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit, urlunsplit
 
-from common.errors import BarqueError, ConfigurationError, Retry
+from common.errors import BarqueError, ConfigurationError
+from common.retry_after import read_retry_after
 
 __all__ = [
     "NOT_RETRIED",
@@ -39,10 +39,8 @@ __all__ = [
     "TooManyRedirects",
     "check_status",
     "masked",
-    "retry_after",
 ]
 
-_LONGEST_WAIT = 24 * 3600.0  # a server may ask for patience, but not park a job for a year
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429})
 
 
@@ -86,12 +84,14 @@ class HttpUnavailable(HttpError):
     Attributes:
         status: the HTTP status, such as 503.
         url: where it came from, masked.
+        retry_after: seconds for which the server asked to be left alone, if it did.
     """
 
-    def __init__(self, message: str, *, status: int, url: str) -> None:
+    def __init__(self, message: str, *, status: int, url: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.url = url
+        self.retry_after = retry_after
 
 
 class HttpConnectionError(HttpError):
@@ -125,8 +125,7 @@ def check_status(status: int, headers: Mapping[str, str], *, method: str, url: s
     """Return for a status below 400; raise what the others mean for a retry.
 
     Raises:
-        Retry: the server named a time in `Retry-After`; its cause is the HttpUnavailable.
-        HttpUnavailable: 408, 425, 429 or 5xx.
+        HttpUnavailable: 408, 425, 429 or 5xx; it carries what `Retry-After` asks for.
         HttpStatusError: any other 4xx.
     """
     if status < 400:
@@ -135,32 +134,9 @@ def check_status(status: int, headers: Mapping[str, str], *, method: str, url: s
     message = f"{method} {place}: the server answered {status}"
     if status < 500 and status not in _WORTH_ANOTHER_TRY:
         raise HttpStatusError(message, status=status, url=place)
-    unavailable = HttpUnavailable(message, status=status, url=place)
-    wait = retry_after(headers.get("Retry-After"))
-    if wait is None:
-        raise unavailable
-    raise Retry(after=wait, reason=f"{message} and asked to wait") from unavailable
-
-
-def retry_after(value: str | None, *, now: float | None = None) -> float | None:
-    """Return the seconds a `Retry-After` header asks for, or None if it says nothing readable.
-
-    Args:
-        value: the header: seconds, or an HTTP-date.
-        now: Unix seconds; the clock by default.
-
-    Returns:
-        Seconds from 0 (a date that has passed) to a day.
-    """
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), _LONGEST_WAIT)
-    try:
-        moment = parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    wait = moment - (time.time() if now is None else now)
-    return min(max(wait, 0.0), _LONGEST_WAIT)
+    wait = read_retry_after(headers.get("Retry-After"))
+    asked = "" if wait is None else f", and asked to wait {wait:g} s"
+    raise HttpUnavailable(f"{message}{asked}", status=status, url=place, retry_after=wait)
 
 
 def masked(url: str) -> str:

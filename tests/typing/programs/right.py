@@ -9,10 +9,13 @@ from common import (
     NEVER,
     Call,
     Context,
+    Discard,
     Resource,
     Resources,
     Retry,
     RetryPolicy,
+    RetryRule,
+    Snooze,
     Task,
     cron,
     every,
@@ -79,6 +82,11 @@ async def with_schedules(producer: Producer, blocking: BlockingProducer) -> None
 RetryPolicy(backoff=linear(1), retry_on=(OSError,), fail_on=(ConnectionError,), jitter="none")
 RetryPolicy(backoff=fixed(timedelta(seconds=1)))
 RetryPolicy(backoff=lambda attempt: attempt * 2.0)
+RetryPolicy(rules={OSError: RetryRule(backoff=fixed(1), max_attempts=3), ValueError: "fail", KeyError: "ignore"})
+RetryPolicy(max_time=timedelta(hours=1), heed_retry_after=False)
+Snooze(timedelta(hours=1), reason="closed")
+Snooze(until=datetime.now(tz=UTC))
+Discard("gone")
 
 assert_type(fetch_url("u"), Call[Page])
 assert_type(fetch_url("u", tries=3), Call[Page])
@@ -98,6 +106,7 @@ async def with_a_producer() -> None:
         assert_type(await job.abort(), bool)
         assert_type(job.is_new, bool)
         await producer.enqueue(no_arguments(), at=datetime.now(tz=UTC), expires=60, queue="low", timeout=5)
+        await producer.enqueue(no_arguments(), max_attempts=2)
 
         jobs = await producer.enqueue_many(count([word]) for word in "abc")
         assert_type(jobs, list[Job[int]])

@@ -2,7 +2,20 @@
 
 from collections.abc import AsyncIterator
 
-from common import Call, Context, RetryPolicy, cron, every, exponential, lifespan, schedule, task
+from common import (
+    Call,
+    Context,
+    Discard,
+    RetryPolicy,
+    RetryRule,
+    Snooze,
+    cron,
+    every,
+    exponential,
+    lifespan,
+    schedule,
+    task,
+)
 from producer import BlockingProducer, Producer
 
 
@@ -56,6 +69,12 @@ schedule("n", fetch_url("u"), "@daily")  # E: arg-type
 RetryPolicy(jitter="half")  # E: arg-type
 RetryPolicy(retry_on=ValueError)  # E: arg-type
 RetryPolicy(backoff=5)  # E: arg-type
+RetryPolicy(rules={ValueError: "give up"})  # E: dict-item
+RetryPolicy(rules={5: "fail"})  # E: dict-item
+RetryRule("never")  # E: arg-type
+Snooze(until=5)  # E: arg-type
+Discard()
+Discard(5)  # E: arg-type
 exponential("1")  # E: arg-type
 fetch_url(1)  # E: arg-type
 fetch_url()  # E: call-arg

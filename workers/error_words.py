@@ -1,0 +1,54 @@
+"""An exception as words: its type, its message and its traceback, bounded, whatever the exception is made of.
+
+Owns what of an exception leaves the process. Knows nothing of attempts.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+from common.jobs import RemoteError
+
+__all__ = ["describe"]
+
+_OUR_FRAMES = ("executor.py", "stepping.py", "verdicts.py", "runnables.py")
+
+_LONGEST_TEXT = 64 * 1024
+"""Characters of an exception's message, and of its traceback, that are kept."""
+
+
+def describe(error: BaseException, *, with_traceback: bool = True) -> RemoteError:
+    """Return an exception as words, its traceback from the task's own frame on; never raises."""
+    kind = type(error)
+    try:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+    except BaseException:  # here as below: a user's own type may raise anything, even what ends programs
+        name = "builtins.Exception"
+    try:
+        message = _cut(str(error))
+    except BaseException:
+        message = "<its text cannot be shown>"
+    return RemoteError(name, message, _traceback(kind, error) if with_traceback else "")
+
+
+def _traceback(kind: type[BaseException], error: BaseException) -> str:
+    frames = error.__traceback__
+    if frames is None:
+        return ""
+    # The first frames are ours; the reader wants the task's.
+    while frames.tb_next is not None and frames.tb_frame.f_code.co_filename.endswith(_OUR_FRAMES):
+        frames = frames.tb_next
+    try:
+        return _cut("".join(traceback.format_exception(kind, error, frames)))
+    except BaseException:  # notes that raise, a SyntaxError without a text, causes past the recursion limit
+        where = "".join(traceback.format_tb(frames))
+        return _cut(f"Traceback (most recent call last):\n{where}<the rest cannot be shown>\n")
+
+
+def _cut(text: str) -> str:
+    """Return at most about `_LONGEST_TEXT` characters: the beginning and the end; a plain str in any case."""
+    half = _LONGEST_TEXT // 2
+    left_out = len(text) - 2 * half
+    if left_out <= 0:
+        return str.__getitem__(text, slice(None))
+    return f"{text[:half]}… {left_out:,} characters left out …{text[-half:]}"
