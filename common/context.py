@@ -6,6 +6,7 @@ executor builds that.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -127,6 +128,23 @@ class Context:
         return datetime.fromtimestamp(self.enqueued_ms / 1000, tz=UTC)
 
     @property
+    def cancelled(self) -> bool:
+        """Whether a plain `def` is to stop: it timed out, was aborted, lost its lease, or its worker leaves.
+
+        Always False in an `async def`, which is told by a `CancelledError`, and in a process, which is killed.
+        """
+        return False
+
+    def check(self) -> None:
+        """End a plain `def` that is to stop; call it wherever that is a good place to stop at.
+
+        Raises:
+            asyncio.CancelledError: it is to stop. No `Exception`, so that no `except Exception` keeps it.
+        """
+        if self.cancelled:
+            raise asyncio.CancelledError(f"{self.task}: attempt {self.attempt} is to stop")
+
+    @property
     def log(self) -> structlog.typing.FilteringBoundLogger:
         """A structlog logger bound to this job: every line carries its id, task and attempt."""
         # Bound on first use: most attempts log nothing of their own, and binding costs microseconds.
@@ -171,6 +189,20 @@ class Context:
         if outlet is None:
             outlet = self._open_outlet()
         await outlet.emit(item)
+
+    def emit_now(self, item: Any) -> None:
+        """Do what `emit` does from a plain `def`, where nothing can be awaited: return when there was room.
+
+        Raises:
+            RuntimeError: an `async def` would have to wait, and would hold up its event loop: `await ctx.emit(item)`.
+        """
+        emitting = self.emit(item)
+        try:
+            emitting.send(None)
+        except StopIteration:
+            return
+        emitting.close()
+        raise RuntimeError(f"{self.task}: emit_now is for a plain `def`; write `await ctx.emit(item)`")
 
     @property
     def progress_made(self) -> list[Progress]:

@@ -137,6 +137,7 @@ class Settings(BaseSettings):
         ("workers.tasks",), description="Modules to import; importing registers their tasks"
     )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
+    threads: int = Field(32, ge=1, le=10_000, description="Tasks that are a plain `def` at once in one process")
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
     max_attempts: int = Field(5, ge=1, description="Attempts a job has, unless its task says")
     keep_result: Duration = Field(3600.0, ge=0, le=_YEAR, description="Seconds to keep a result; 0 keeps none")

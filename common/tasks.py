@@ -1,4 +1,4 @@
-"""What `@task` makes of a coroutine function: a `Task`; and what calling a Task makes: a `Call`.
+"""What `@task` makes of a function: a `Task`; and what calling a Task makes: a `Call`.
 
 Owns the registry of tasks by name. Knows nothing of Redis or of how a job is run. As calling an
 `async def` gives a coroutine that runs only once scheduled, calling a Task gives a Call that runs only
@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from common.arguments import ArgumentReader, return_reader
 from common.context import Context
@@ -24,7 +24,7 @@ from common.values import ValueReader
 if TYPE_CHECKING:
     from common.schedules import Schedule
 
-__all__ = ["Call", "Task", "TaskOptions", "import_tasks", "registered_tasks", "task"]
+__all__ = ["Call", "PlainTask", "Task", "TaskOptions", "import_tasks", "registered_tasks", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,9 +72,11 @@ class Call(Generic[R_co]):
     if not TYPE_CHECKING:  # type checkers rightly say that a Call cannot be awaited
 
         def __await__(self) -> NoReturn:
+            by_hand = f"{self.name}.function(Context(), …)"
+            plain = isinstance(self.task, PlainTask)
             raise TypeError(
                 f"{self!r} runs nothing by itself: enqueue it (`await producer.enqueue(…)`), or, in a test, "
-                f"await the function: `await {self.name}.function(Context(), …)`"
+                + (f"call the function: `{by_hand}`" if plain else f"await the function: `await {by_hand}`")
             )
 
 
@@ -82,7 +84,7 @@ _new_call = Call.__new__
 
 
 class Task(Generic[P, R]):
-    """A coroutine function registered under a name, with its options.
+    """A function registered under a name, with its options.
 
     Attributes:
         name: what travels in the job; the function's qualified name unless `@task(name=…)`.
@@ -90,12 +92,9 @@ class Task(Generic[P, R]):
         schedules: those declared in code with `@cron`, `@every` or `schedule`.
     """
 
-    def __init__(
-        self,
-        function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
-        name: str,
-        options: TaskOptions,
-    ) -> None:
+    function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+
+    def __init__(self, function: Callable[Concatenate[Context, P], Any], name: str, options: TaskOptions) -> None:
         self.function = function
         self.name = name
         self.options = options
@@ -137,11 +136,40 @@ class Task(Generic[P, R]):
         return return_reader(self.function, self.name)
 
 
+class PlainTask(Task[P, R]):
+    """A Task made of a plain `def`: its worker runs it in a thread.
+
+    Attributes:
+        function: the function itself, to call it directly: `shrink.function(ctx, path)`. It runs where it is called.
+    """
+
+    function: Callable[Concatenate[Context, P], R]  # type: ignore[assignment]  # what differs is what this class is for
+
+
+class _Registers(Protocol):
+    """What `@task(…)` gives: the decorator itself."""
+
+    # mypy: what matches the first would match the second too, and give another type. The first one wins, rightly.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> PlainTask[P, R]: ...
+
+
 _registry: dict[str, Task[Any, Any]] = {}
 
 
 @overload
-def task(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+def task(  # type: ignore[overload-overlap]  # as above
+    function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+) -> Task[P, R]: ...
+
+
+@overload
+def task(function: Callable[Concatenate[Context, P], R], /) -> PlainTask[P, R]: ...
 
 
 @overload
@@ -152,11 +180,11 @@ def task(
     timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
-) -> Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Task[P, R]]: ...
+) -> _Registers: ...
 
 
 def task(
-    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
@@ -165,7 +193,7 @@ def task(
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
 ) -> Any:
-    """Register a coroutine function as a task.
+    """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
     Its first parameter receives the `Context`; the others are what a producer passes, checked
     against their annotations when the job runs.
@@ -179,7 +207,7 @@ def task(
 
     Raises:
         DuplicateTask: another function has that name.
-        ConfigurationError: the function is no coroutine function, or an option makes no sense.
+        ConfigurationError: the function can be no task, or an option makes no sense.
     """
     options = TaskOptions(
         queue=queue,
@@ -190,16 +218,13 @@ def task(
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")
 
-    def register(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:
-        plain = inspect.unwrap(function)
-        if not inspect.isfunction(plain) or not inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(
-                f"@task on {getattr(function, '__qualname__', function)!r}: a task is a coroutine function; "
-                "write `async def`"
-            )
+    def register(function: Callable[..., Any]) -> Task[..., Any]:
+        kind = _kind(function)
         # As arq names functions, but a task made inside a function loses the "<locals>" prefix.
         title = name or function.__qualname__.rpartition("<locals>.")[2]
-        made: Task[..., Any] = Task(function, title, options)
+        if title == "<lambda>":
+            raise ConfigurationError("@task on a lambda: it has no name to travel under; give one: @task(name=…)")
+        made = kind(function, title, options)
         other = _registry.get(title)
         if other is not None and not _same_place(other.function, function):
             raise DuplicateTask(
@@ -210,6 +235,28 @@ def task(
         return made
 
     return register if function is None else register(function)
+
+
+def _kind(function: Callable[..., Any]) -> type[Task[..., Any]]:
+    """Return what this function makes: a Task, or a PlainTask.
+
+    Raises:
+        ConfigurationError: it makes neither.
+    """
+    plain = inspect.unwrap(function)
+    said = f"@task on {getattr(function, '__qualname__', function)!r}"
+    if not inspect.isfunction(plain):
+        raise ConfigurationError(f"{said}: a task is a function; write `async def`, or `def` for one that blocks")
+    for form in (function, plain):
+        if inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form):
+            raise ConfigurationError(
+                f"{said}: a task returns one value, and a function with `yield` returns a generator, which nothing "
+                "would run. Return a list, or enqueue a job for each item"
+            )
+    # A decorator's own `def` around a coroutine function gives back the coroutine.
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(plain):
+        return PlainTask
+    return Task
 
 
 def registered_tasks() -> dict[str, Task[Any, Any]]:

@@ -20,6 +20,7 @@ from workers.arq_ways import ArqWays, Hook, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
 from workers.deadlines import Deadlines
+from workers.places import Places
 from workers.runnables import Runnable
 from workers.stepping import stepped
 from workers.unknown_tasks import UnknownTasks
@@ -37,7 +38,7 @@ _CANCELLATIONS = 3
 
 
 class _PassedOnError(Exception):
-    """No task of this worker's: the job goes back to its queue, with this score."""
+    """Nothing this worker knows, or has a place for: the job goes back to its queue, with this score."""
 
     def __init__(self, due: str) -> None:
         super().__init__(due)
@@ -150,6 +151,8 @@ class Executor:
         try:
             try:
                 runnable = self._prepare(attempt)
+                if runnable.places is not None and runnable.places.full:
+                    raise _PassedOnError(runnable.places.due_again(self._clock))  # noqa: TRY301 - as in _prepare
                 if self._hooked or runnable.policy is None:
                     attempt.context = self._job_context(attempt)
                     if self._hooks.on_job_start is not None:
@@ -258,10 +261,31 @@ class Executor:
         timeout = runnable.timeout
         if payload.extras is not None and payload.extras.timeout is not None:
             timeout = payload.extras.timeout
+        if runnable.places is not None:
+            return self._in_place(attempt, runnable.places, coroutine, timeout)
         if timeout is not None:
             attempt.timeout = timeout
             self._deadlines.add(attempt, self._loop.time() + timeout)
         return coroutine
+
+    async def _in_place(
+        self, attempt: Attempt, places: Places, coroutine: Coroutine[Any, Any, Any], timeout: float | None
+    ) -> Any:
+        """Await it once there is a place for it: the attempt starts then, and its time runs from there."""
+        try:
+            await places.enter()
+        except BaseException:
+            coroutine.close()
+            raise
+        started = attempt.started = time.perf_counter()
+        attempt.started_ms = self._clock.at(started)
+        try:
+            if timeout is not None:
+                attempt.timeout = timeout
+                self._deadlines.add(attempt, self._loop.time() + timeout)
+            return await coroutine
+        finally:
+            places.leave(time.perf_counter() - started)
 
     def _job_context(self, attempt: Attempt) -> dict[Any, Any]:
         """Build the dict arq gives its functions and hooks."""

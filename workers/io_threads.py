@@ -1,7 +1,8 @@
-"""Threads for what has no asynchronous way: files, name look-ups, `asyncio.to_thread`.
+"""Threads for what has no asynchronous way: files, name look-ups, `asyncio.to_thread`, tasks that are a plain `def`.
 
-Owns the pool a worker process gives its event loop. Differs from the standard one in one thing: a process that ends
-does not wait for a thread that is still busy, for a worker told to stop has already given that thread's job back.
+Owns the pool a worker process gives its event loop, and that under workers/task_threads.py. Differs from the standard
+one in one thing: a process that ends does not wait for a thread that is still busy, for a worker told to stop has
+already given that thread's job back.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ __all__ = ["IoThreads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_MOST = 32
+"""The event loop's own default is a handful: file work of a hundred jobs would queue behind it."""
+
 
 class IoThreads(ThreadPoolExecutor):
-    """At most so many threads, started as they are needed; daemons all.
+    """At most so many threads, started as they are needed; daemons all, called by `name` and a number.
 
     It is a ThreadPoolExecutor since an event loop takes no other; what that does is replaced whole.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int = _MOST, name: str = "barque-io") -> None:
         super().__init__(most)
         self._most = most
+        self._name = name
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], None]] | None] = queue.SimpleQueue()
         self._free = threading.Semaphore(0)
         self._started = 0
@@ -57,7 +62,7 @@ class IoThreads(ThreadPoolExecutor):
             self._calls.put((future, call))
             if not self._free.acquire(blocking=False) and self._started < self._most:
                 self._started += 1
-                name = f"barque-io-{self._started}"
+                name = f"{self._name}-{self._started}"
                 threading.Thread(target=self._run, name=name, daemon=True).start()
         return future
 

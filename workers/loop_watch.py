@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -24,6 +25,11 @@ _WORTH_SAYING = 1.0
 """Seconds without an answer after which the loop is called blocked."""
 
 _MOST_FRAMES = 30
+
+_ADVICE = (
+    "nothing else of this worker goes on meanwhile. Where the task calls what blocks, write it as a plain `def`: it "
+    "runs in a thread; or `await asyncio.to_thread(…)` that call. Where it computes: `await run_in_process(ctx, f, …)`"
+)
 
 
 class LoopWatch:
@@ -84,9 +90,25 @@ class LoopWatch:
             about = self._about(asyncio.current_task(self._loop))
         except Exception:  # what it reads belongs to the other thread
             about = {}
-        log.warning("event_loop_blocked", **about, seconds=round(seconds, 1), stack=self._stack())
-
-    def _stack(self) -> str:
         # Places in the code alone, no values: arguments are never logged.
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for exactly this
-        return "".join(traceback.format_stack(frame)[-_MOST_FRAMES:]) if frame is not None else ""
+        frames = traceback.extract_stack(frame)[-_MOST_FRAMES:] if frame is not None else []
+        log.warning(
+            "event_loop_blocked",
+            **about,
+            seconds=round(seconds, 1),
+            place=_place(frames),
+            advice=_ADVICE,
+            stack="".join(traceback.format_list(frames)),
+        )
+
+
+def _place(frames: Sequence[traceback.FrameSummary]) -> str:
+    """Return `file:line in function` of the innermost frame that is the program's own, as far as one is."""
+    if not frames:
+        return ""
+    paths = sysconfig.get_paths()
+    installed = tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    own = [frame for frame in frames if not frame.filename.startswith((*installed, "<frozen"))]
+    found = (own or frames)[-1]
+    return f"{found.filename}:{found.lineno} in {found.name}"

@@ -17,6 +17,7 @@ from common.context import Context
 from common.errors import ConfigurationError
 from common.retry import RetryPolicy
 from common.tasks import Task
+from workers.places import Places
 
 if TYPE_CHECKING:
     from common.progress import Outlet
@@ -61,9 +62,10 @@ class Runnable:
         keep_ms: how long a result is kept; 0 not at all, -1 for ever.
         done_ms: how long an ended job's id is refused; arq's cron ticks have it.
         outlets: gives an attempt, when it asks, where its progress and items go.
+        places: of which an attempt needs one, to run outside the event loop; None runs on it.
     """
 
-    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "outlets", "policy", "timeout")
+    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "outlets", "places", "policy", "timeout")
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Runnable:
         self.policy = policy
         self.done_ms = done_ms
         self.outlets: Callable[[Context], Outlet] | None = None
+        self.places: Places | None = None
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine that runs the attempt.
@@ -95,7 +98,7 @@ class Runnable:
 class TaskRunnable(Runnable):
     """A `@task`: typed arguments, a `Context`, its own retry policy."""
 
-    __slots__ = ("_function", "_read", "_worker")
+    __slots__ = ("_context", "_function", "_read", "_worker")
 
     def __init__(self, task: Task[..., Any], defaults: Defaults, worker: str) -> None:
         options = task.options
@@ -107,7 +110,8 @@ class TaskRunnable(Runnable):
             keep_ms=keep_ms if options.keep_result is None else round(options.keep_result * 1000),
             policy=options.retry,
         )
-        self._function = task.function
+        self._context: type[Context] = Context
+        self._function: Callable[..., Coroutine[Any, Any, Any]] = task.function
         # Built here, once, and so that a task whose annotations cannot be resolved stops the start, not a job.
         self._read = task.arguments.read
         self._worker = worker
@@ -115,7 +119,7 @@ class TaskRunnable(Runnable):
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Check the arguments and return the coroutine."""
         extras = payload.extras
-        context = Context(
+        context = self._context(
             job_id=attempt.job_id,
             task=self.name,
             queue=attempt.queue,

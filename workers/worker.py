@@ -45,8 +45,9 @@ from workers.engine_options import EngineOptions
 from workers.event_loop import ensure_event_loop, run_until_ended
 from workers.io_threads import IoThreads
 from workers.leaving import LAST_WORD, Leaving
+from workers.pooled_tasks import task_runnables
 from workers.reports import Counts, Reports
-from workers.runnables import Defaults, FunctionRunnable, Runnable, TaskRunnable, by_name
+from workers.runnables import Defaults, FunctionRunnable, by_name
 from workers.signed_enqueues import signing_client
 from workers.timekeeper import Timekeeper
 
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 log = structlog.get_logger("barque.worker")
-
-_IO_THREADS = 32
-"""Threads for what has no asynchronous way: files, name look-ups. They are started as they are needed."""
 
 
 class Worker(arq.worker.Worker):
@@ -246,7 +244,7 @@ class Worker(arq.worker.Worker):
             for name, meant in misspelt():
                 log.warning("unknown_setting", name=name, did_you_mean=meant)
             # The loop's own default is a handful of threads: file work of a hundred jobs would queue behind it.
-            asyncio.get_running_loop().set_default_executor(IoThreads(_IO_THREADS))
+            asyncio.get_running_loop().set_default_executor(IoThreads())
         else:
             configure_logs_of_host()
         self._pool = await self._connect()
@@ -306,7 +304,7 @@ class Worker(arq.worker.Worker):
         defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms, self.keep_result_forever)
         started = self.jobs_complete + self.jobs_retried + self.jobs_failed
         names = {task.name for task in self._tasks}
-        runnables: list[Runnable] = [TaskRunnable(task, defaults, self.worker_id) for task in self._tasks]
+        runnables = task_runnables(self._tasks, defaults, self.worker_id, self._limits, burst=self.burst)
         runnables += [FunctionRunnable(f, defaults) for name, f in self.functions.items() if name not in names]
         pool = self.pool
         return Engine(

@@ -1,6 +1,8 @@
 """workers/loop_watch.py: who keeps the event loop is said once, with the place, and its end as well."""
 
 import asyncio
+import re
+import threading
 
 import pytest
 import structlog
@@ -53,6 +55,29 @@ async def test_a_blocked_loop_is_said_once_with_its_job_and_where_it_stands_and_
     await turn()
     assert watch.look() == 0
     assert [line["event"] for line in lines] == ["event_loop_blocked", "event_loop_resumed"]
+    await turn()
+
+
+async def test_the_place_is_where_the_program_calls_what_blocks_and_not_within_a_library(lines):
+    clock = Clock()
+    watch = LoopWatch(lambda _: {}, clock)
+    watch.look()
+    clock.now += 2
+    looked = threading.Event()
+
+    def look():
+        watch.look()
+        looked.set()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looked.wait(20)  # blocks in threading.py
+    thread.join()
+    (line,) = lines
+    assert re.match(rf"{re.escape(__file__)}:\d+ in test_the_place_is_where_the_program_calls", line["place"])
+    assert "threading.py" in line["stack"].splitlines()[-2]
+    for way_out in ("plain `def`", "run_in_process", "asyncio.to_thread"):
+        assert way_out in line["advice"]
     await turn()
 
 

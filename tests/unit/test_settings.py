@@ -23,6 +23,7 @@ WRONG = {
     "QUEUES": ["", " , ", "high=six", "high=0", "high=-1", "high=1.5", "=3", "high=2,high=3", "high=", "high=1000001"],
     "QUEUE_AGING": ["-1", "nan", "366d", "soon"],
     "CONCURRENCY": ["0", "many", "1.5", "1000001"],
+    "THREADS": ["0", "many", "10001"],
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
     "MAX_ATTEMPTS": ["0", "x"],
     "KEEP_RESULT": ["-1", "nan", "inf", "1 hour", "366d"],

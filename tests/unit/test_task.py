@@ -12,7 +12,7 @@ from common import tasks
 from common.context import Context
 from common.errors import ConfigurationError, DuplicateTask
 from common.retry import NEVER, RetryPolicy
-from common.tasks import Call, Task, import_tasks, registered_tasks, task
+from common.tasks import Call, PlainTask, Task, import_tasks, registered_tasks, task
 
 
 @pytest.fixture(autouse=True)
@@ -118,12 +118,69 @@ class Awaiter:
 
 @pytest.mark.parametrize(
     "wrong",
-    [lambda ctx: 1, len, Awaiter, Awaiter(), functools.partial(fetch, url="a"), 5],
-    ids=["lambda", "builtin", "class", "object", "partial", "number"],
+    [len, Awaiter, Awaiter(), functools.partial(fetch, url="a"), 5],
+    ids=["builtin", "class", "object", "partial", "number"],
 )
-def test_what_is_no_coroutine_function_is_refused(wrong):
-    with pytest.raises(ConfigurationError, match=r"@task on .*a task is a coroutine function; write `async def`"):
+def test_what_is_no_function_is_refused(wrong):
+    with pytest.raises(ConfigurationError, match=r"@task on .*a task is a function; write `async def`, or `def`"):
         task(wrong)
+    assert registered_tasks() == {}
+
+
+def shrink(ctx: Context, path: str, *, to: int = 100) -> str:
+    """Shrink a picture."""
+    return f"{path}@{to}"
+
+
+def test_a_plain_function_makes_a_task_of_its_own_kind():
+    made = task(shrink)
+    assert isinstance(made, PlainTask)
+    assert made.function(Context(), "a.png", to=5) == "a.png@5"
+    assert made("a.png", to=5).kwargs == {"to": 5}
+    assert not isinstance(task(fetch), PlainTask)
+
+
+def test_awaiting_a_call_says_how_its_function_is_run():
+    with pytest.raises(TypeError, match=r"call the function: `shrink.function\(Context\(\), …\)`"):
+        task(shrink)("a.png").__await__()
+    with pytest.raises(TypeError, match=r"await the function: `await fetch.function\(Context\(\), …\)`"):
+        task(fetch)("a").__await__()
+
+
+def test_a_plain_wrapper_of_a_coroutine_function_is_awaited():
+    @functools.wraps(fetch)
+    def wrapper(*args, **kwargs):
+        return fetch(*args, **kwargs)
+
+    assert not isinstance(task(wrapper), PlainTask)
+
+
+def test_an_asynchronous_wrapper_of_a_plain_function_is_awaited():
+    @functools.wraps(shrink)
+    async def wrapper(*args, **kwargs):
+        return shrink(*args, **kwargs)
+
+    assert not isinstance(task(wrapper), PlainTask)
+
+
+def test_a_lambda_needs_a_name():
+    with pytest.raises(ConfigurationError, match=r"give one: @task\(name=…\)"):
+        task(lambda ctx: 1)
+    assert isinstance(task(name="one")(lambda ctx: 1), PlainTask)
+
+
+def yields(ctx: Context):
+    yield 1
+
+
+async def yields_asynchronously(ctx: Context):
+    yield 1
+
+
+@pytest.mark.parametrize("generator", [yields, yields_asynchronously])
+def test_a_generator_function_is_refused_and_told_what_to_do(generator):
+    with pytest.raises(ConfigurationError, match=f"@task on {generator.__qualname__!r}.*`yield`.*Return a list"):
+        task(generator)
     assert registered_tasks() == {}
 
 

@@ -52,6 +52,27 @@ async def count(ctx: Context, words: list[str]) -> int:
 async def no_arguments(ctx: Context) -> None: ...
 
 
+@task
+def shrink(ctx: Context, path: str, *, to: int = 100) -> Page:
+    ctx.check()
+    assert_type(ctx.cancelled, bool)
+    return Page()
+
+
+@task(timeout=5, retry=NEVER)
+def in_a_thread(ctx: Context) -> None: ...
+
+
+@task(timeout=60)
+def primes(ctx: Context, below: int) -> list[int]:
+    return [below]
+
+
+@every(60)
+@task(timeout=60)
+def computed_on_schedule(ctx: Context, below: int = 10) -> None: ...
+
+
 @cron("30 6 * * mon-fri", timezone="Europe/Berlin", missed="skip", jitter=timedelta(seconds=5))
 @task(timeout=5)
 async def scheduled(ctx: Context, size: int = 1) -> int:
@@ -92,7 +113,12 @@ assert_type(fetch_url("u"), Call[Page])
 assert_type(fetch_url("u", tries=3), Call[Page])
 assert_type(count(["a"]), Call[int])
 assert_type(no_arguments(), Call[None])
+assert_type(shrink("p", to=5), Call[Page])
+assert_type(in_a_thread(), Call[None])
+assert_type(primes(5), Call[list[int]])
+assert_type(computed_on_schedule(5), Call[None])
 takes_any_task: Task[..., int] = count
+and_any_kind: Task[[int], list[int]] = primes
 
 
 async def with_a_producer() -> None:
@@ -120,6 +146,9 @@ async def with_a_producer() -> None:
         assert_type(producer.map(lambda n: count([str(n)]), range(3), window=5, ordered=False), AsyncIterator[int])
 
         assert_type(await producer.job("a", task=fetch_url).result(), Page)
+        assert_type(await producer.job("a", task=shrink).result(), Page)
+        assert_type(await producer.enqueue(primes(5)), Job[list[int]])
+        assert_type(producer.map(primes, [5]), AsyncIterator[list[int]])
         by_name: Call[int] = Call("count", ["a"])
         assert_type(await producer.enqueue(by_name), Job[int])
 
@@ -139,6 +168,8 @@ def without_a_loop() -> None:
 
 async def in_a_test_of_ones_own() -> None:
     assert_type(await count.function(Context(), ["a"]), int)
+    assert_type(shrink.function(Context(), "p"), Page)
+    assert_type(primes.function(Context(), 5), list[int])
 
 
 @lifespan

@@ -34,9 +34,24 @@ async def without_a_context(url: str) -> str:
     return url
 
 
-@task  # E: arg-type call-overload
-def not_a_coroutine(ctx: Context, url: str) -> str:
+@task
+def plain(ctx: Context, url: str) -> str:
     return url
+
+
+@task  # E: arg-type call-overload
+def plain_without_a_context(url: str) -> str:
+    return url
+
+
+@task(timeout=5)  # E: arg-type call-overload
+def computes_without_a_context(n: int) -> int:
+    return n
+
+
+plain(1)  # E: arg-type
+plain()  # E: call-arg
+plain.function("u")  # E: call-arg arg-type
 
 
 @task  # E: arg-type call-overload
@@ -104,6 +119,8 @@ async def with_a_producer(producer: Producer) -> None:
         texts.append(str(number))
     await producer.job("a", task=count).result() + "text"  # E: operator
     call: Call[int] = fetch_url("u")  # E: assignment
+    call = plain("u")  # E: assignment
+    await plain.function(Context(), "u")  # E: misc
     await producer.enqueue(call)
 
 
