@@ -14,6 +14,7 @@ from common.resources import Resource, lifespan
 from common.retry import NEVER, RetryPolicy, RetryRule, exponential, fixed, linear
 from common.settings import Settings, load_settings
 from common.tasks import Call, Task, task
+from common.uniqueness import Debounce, Throttle, Unique
 
 if TYPE_CHECKING:
     from common.open_resources import Resources
@@ -24,6 +25,7 @@ __all__ = [
     "BarqueError",
     "Call",
     "Context",
+    "Debounce",
     "Discard",
     "Resource",
     "Resources",
@@ -33,6 +35,8 @@ __all__ = [
     "Settings",
     "Snooze",
     "Task",
+    "Throttle",
+    "Unique",
     "cron",
     "every",
     "exponential",

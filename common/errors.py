@@ -20,6 +20,7 @@
     ├── ResourceFailed              what the tasks of a worker share could not be opened, or is gone
     ├── ScheduleNotFound            there is no schedule of that name
     ├── JobError                    about one job; carries its id
+    │   ├── DuplicateJob            a job of the same unique key is there, and the task rejects others
     │   ├── JobNotFound             no such job, or its result is no longer kept
     │   ├── ResultTimeout           no result within the time the caller gave (a TimeoutError)
     │   ├── TaskFailed              the task raised; carries the remote type, message, traceback
@@ -46,6 +47,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlinePassed",
     "Discard",
+    "DuplicateJob",
     "DuplicateTask",
     "JobCancelled",
     "JobDiscarded",
@@ -175,6 +177,18 @@ class JobError(BarqueError):
     def __init__(self, message: str, *, job_id: str) -> None:
         super().__init__(message)
         self.job_id = job_id
+
+
+class DuplicateJob(JobError):
+    """Nothing was enqueued: the job of this id has the same unique key, and `on_conflict` is "reject".
+
+    Attributes:
+        queue: where that job is.
+    """
+
+    def __init__(self, message: str, *, job_id: str, queue: str) -> None:
+        super().__init__(message, job_id=job_id)
+        self.queue = queue
 
 
 class JobNotFound(JobError):

@@ -19,6 +19,7 @@ from common.arguments import ArgumentReader, return_reader
 from common.context import Context
 from common.errors import ConfigurationError, DuplicateTask
 from common.retry import RetryPolicy
+from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ class TaskOptions:
         timeout: seconds one attempt may take.
         retry: which failures are tried again, and when.
         keep_result: seconds its results are kept; 0 keeps none.
+        unique: when two of its jobs are the same one, and what is done then.
     """
 
     queue: str | None = None
     timeout: float | None = None
     retry: RetryPolicy = RetryPolicy()
     keep_result: float | None = None
+    unique: Uniqueness | None = None
 
 
 class Call(Generic[R_co]):
@@ -89,6 +92,7 @@ class Task(Generic[P, R]):
     Attributes:
         name: what travels in the job; the function's qualified name unless `@task(name=…)`.
         function: the coroutine function itself, to await it directly: `await fetch.function(ctx, url)`.
+        signature: of the function, the context its first parameter.
         schedules: those declared in code with `@cron`, `@every` or `schedule`.
     """
 
@@ -98,8 +102,8 @@ class Task(Generic[P, R]):
         self.function = function
         self.name = name
         self.options = options
-        self._signature = inspect.signature(function)
-        self._fewest, self._most = _positional_arguments(self._signature)
+        self.signature = inspect.signature(function)
+        self._fewest, self._most = _positional_arguments(self.signature)
         functools.update_wrapper(self, function)
         self.schedules: tuple[Schedule, ...] = ()
 
@@ -110,7 +114,7 @@ class Task(Generic[P, R]):
             TypeError: they are not what the function takes, as when calling it.
         """
         if kwargs or not self._fewest <= len(args) <= self._most:
-            self._signature.bind(None, *args, **kwargs)  # says what is wrong, in Python's own words
+            self.signature.bind(None, *args, **kwargs)  # says what is wrong, in Python's own words
         # Past Call's own constructor, whose unpacking and packing again is half of what a call costs.
         call: Call[R] = _new_call(Call)
         call.name, call.args, call.kwargs, call.task = self.name, args, kwargs, self
@@ -180,6 +184,7 @@ def task(
     timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
+    unique: Uniqueness | None = None,
 ) -> _Registers: ...
 
 
@@ -192,6 +197,7 @@ def task(
     timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
+    unique: Uniqueness | None = None,
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -204,6 +210,7 @@ def task(
         timeout: seconds one attempt may take; the worker's `BARQUE_JOB_TIMEOUT` by default.
         retry: which failures are tried again, and when; exponential backoff by default.
         keep_result: seconds its results are kept; 0 keeps none.
+        unique: `Unique`, `Debounce` or `Throttle`: when two of its jobs are the same one, and what is done then.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -214,6 +221,7 @@ def task(
         timeout=_positive_seconds("timeout", timeout),
         retry=retry if retry is not None else RetryPolicy(),
         keep_result=_seconds(keep_result),
+        unique=unique,
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")
@@ -225,6 +233,9 @@ def task(
         if title == "<lambda>":
             raise ConfigurationError("@task on a lambda: it has no name to travel under; give one: @task(name=…)")
         made = kind(function, title, options)
+        if unique is not None:
+            check_uniqueness(unique)
+            check_key(unique, made.signature, title)
         other = _registry.get(title)
         if other is not None and not _same_place(other.function, function):
             raise DuplicateTask(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from common.errors import ArgumentMismatch, NotSerializable
 
-__all__ = ["MALFORMED", "ValueReader", "complaint", "encode", "encoder", "to_plain", "unserializable_part"]
+__all__ = ["MALFORMED", "ValueReader", "canonical", "complaint", "encode", "encoder", "to_plain", "unserializable_part"]
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on bytes that are not what was asked for: wrong, cut short, not UTF-8, nested without end."""
@@ -48,6 +48,7 @@ def _decode_hook(kind: type, value: Any) -> Any:
 
 
 encoder = msgspec.msgpack.Encoder(enc_hook=_encode_hook)
+_canonical = msgspec.msgpack.Encoder(enc_hook=_encode_hook, order="sorted")
 _plain = msgspec.msgpack.Decoder()
 
 
@@ -67,6 +68,19 @@ def encode(value: Any, *, what: str = "value") -> bytes:
     except Exception as error:  # a user's own type may raise anything while it is walked
         part = unserializable_part(value, what) or f"{what}: {type(error).__name__}: {error}"
         raise NotSerializable(f"cannot be sent: {part}") from error
+
+
+def canonical(value: Any, *, what: str = "value") -> bytes:
+    """Return the value as msgpack that is the same for all that is equal: maps and sets are in order.
+
+    Raises:
+        NotSerializable: see `encode`.
+    """
+    try:
+        return _canonical.encode(value)
+    except Exception:
+        encode(value, what=what)  # says which part it is
+        raise NotSerializable(f"cannot be sent: {what} has parts that cannot be put in order") from None
 
 
 def to_plain(raw: bytes | msgspec.Raw) -> Any:

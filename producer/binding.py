@@ -5,26 +5,41 @@ Owns what is looked up once for all jobs of a producer, and the short way for th
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.codec import Extras, Form, encode_job, encode_plain_job
-from common.errors import PayloadTooLarge
+from common.errors import ConfigurationError, PayloadTooLarge
 from common.jobs import new_job_id, new_job_ids
 from common.redis.store import Enqueue, FreshJobs
+from common.redis.unique import Signed, UniqueEnqueue
 from common.settings import Settings
 from common.signing import Keyring
 from common.tasks import Call
+from common.uniqueness import Uniqueness, digest_of, key_of
 from producer.options import NO_OPTIONS, EnqueueOptions, check_name, not_one_call, seconds
 
-__all__ = ["Binder"]
+__all__ = ["Binder", "UniqueBound"]
 
 _CLOCKS_APART = 60.0
 """Seconds by which a producer's clock may be behind before a signed job that expires is refused too early."""
 
 _QUEUES_KNOWN = 1000
 """Names of queues that are remembered to be good ones."""
+
+
+class UniqueBound(NamedTuple):
+    """A job to add under its unique key, and what it was made of.
+
+    Attributes:
+        unsigned: its payload, to be signed for another job; None where that is not done.
+    """
+
+    item: UniqueEnqueue
+    call: Call[Any]
+    unsigned: bytes | None = None
 
 
 class Binder:
@@ -53,14 +68,7 @@ class Binder:
             raise not_one_call(call)
         queue = self._queue_of(call, options)
         own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
-        payload = encode_job(
-            call.name,
-            call.args,
-            call.kwargs,
-            enqueued_ms=time.time_ns() // 1_000_000,
-            extras=None if options is NO_OPTIONS else self._extras(call, options),
-            form=self._form,
-        )
+        payload = self._encoded(call, options)
         if self._signing is not None:
             payload = self._signing.seal_job(payload, own_id, queue)
         if len(payload) > self._most_bytes:
@@ -80,6 +88,50 @@ class Binder:
             expires_ms=round((seconds("expires", options.expires, least=0.001) or 0.0) * 1000),
         )
 
+    def bind_unique(
+        self, call: Call[Any], options: EnqueueOptions, uniqueness: Uniqueness, job_id: str | None = None
+    ) -> UniqueBound:
+        """Return the call as a job to add under its unique key.
+
+        Raises:
+            ConfigurationError: it is a call by name and no `unique_key` is given; or it asks for a time of its own and
+                for a `Debounce`, which says when it is due.
+            Exception: what a `key` that is a callable raises. Otherwise as `bind`.
+        """
+        if not isinstance(call, Call):
+            raise not_one_call(call)
+        rule = uniqueness.rule
+        if rule.quiet_ms:
+            if options.delay is not None or options.at is not None:
+                raise ConfigurationError("Debounce says when a job is due: take delay= or at= away")
+            options = dataclasses.replace(options, delay=rule.quiet_ms / 1000)
+        if rule.on_conflict == "trail" and options.expires is not None:
+            options.check_expires_after(rule.window_ms / 1000)
+        key = digest_of(call.name, self._key_of(call, options, uniqueness))
+        own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
+        job = self.bind(call, options, own_id)
+        unsigned, signed = None, None
+        if self._signing is not None and rule.replaces:
+            unsigned, signed = self._encoded(call, options), Signed(own_id, job.queue)
+        return UniqueBound(UniqueEnqueue(job, key, rule, job_id is None, signed), call, unsigned)
+
+    def signed_for(self, bound: UniqueBound, job_id: str, queue: str) -> UniqueBound:
+        """Return a job whose payload another one may have: this one, in this queue."""
+        assert self._signing is not None
+        assert bound.unsigned is not None
+        payload = self._signing.seal_job(bound.unsigned, job_id, queue)
+        return bound._replace(item=bound.item._replace(signed=Signed(job_id, queue, payload)))
+
+    def _key_of(self, call: Call[Any], options: EnqueueOptions, uniqueness: Uniqueness) -> Any:
+        if options.unique_key is not None:
+            return options.unique_key
+        if call.task is None:
+            raise ConfigurationError(
+                f"{call.name}: a Call by name does not tell which arguments make it unique; give unique_key=, what the "
+                "key of the task would make of them"
+            )
+        return key_of(uniqueness, call.task.signature, call.args, call.kwargs)
+
     def bind_fresh(self, calls: Sequence[Call[Any]]) -> FreshJobs | None:
         """Return all the calls as jobs of one queue that ask for nothing; None where one needs the long way, `bind`.
 
@@ -92,6 +144,8 @@ class Binder:
         try:
             for call in calls:
                 if not queue or call.task is not task:
+                    if call.task is not None and call.task.options.unique is not None:
+                        return None
                     task, its_queue = call.task, self._queue_of(call, NO_OPTIONS)
                     if queue and its_queue != queue:
                         return None
@@ -102,6 +156,16 @@ class Binder:
         if max(map(len, payloads), default=0) > self._most_bytes:
             return None
         return FreshJobs(queue, new_job_ids(len(payloads)), payloads)
+
+    def _encoded(self, call: Call[Any], options: EnqueueOptions) -> bytes:
+        return encode_job(
+            call.name,
+            call.args,
+            call.kwargs,
+            enqueued_ms=time.time_ns() // 1_000_000,
+            extras=None if options is NO_OPTIONS else self._extras(call, options),
+            form=self._form,
+        )
 
     def _queue_of(self, call: Call[Any], options: EnqueueOptions) -> str:
         queue = options.queue or (call.task.options.queue if call.task is not None else None) or self._queue

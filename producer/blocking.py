@@ -63,6 +63,11 @@ class BlockingJob(Generic[R_co]):
         """Whether this enqueue added it."""
         return self._job.is_new
 
+    @property
+    def replaced(self) -> bool:
+        """Whether this enqueue replaced the arguments of a job that was there."""
+        return self._job.replaced
+
     def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Return what the task returned; wait for it if need be. See `producer.Job.result`."""
         return self._producer.run(self._job.result(timeout))

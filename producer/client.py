@@ -26,6 +26,7 @@ from producer.job import Job
 from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
 from producer.sending import Sending
+from producer.unique import UniqueJobs, uniqueness_of
 
 if TYPE_CHECKING:
     from producer.dead import DeadLetters
@@ -83,6 +84,7 @@ class Producer:
         self._results: ResultListener | None = None
         self._watching: Watching | None = None
         self._sending = Sending(self, durable=self.settings.durable if durable is None else durable)
+        self._unique_jobs = UniqueJobs(self, self._binder, self._sending)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -116,6 +118,7 @@ class Producer:
         store, results = self._store, self._results
         if store is None or results is None:
             return
+        await self._unique_jobs.aclose()
         await self._sending.aclose()
         if self._watching is not None:
             await self._watching.aclose()
@@ -186,6 +189,7 @@ class Producer:
 
         Raises:
             NotSerializable, PayloadTooLarge: the arguments cannot travel.
+            DuplicateJob: a job of the same unique key is there, and others are to be rejected.
             NotConfirmed: the server has the job, but did not confirm in time that it is durable.
             RedisUnavailable: the server did not take it. Whether it did is not known when the connection broke in
                 between; a job enqueued again under the same `job_id` is there once.
@@ -193,6 +197,9 @@ class Producer:
         if surplus:
             raise not_one_call(call, surplus)
         options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
+        unique = uniqueness_of(call, options)
+        if unique is not None:
+            return await self._unique_jobs.one(call, options, unique, job_id=job_id, durable=durable)
         item = self._binder.bind(call, options, job_id)
         is_new = await self._sending.one(item, durable=durable)
         return Job(self, item.job_id, queue=item.queue, task=call.task, is_new=is_new)
@@ -209,6 +216,8 @@ class Producer:
         Nothing is sent before every call has been encoded: one that cannot travel stops them all.
 
         Raises:
+            DuplicateJob: of some of them a job of the same unique key is there, and others are to be rejected. The
+                rest of the call is enqueued.
             RedisUnavailable: the server did not take all of them; parts of up to a thousand are taken whole or not
                 at all. The message says how many were not taken, or that it is not known. Otherwise as `enqueue`.
         """
@@ -218,6 +227,8 @@ class Producer:
         fresh = self._binder.bind_fresh(given) if options == NO_OPTIONS and unconfirmed else None
         if fresh is not None:
             return await self._enqueue_fresh(given, fresh)
+        if any(uniqueness_of(call, options) is not None for call in given):
+            return await self._unique_jobs.many(given, options, durable=durable)
         items = [self._binder.bind(call, options) for call in given]
         if not items:
             return []

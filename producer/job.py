@@ -36,11 +36,12 @@ class Job(Generic[R_co]):
     Attributes:
         job_id: its id.
         queue: the queue it is in.
-        is_new: whether this enqueue added it; False when a job of this id was there already, in which case this is
-            the handle of that one.
+        is_new: whether this enqueue added it; False when a job of this id, or of this unique key, was there already,
+            in which case this is the handle of that one.
+        replaced: whether this enqueue replaced the arguments of that one.
     """
 
-    __slots__ = ("_producer", "_raw", "_task", "is_new", "job_id", "queue")
+    __slots__ = ("_producer", "_raw", "_task", "is_new", "job_id", "queue", "replaced")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Job(Generic[R_co]):
         queue: str,
         task: Task[..., R_co] | None = None,
         is_new: bool = True,
+        replaced: bool = False,
     ) -> None:
         self._producer = producer
         self._task = task
@@ -57,9 +59,11 @@ class Job(Generic[R_co]):
         self.job_id = job_id
         self.queue = queue
         self.is_new = is_new
+        self.replaced = replaced
 
     def __repr__(self) -> str:
-        return f"<Job {self.job_id} in {self.queue}{'' if self.is_new else ', was there already'}>"
+        was_there = "" if self.is_new else ", was there already"
+        return f"<Job {self.job_id} in {self.queue}{was_there}{', replaced' if self.replaced else ''}>"
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """`await job` is `await job.result()`."""

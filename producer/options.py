@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from common.codec import MOST_TRIES
 from common.errors import ConfigurationError
+from common.uniqueness import Uniqueness, check_uniqueness
 
 __all__ = [
     "NO_OPTIONS",
@@ -38,6 +39,9 @@ class EnqueueArguments(TypedDict, total=False):
         timeout: seconds one attempt may take, instead of the task's own.
         max_attempts: attempts it has at the most, instead of what the task's policy says.
         metadata: plain data that travels with the job and is seen by the task, by `info()` and in tools.
+        unique: `Unique`, `Debounce` or `Throttle`, instead of the task's own; False lets this job be one of many.
+        unique_key: what its `key` would make of the arguments, any data that can travel: for a `Call` by name, whose
+            arguments have no names here.
     """
 
     delay: float | timedelta | None
@@ -47,6 +51,8 @@ class EnqueueArguments(TypedDict, total=False):
     timeout: float | timedelta | None
     max_attempts: int | None
     metadata: Mapping[str, Any] | None
+    unique: Uniqueness | Literal[False] | None
+    unique_key: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class EnqueueOptions:
     timeout: float | timedelta | None = None
     max_attempts: int | None = None
     metadata: Mapping[str, Any] | None = None
+    unique: Uniqueness | Literal[False] | None = None
+    unique_key: Any = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
@@ -70,14 +78,26 @@ class EnqueueOptions:
         expires = seconds("expires", self.expires, least=0.001)
         if self.at is not None:
             delay = self.at.timestamp() - time.time()
-        if expires is not None and expires <= delay:
-            raise ConfigurationError(
-                f"expires={expires:g} s is over before the job is due in {delay:g} s; expires counts from now"
-            )
+        if expires is not None:
+            self.check_expires_after(delay)
         seconds("timeout", self.timeout, least=0.001)
         most: object = self.max_attempts
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_TRIES):
             raise ConfigurationError(f"max_attempts={most!r}: give a whole number of attempts, 1 to {MOST_TRIES:,}")
+        if self.unique is not None and self.unique is not False:
+            check_uniqueness(self.unique)
+
+    def check_expires_after(self, due: float) -> None:
+        """Return if a job that is due after so many seconds does not expire before.
+
+        Raises:
+            ConfigurationError: it does.
+        """
+        expires = seconds("expires", self.expires, least=0.001)
+        if expires is not None and expires <= due:
+            raise ConfigurationError(
+                f"expires={expires:g} s is over before the job is due in {due:g} s; expires counts from now"
+            )
 
     @classmethod
     def of(cls, given: EnqueueArguments) -> Self:

@@ -7,13 +7,13 @@ What a job is made of is binding.py's, what its caller gets client.py's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import NotConfirmed, RedisUnavailable
 from common.group_commit import GroupCommit
 from common.redis.connection import TROUBLE
-from common.redis.durability import Confirmation, ConfirmedAnswer, check_confirmation, enqueue_confirmed
+from common.redis.durability import Confirmation, ConfirmedAnswer, check_confirmation, confirmed, enqueue_confirmed
 from common.redis.reasons import may_have_run
 from common.redis.store import Enqueue, FreshJobs
 from producer.answers import why
@@ -73,7 +73,7 @@ class Sending:
             NotConfirmed, RedisUnavailable: see `Producer.enqueue`.
         """
         store = self._producer.store  # a closed producer says so before anything waits
-        until = self._until()
+        until = self.until()
         wanted = self._confirmation if durable is None else self.wanted(durable)
         if wanted is None:
             return await self._enqueues.submit((item, until))
@@ -82,7 +82,7 @@ class Sending:
 
     async def many(self, items: Sequence[Enqueue], *, durable: bool | None) -> None:
         """Add jobs; all of them, or the error says how many were not taken."""
-        wanted, until = self.wanted(durable), self._until()
+        wanted, until = self.wanted(durable), self.until()
         if wanted is not None:
             await self._check(self._producer.store.client, wanted)
         answers = await self._send(items, until, wanted)
@@ -93,9 +93,29 @@ class Sending:
     async def fresh(self, jobs: FreshJobs) -> None:
         """Add jobs that ask for nothing, as `many` does."""
         count = len(jobs.job_ids)
-        refusals = await self.answered(self._producer.store.enqueue_fresh(jobs), self._until(), count)
+        refusals = await self.answered(self._producer.store.enqueue_fresh(jobs), self.until(), count)
         if refusals:
             raise self._not_taken(sum(refused for refused, _ in refusals), refusals[0][1], of=count)
+
+    async def added(
+        self,
+        add: Callable[[Any], Awaitable[Sequence[T | Exception]]],
+        jobs: int,
+        *,
+        until: float,
+        wanted: Confirmation | None,
+    ) -> Sequence[T | Exception]:
+        """Return what a call answers that adds so many jobs, once they are confirmed as is wanted.
+
+        Args:
+            add: given the client to add them by.
+            until: from `until`.
+        """
+        client = self._producer.store.client
+        if wanted is None:
+            return await self.answered(add(client), until, jobs)
+        await self._check(client, wanted)
+        return await self.answered(confirmed(client, add, wanted, where=self._answers.where, until=until), until, jobs)
 
     async def answered(self, adding: Awaitable[T], until: float, jobs: int) -> T:
         """Return the answer to a call that adds so many jobs.
@@ -118,7 +138,8 @@ class Sending:
         """Return what the caller of these jobs is told of an answer that is an error."""
         return answer if isinstance(answer, NotConfirmed) else self._not_taken(jobs, answer, of=of)
 
-    def _until(self) -> float:
+    def until(self) -> float:
+        """Return the event loop's time by which the server must answer what is asked now."""
         return asyncio.get_running_loop().time() + self._answers.within
 
     async def _send_each(
@@ -137,8 +158,7 @@ class Sending:
     async def _send_each_confirmed(
         self, items: Sequence[tuple[Enqueue, float, Confirmation]]
     ) -> list[bool | Exception]:
-        every = [wanted for _, _, wanted in items]
-        most = Confirmation(any(wanted.disk for wanted in every), max(wanted.replicas for wanted in every))
+        most = Confirmation.of_all([wanted for _, _, wanted in items])
         return await self._send_each([(item, until) for item, until, _ in items], most)
 
     async def _send(

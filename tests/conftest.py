@@ -11,7 +11,8 @@ a leak in production. One that means to says which, and asserts on them itself:
     @pytest.mark.leaves_keys                     any may
 
 Results handed over to who waited for them (`barque:result:*`) may stay too: they go by themselves, within a minute.
-So may the dead letters of jobs that fail (`barque:dead*`): they go by themselves, within `BARQUE_DEAD_KEEP`.
+So may the dead letters of jobs that fail (`barque:dead*`): they go by themselves, within `BARQUE_DEAD_KEEP`; and the
+records of unique keys (`barque:unique*`), which have a time to live longer than their jobs wait.
 
 The server is an embedded one that keeps nothing, unless `BARQUE_TEST_REDIS_URL` names another: then
 its database is **flushed** by each test (with pytest-xdist, worker n takes the database n higher).
@@ -36,6 +37,8 @@ from common.embedded import EmbeddedServer
 from common.redis import keys
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
+
+_LONGEST_UNIQUE_MS = 200 * 24 * 3600 * 1000
 
 _FAILED = pytest.StashKey[bool]()
 
@@ -147,6 +150,8 @@ async def redis(redis_url) -> AsyncIterator[redis_asyncio.Redis]:
 def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
     if key in {keys.DEAD.encode(), keys.DEAD_ABOUT.encode()} or key.startswith(keys.DEAD_LETTER.encode()):
         return 0 <= keyspace.pttl(key) <= Settings.model_fields["dead_keep"].default * 1000
+    if key.startswith(keys.UNIQUES.encode()):
+        return 0 <= keyspace.pttl(key) <= _LONGEST_UNIQUE_MS
     return key.startswith(keys.AWAITED.encode()) and 0 <= keyspace.pttl(key) <= 60_000
 
 

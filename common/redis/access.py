@@ -68,7 +68,7 @@ class Role:
 
 def _all_scripts() -> list[str]:
     files = (resources.files("common.redis") / "lua").iterdir()
-    return sorted({file.name.removesuffix(".lua") for file in files} - {"prelude"})
+    return sorted(name for file in files if not (name := file.name.removesuffix(".lua")).endswith("prelude"))
 
 
 def _literally(queue: str) -> str:
@@ -101,13 +101,15 @@ PRODUCER = Role(
         keys.DEAD,
         keys.DEAD_ABOUT,
         f"{keys.DEAD_LETTER}*",
+        keys.UNIQUES,
+        f"{keys.UNIQUE}*",
     ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, "")),
     commands=_READING | {"set", "subscribe", "unsubscribe", "xrange"},
     scripts=frozenset(
         {
             *("enqueue", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
-            *("replay_dead", "delete_dead", "watch"),
+            *("replay_dead", "delete_dead", "watch", "enqueue_unique"),
         }
     ),
     channels=(_RESULTS, keys.CONTROL_CHANNEL),

@@ -8,8 +8,8 @@ added is store.py's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as ConnectionLost
@@ -21,9 +21,12 @@ from common.redis.reasons import TROUBLE, UNAVAILABLE, ServerError, reason
 from common.redis.store import Enqueue, EnqueueAnswer, Store
 from common.redis.wire import Argument, call
 
-__all__ = ["Confirmation", "ConfirmedAnswer", "check_confirmation", "enqueue_confirmed"]
+__all__ = ["Confirmation", "ConfirmedAnswer", "check_confirmation", "confirmed", "enqueue_confirmed"]
 
-ConfirmedAnswer = EnqueueAnswer | NotConfirmed
+ConfirmedAnswer = bool | Exception
+"""`EnqueueAnswer`, or `NotConfirmed`."""
+
+Answer = TypeVar("Answer")
 
 _RESERVE = 0.25
 """Seconds the server's "not yet" has to reach us, before our own limit would cut the connection off."""
@@ -39,6 +42,11 @@ class Confirmation(NamedTuple):
 
     disk: bool
     replicas: int
+
+    @classmethod
+    def of_all(cls, wanted: Sequence[Confirmation]) -> Confirmation:
+        """Return what is at least as much as each of them."""
+        return cls(any(one.disk for one in wanted), max(one.replicas for one in wanted))
 
     def __str__(self) -> str:
         wanted = ["on its disk"] if self.disk else []
@@ -97,17 +105,39 @@ async def enqueue_confirmed(
     Raises:
         redis.exceptions.ConnectionError and the like: it is not known which were added.
     """
+
+    async def add(pinned: redis.asyncio.Redis) -> list[EnqueueAnswer]:
+        return await Store(pinned).enqueue(jobs)
+
+    return await confirmed(client, add, wanted, where=where, until=until)
+
+
+async def confirmed(
+    client: redis.asyncio.Redis,
+    add: Callable[[redis.asyncio.Redis], Awaitable[Sequence[Answer | Exception]]],
+    wanted: Confirmation,
+    *,
+    where: str,
+    until: float,
+) -> list[Answer | Exception]:
+    """Add jobs over one connection, and return as `enqueue_confirmed` does.
+
+    Args:
+        add: adds them by the client that it is given. An answer other than True, which is no error, is of a job that
+            may have been written by others before.
+    """
     pool: Any = client.connection_pool
     connection = await pool.get_connection()
     try:
         pinned: Any = _Pinned(connection, pool.connection_class)
-        answers = await Store(pinned).enqueue(jobs)
-        if all(isinstance(answer, ServerError) for answer in answers):
+        answers = await add(pinned)
+        if all(isinstance(answer, Exception) for answer in answers):
             return list(answers)
-        unconfirmed = await _confirm(pinned, wanted, where=where, until=until, anew=False in answers)
+        anew = any(answer is not True and not isinstance(answer, Exception) for answer in answers)
+        unconfirmed = await _confirm(pinned, wanted, where=where, until=until, anew=anew)
         if unconfirmed is None:
             return list(answers)
-        return [answer if isinstance(answer, ServerError) else NotConfirmed(unconfirmed) for answer in answers]
+        return [answer if isinstance(answer, Exception) else NotConfirmed(unconfirmed) for answer in answers]
     finally:
         await pool.release(connection)
 

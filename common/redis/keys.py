@@ -28,6 +28,8 @@ __all__ = [
     "SCHEDULES_PAUSED",
     "SCHEDULES_REVISION",
     "STREAM",
+    "UNIQUE",
+    "UNIQUES",
     "WAITERS",
     "WAKE",
     "WATCHERS",
@@ -44,6 +46,7 @@ __all__ = [
     "result_channel",
     "retry",
     "stream",
+    "unique",
     "wake",
     "watchers",
     "worker",
@@ -86,6 +89,9 @@ SCHEDULES_REVISION = "barque:schedules:revision"
 PROGRESS = "barque:progress:"
 STREAM = "barque:stream:"
 WATCHERS = "barque:watchers:"
+UNIQUE = "barque:unique:"
+UNIQUES = "barque:unique"
+"""Sorted set: unique key -> Unix ms at which an enqueue looks whether its job has gone."""
 CONTROL_CHANNEL = "barque:control"
 """Channel: "abort <job id>" for whichever worker runs it; "schedules" when one was changed."""
 
@@ -133,6 +139,11 @@ def stream(job_id: str) -> str:
 def watchers(job_id: str) -> str:
     """Return the key of who follows a job's progress or stream now: channels and until when; it lives for seconds."""
     return WATCHERS + job_id
+
+
+def unique(key: str) -> str:
+    """Return the key of the record of a unique key: a hash that names the job that has it."""
+    return UNIQUE + key
 
 
 def health(queue: str) -> str:

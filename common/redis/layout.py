@@ -159,11 +159,11 @@ def parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:
     return [leases[start : start + MOST_PER_CALL] for start in range(0, len(leases), MOST_PER_CALL)]
 
 
-def bounds(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each part that one script call takes."""
+def bounds(sizes: Sequence[int], most: int = MOST_PER_CALL) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each part that one script call takes: so many at the most."""
     start = total = 0
     for index, size in enumerate(sizes):
-        if index > start and (total + size > _MOST_BYTES_PER_CALL or index - start == MOST_PER_CALL):
+        if index > start and (total + size > _MOST_BYTES_PER_CALL or index - start == most):
             yield start, index
             start, total = index, 0
         total += size

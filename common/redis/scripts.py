@@ -1,7 +1,8 @@
 """The Lua scripts: loading them, and calling them with EVALSHA.
 
-One file a script in lua/, each under a header of its KEYS, ARGV, Returns and Invariant; prelude.lua stands
-in front of all. Owns how a script is called; what its arguments mean is store.py's.
+One file a script in lua/, each under a header of its KEYS, ARGV, Returns and Invariant; prelude.lua stands in front of
+all, and one of their own (`…_prelude.lua`) in front of some. Owns how a script is called; what its arguments mean is
+store.py's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from common.redis.wire import Argument, call, call_many
 __all__ = ["ABORT", "AWAIT", "CLAIM", "COMPLETE", "ENQUEUE", "RENEW", "SCRIPTS", "Script"]
 
 
+_PRELUDES = {"enqueue_unique": ("unique_prelude",)}
+"""What stands between prelude.lua and a script, for those that share more than all do."""
+
+
 class Script:
     """One Lua script on the server, called by its digest.
 
@@ -32,7 +37,8 @@ class Script:
     def __init__(self, name: str) -> None:
         folder = resources.files("common.redis") / "lua"
         self.name = name
-        self.source = (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+        parts = ("prelude", *_PRELUDES.get(name, ()), name)
+        self.source = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:

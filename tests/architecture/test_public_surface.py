@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 SURFACE = {
     "common": [
-        "NEVER", "BarqueError", "Call", "Context", "Discard", "Resource", "Resources", "Retry", "RetryPolicy",
-        "RetryRule", "Settings", "Snooze", "Task", "cron", "every", "exponential", "fixed", "lifespan", "linear",
+        "NEVER", "BarqueError", "Call", "Context", "Debounce", "Discard", "Resource", "Resources", "Retry",
+        "RetryPolicy", "RetryRule", "Settings", "Snooze", "Task", "Throttle", "Unique", "cron", "every",
+        "exponential", "fixed", "lifespan", "linear",
         "load_settings", "schedule", "task",
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
@@ -34,7 +35,7 @@ METHODS = {
     "producer.schedules.Schedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.schedules.BlockingSchedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.BlockingJob": [
-        "abort", "info", "is_new", "job_id", "progress", "queue", "result", "status", "stream", "watch",
+        "abort", "info", "is_new", "job_id", "progress", "queue", "replaced", "result", "status", "stream", "watch",
     ],
 }  # fmt: skip
 

@@ -36,6 +36,7 @@ def lasting(tmp_path_factory):
 @pytest.fixture
 async def admin(lasting):
     client = connect(Settings(redis_url=lasting.url), name="admin")
+    await client.flushall()  # what a test without this fixture left
     yield client
     await client.config_set("appendonly", "yes")
     await client.config_set("appendfsync", "everysec")

@@ -4,18 +4,21 @@ import asyncio
 import inspect
 import re
 from importlib import resources
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
-from common.redis import dead_letters, keys, progress, schedules, scripts
+from common.redis import dead_letters, keys, progress, schedules, scripts, unique
 from common.redis.dead_letters import DeadStore
 from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Store
+from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
+from common.uniqueness import Rule
 
-ALL = (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS, *progress.SCRIPTS)
+ALL = (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS, *progress.SCRIPTS, *unique.SCRIPTS)
 SCRIPTS = {script.name: script for script in ALL}
+PRELUDES = {"prelude", "unique_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -38,7 +41,7 @@ def part(name: str, title: str) -> str:
 
 def test_every_file_is_a_script_and_every_script_a_file():
     files = {path.name.removesuffix(".lua") for path in FOLDER.iterdir() if path.name.endswith(".lua")}
-    assert files - {"prelude"} == SCRIPTS.keys()
+    assert files - PRELUDES == SCRIPTS.keys()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -67,6 +70,7 @@ SCHEDULES = [
     keys.SCHEDULES, keys.SCHEDULES_NEXT, keys.SCHEDULES_LAST, keys.SCHEDULES_DECLARED, keys.SCHEDULES_REVISION,
 ]  # fmt: skip
 TICKS = [12, 13, "id", "P", 14, 15, "id", "P"]
+RULE = Rule("done", 14, "replace", at_most_ms=15)
 PLAN = Plan("n", "q", 11, "once", True, [PlannedTick(12, 13, "id", b"P"), PlannedTick(14, 15, "id", b"P")], 16)
 
 # What the typed wrapper sends, beside the words of the header in the order it must have.
@@ -179,6 +183,25 @@ WIRE = {
         ["c", 30_000, "a", "b"],
         ["channel", "for ms", "job ids"],
     ),
+    "enqueue_unique": (
+        [b"added", b"id", b"q", b"sign", b"other", b"r"],
+        lambda s: UniqueStore(s.client).enqueue(
+            [
+                UniqueEnqueue(Enqueue("q", "id", b"P", False, 11, 12, 13), "k", RULE, minted=True),
+                UniqueEnqueue(Enqueue("q", "o", b"O", False), "l", RULE, minted=False, signed=Signed("x", "r", b"X")),
+            ]
+        ),
+        ["q", "r"],
+        [
+            *(0, "k", "id", "P", 1, 11, 12, 13, "done", 14, "replace", 15, -1, "", ""),
+            *(0, "l", "o", "O", 0, 0, 0, 0, "done", 14, "replace", 15, 1, "x", "X"),
+        ],
+        [
+            *("index of its queue", "unique key", "id", "payload", "1 if the id is", "delay ms", "due at", "expires"),
+            *("until", "window ms", "on conflict", "at most ms", "index of the queue that", "id that it is signed for"),
+            "the other payload",
+        ],
+    ),
     "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
     "replay_dead": (
         [1, -1],
@@ -236,6 +259,17 @@ def test_the_strides_are_the_ones_the_headers_tell():
     assert "HEAD, STRIDE = 5, 2" in SCRIPTS["report"].source
 
 
+def test_the_words_of_a_unique_enqueue_are_the_ones_the_header_tells():
+    told = set(re.findall(r'"(\w+)"', part("enqueue_unique", "Returns")))
+    assert told == set(get_args(unique.Word))
+    assert set(re.findall(r"'(added|there|replaced|rejected|sign|refused)'", lua("enqueue_unique"))) == told
+    assert "for each job fifteen" in part("enqueue_unique", "ARGV")
+    assert "STRIDE = 15" in lua("enqueue_unique")
+    rules = set(re.findall(r'"(\w+)"', part("enqueue_unique", "ARGV")))
+    hints = get_type_hints(Rule)
+    assert rules == {*get_args(hints["until"]), *get_args(hints["on_conflict"])}
+
+
 def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
     told = set(re.findall(r'kind "(\w+)"', header("complete")))
     assert told == {"finish", "bury", "retry", "return", "release"}
@@ -267,10 +301,11 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
         "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS,
         "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
+        "UNIQUE": keys.UNIQUE, "UNIQUES": keys.UNIQUES,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "unique_prelude"])
 def test_no_script_names_a_key_of_its_own(name):
     text = (FOLDER / f"{name}.lua").read_text("utf-8")
     code = "\n".join(line.partition("--")[0] for line in text.splitlines())

@@ -10,6 +10,7 @@ local ABORT, WAKE, WAITERS, CONTROL = 'arq:abort', 'barque:wake:', 'barque:waite
 local AWAITED = 'barque:result:'
 local PROGRESS, STREAM, WATCHERS = 'barque:progress:', 'barque:stream:', 'barque:watchers:'
 local DEAD, ABOUT, LETTER = 'barque:dead', 'barque:dead:about', 'barque:dead:letter:'
+local UNIQUE, UNIQUES = 'barque:unique:', 'barque:unique'
 
 -- What an ended cron tick leaves in its lease key, so that a late second enqueue of it is dropped.
 local DONE = 'done'
