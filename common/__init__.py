@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.context import Context
 from common.errors import BarqueError, Discard, Retry, Snooze
+from common.middleware import AttemptCall, Middleware, Proceed, middleware
 from common.resources import Resource, lifespan
 from common.retry import NEVER, RetryPolicy, RetryRule, exponential, fixed, linear
 from common.settings import Settings, load_settings
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEVER",
+    "AttemptCall",
     "BarqueError",
     "Call",
     "Context",
     "Debounce",
     "Discard",
+    "Middleware",
+    "Proceed",
     "Resource",
     "Resources",
     "Retry",
@@ -44,6 +48,7 @@ __all__ = [
     "lifespan",
     "linear",
     "load_settings",
+    "middleware",
     "schedule",
     "task",
 ]

@@ -35,6 +35,8 @@ DEFAULT_QUEUE = "arq:queue"
 _SECRET_OPTION = re.compile(r"(?is)((?:password|username)=).*")
 _NO_PORT = re.compile(r"(?s)^([^/?#\[\]:]*):(?!\d*(?:[/?#]|\Z)).*")
 
+_ATTRIBUTE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+
 _NO_SETTINGS = {"BARQUE_DEBUG", "BARQUE_IMAGE"}
 """Names that mean something to the command line, or to the compose file, and are no settings."""
 
@@ -68,6 +70,13 @@ def _check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
         if name.endswith(".py") or "/" in name:
             module = name.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
             raise ValueError(f"{name!r} is a file; give a module name, without .py: {module}")
+    return names
+
+
+def _check_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _ATTRIBUTE.fullmatch(name):
+            raise ValueError(f"{name!r}: give module:name, such as my_app.middleware:timing")
     return names
 
 
@@ -135,6 +144,9 @@ class Settings(BaseSettings):
     )
     tasks: Annotated[Names, AfterValidator(_check_modules)] = Field(
         ("workers.tasks",), description="Modules to import; importing registers their tasks"
+    )
+    middleware: Annotated[Names, AfterValidator(_check_attributes)] = Field(
+        (), description="What goes around each attempt, outermost first: module:name,module:name"
     )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
     threads: int = Field(32, ge=1, le=10_000, description="Tasks that are a plain `def` at once in one process")

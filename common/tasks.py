@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 from common.arguments import ArgumentReader, return_reader
 from common.context import Context
 from common.errors import ConfigurationError, DuplicateTask
+from common.middleware import Middleware, true_middleware
 from common.retry import RetryPolicy
 from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
@@ -44,6 +45,7 @@ class TaskOptions:
         retry: which failures are tried again, and when.
         keep_result: seconds its results are kept; 0 keeps none.
         unique: when two of its jobs are the same one, and what is done then.
+        middleware: what goes around each attempt, the outermost first, inside of the worker's own.
     """
 
     queue: str | None = None
@@ -51,6 +53,7 @@ class TaskOptions:
     retry: RetryPolicy = RetryPolicy()
     keep_result: float | None = None
     unique: Uniqueness | None = None
+    middleware: tuple[Middleware, ...] = ()
 
 
 class Call(Generic[R_co]):
@@ -185,6 +188,7 @@ def task(
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
     unique: Uniqueness | None = None,
+    middleware: Sequence[Middleware] = (),
 ) -> _Registers: ...
 
 
@@ -198,6 +202,7 @@ def task(
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
     unique: Uniqueness | None = None,
+    middleware: Sequence[Middleware] = (),
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -211,6 +216,7 @@ def task(
         retry: which failures are tried again, and when; exponential backoff by default.
         keep_result: seconds its results are kept; 0 keeps none.
         unique: `Unique`, `Debounce` or `Throttle`: when two of its jobs are the same one, and what is done then.
+        middleware: what goes around each attempt, the outermost first, inside of the worker's own.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -222,6 +228,7 @@ def task(
         retry=retry if retry is not None else RetryPolicy(),
         keep_result=_seconds(keep_result),
         unique=unique,
+        middleware=true_middleware(middleware, "@task(middleware=…)"),
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")

@@ -11,7 +11,7 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, Unpack, overload
 
@@ -22,6 +22,7 @@ from common.settings import Settings
 from common.tasks import Call, Task
 from producer.background import BackgroundLoop, keep_inherited
 from producer.client import Producer
+from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
 from producer.options import EnqueueArguments, not_one_call
 
@@ -122,7 +123,7 @@ class BlockingProducer:
     reaches its parent's. Connects on first use. Do not use it inside an event loop; there, use `Producer`.
 
     Args:
-        redis_url, settings, answer_within, durable: as for `Producer`.
+        redis_url, settings, answer_within, durable, before_enqueue: as for `Producer`.
     """
 
     def __init__(
@@ -132,9 +133,15 @@ class BlockingProducer:
         settings: Settings | None = None,
         answer_within: float = 30.0,
         durable: bool | None = None,
+        before_enqueue: Sequence[EnqueueHook] = (),
     ) -> None:
         self._make = functools.partial(
-            Producer, redis_url, settings=settings, answer_within=answer_within, durable=durable
+            Producer,
+            redis_url,
+            settings=settings,
+            answer_within=answer_within,
+            durable=durable,
+            before_enqueue=before_enqueue,
         )
         self._make()  # a wrong setting shows here, not at the first enqueue
         self._lock = threading.Lock()

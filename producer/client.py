@@ -22,6 +22,7 @@ from common.tasks import Call, Task
 from producer import gather as waiting
 from producer.answers import Answers
 from producer.binding import Binder
+from producer.enqueue_hooks import EnqueueHook, HookedBinder
 from producer.job import Job
 from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
@@ -62,6 +63,8 @@ class Producer:
             long a wait for a result goes on while the server is away.
         durable: enqueues return only when the server's append-only file has the job, on disk; `BARQUE_DURABLE` by
             default. Concurrent enqueues share the wait for it, which takes up to a second.
+        before_enqueue: functions that see each call and what its enqueue asks for, before it is sent, and return what
+            it is to ask for: `lambda call, options: options.with_metadata({"trace": …})`.
     """
 
     def __init__(
@@ -71,12 +74,14 @@ class Producer:
         settings: Settings | None = None,
         answer_within: float = _ANSWER_WITHIN,
         durable: bool | None = None,
+        before_enqueue: Sequence[EnqueueHook] = (),
     ) -> None:
         self.settings = settings if settings is not None else load_settings(redis_url=redis_url)
         if settings is not None and redis_url is not None:
             self.settings = settings.model_copy(update={"redis_url": redis_url})
         self.reading = Reading(accept_pickle=self.settings.accept_pickle, signing=keyring_of(self.settings))
-        self._binder = Binder(self.settings, self.reading.signing)
+        signing, hooks = self.reading.signing, tuple(before_enqueue)
+        self._binder = HookedBinder(self.settings, signing, hooks) if hooks else Binder(self.settings, signing)
         self.keep_cancelled_ms = round(self.settings.keep_result * 1000)
         self.answers = Answers(describe(self.settings), answer_within)
         self._store: Store | None = None

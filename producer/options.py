@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypedDict
 
@@ -112,6 +112,10 @@ class EnqueueOptions:
             known = ", ".join(["job_id", "durable", *EnqueueArguments.__annotations__])
             raise TypeError(f"enqueue got an unexpected keyword argument {unknown[0]!r}; there are: {known}")
         return cls(**given)
+
+    def with_metadata(self, more: Mapping[str, Any]) -> Self:
+        """Return these options with more metadata; what the enqueue itself gave under the same names stays."""
+        return replace(self, metadata={**more, **(self.metadata or {})})
 
     @property
     def due_now(self) -> bool:

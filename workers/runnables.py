@@ -8,13 +8,14 @@ CronJob are taken by the attributes they have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from common.codec import Payload
 from common.context import Context
 from common.errors import ConfigurationError
+from common.middleware import Middleware, composed
 from common.retry import RetryPolicy
 from common.tasks import Task
 from workers.places import Places
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from common.progress import Outlet
     from workers.attempt import Attempt
 
-__all__ = ["ArqFunction", "Defaults", "FunctionRunnable", "Runnable", "TaskRunnable"]
+__all__ = ["ArqFunction", "Defaults", "FunctionRunnable", "Runnable", "TaskRunnable", "by_name", "surrounded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,15 @@ class Runnable:
         """
         raise NotImplementedError
 
+    def surrounded(self, outer: Sequence[Middleware], worker: str) -> Runnable:
+        """Return what runs with this middleware around each attempt, a task's own inside of it."""
+        raise NotImplementedError
+
 
 class TaskRunnable(Runnable):
     """A `@task`: typed arguments, a `Context`, its own retry policy."""
 
-    __slots__ = ("_context", "_function", "_read", "_worker")
+    __slots__ = ("_context", "_function", "_middleware", "_read", "_worker")
 
     def __init__(self, task: Task[..., Any], defaults: Defaults, worker: str) -> None:
         options = task.options
@@ -112,6 +117,7 @@ class TaskRunnable(Runnable):
         )
         self._context: type[Context] = Context
         self._function: Callable[..., Coroutine[Any, Any, Any]] = task.function
+        self._middleware = options.middleware
         # Built here, once, and so that a task whose annotations cannot be resolved stops the start, not a job.
         self._read = task.arguments.read
         self._worker = worker
@@ -136,11 +142,17 @@ class TaskRunnable(Runnable):
         args, kwargs = self._read(*parts) if parts is not None else payload.as_objects()
         return self._function(context, *args, **kwargs)
 
+    def surrounded(self, outer: Sequence[Middleware], worker: str) -> Runnable:  # noqa: ARG002 - see Runnable
+        """Put middleware around the function; without any, what runs is the function itself. To be called once."""
+        if every := (*outer, *self._middleware):
+            self._function = composed(every, self._function)
+        return self
+
 
 class FunctionRunnable(Runnable):
     """A plain coroutine function, `arq.func` or cron job: arq's ways."""
 
-    __slots__ = ("_coroutine",)
+    __slots__ = ("coroutine",)
 
     # arq keeps a cron tick's in-progress key this long after it ended (arq.constants.keep_cronjob_progress).
     CRON_DONE_MS = 60_000
@@ -159,12 +171,61 @@ class FunctionRunnable(Runnable):
             keep_ms=keep_ms,
             done_ms=self.CRON_DONE_MS if hasattr(function, "next_run") else 0,
         )
-        self._coroutine: Callable[..., Coroutine[Any, Any, Any]] = function.coroutine
+        self.coroutine: Callable[..., Coroutine[Any, Any, Any]] = function.coroutine
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:  # noqa: ARG002
         """Return the coroutine; `state` is the context dict arq would make."""
         args, kwargs = payload.as_objects()
-        return self._coroutine(state, *args, **kwargs)
+        return self.coroutine(state, *args, **kwargs)
+
+    def surrounded(self, outer: Sequence[Middleware], worker: str) -> Runnable:
+        """Return one whose function has middleware around it; itself, if there is none."""
+        return _SurroundedFunction(self, outer, worker) if outer else self
+
+
+class _SurroundedFunction(Runnable):
+    """A plain function with middleware around it, which sees a `Context`; the function has arq's dict as ever."""
+
+    __slots__ = ("_chain", "_worker")
+
+    def __init__(self, function: FunctionRunnable, outer: Sequence[Middleware], worker: str) -> None:
+        super().__init__(
+            function.name,
+            timeout=function.timeout,
+            max_attempts=function.max_attempts,
+            keep_ms=function.keep_ms,
+            policy=function.policy,
+            done_ms=function.done_ms,
+        )
+        coroutine = function.coroutine
+        self._chain = composed(outer, lambda ctx, *args, **kwargs: coroutine(ctx.state, *args, **kwargs))
+        self._worker = worker
+
+    def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Return the coroutine; `state` is the context dict arq would make, and the context's `state`."""
+        args, kwargs = payload.as_objects()
+        return self._chain(_context(self, attempt, payload, state, self._worker), *args, **kwargs)
+
+
+def _context(runnable: Runnable, attempt: Attempt, payload: Payload, state: dict[Any, Any], worker: str) -> Context:
+    extras = payload.extras
+    return Context(
+        job_id=attempt.job_id,
+        task=runnable.name,
+        queue=attempt.queue,
+        attempt=attempt.number,
+        max_attempts=attempt.max_attempts,
+        worker=worker,
+        enqueued_ms=payload.enqueued_ms,
+        metadata=extras.meta if extras is not None else None,
+        state=state,
+        outlets=runnable.outlets,
+    )
+
+
+def surrounded(runnables: Mapping[str, Runnable], outer: Sequence[Middleware], worker: str) -> dict[str, Runnable]:
+    """Return the runnables with a worker's middleware around each attempt."""
+    return {name: runnable.surrounded(outer, worker) for name, runnable in runnables.items()}
 
 
 def by_name(runnables: list[Runnable]) -> dict[str, Runnable]:

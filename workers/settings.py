@@ -11,6 +11,7 @@ from typing import Any
 from arq.connections import RedisSettings
 
 from common.errors import ConfigurationError
+from common.middleware import import_middleware
 from common.redis.address import connection_options, sentinels
 from common.resources import registered_resources
 from common.settings import Settings, load_settings
@@ -23,13 +24,16 @@ def worker_options(settings: Settings) -> dict[str, Any]:
     """Return the options of a `Worker` that these settings ask for.
 
     Raises:
-        ConfigurationError: a module of `BARQUE_TASKS` cannot be imported, two tasks have one name, or there is none.
+        ConfigurationError: a module of `BARQUE_TASKS` cannot be imported, two tasks have one name, or there is none;
+            or what `BARQUE_MIDDLEWARE` names is not there.
     """
     tasks: list[Task[Any, Any]] = list(import_tasks(settings.tasks).values())
+    middleware = import_middleware(settings.middleware)  # before its resources are looked for: it may declare some
     if not tasks:
         raise ConfigurationError(_no_task(settings.tasks))
     return {
         "functions": tasks,
+        "middleware": middleware,
         "lifespans": registered_resources(),
         "settings": settings,
         "queues": settings.queues,

@@ -25,13 +25,13 @@ from arq.worker import FailedJobs, Function
 from common.codec import Reading
 from common.errors import BarqueError, ResourceFailed
 from common.jobs import OutcomeKind, new_worker_id
-from common.logs import configure_logs, configure_logs_of_host
+from common.middleware import Middleware, true_middleware
 from common.open_resources import ResourceKeeper
 from common.queue_weights import queues_and_weights
 from common.redis.connection import TROUBLE, blocking_twin
 from common.redis.store import BlockingStore, Order, Store
 from common.resources import RESOURCES, Resource
-from common.settings import Settings, load_settings, misspelt
+from common.settings import Settings, load_settings
 from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
@@ -43,11 +43,11 @@ from workers.backstop import Backstop
 from workers.engine import Engine
 from workers.engine_options import EngineOptions
 from workers.event_loop import ensure_event_loop, run_until_ended
-from workers.io_threads import IoThreads
 from workers.leaving import LAST_WORD, Leaving
+from workers.own_process import set_up_process
 from workers.pooled_tasks import task_runnables
 from workers.reports import Counts, Reports
-from workers.runnables import Defaults, FunctionRunnable, by_name
+from workers.runnables import Defaults, FunctionRunnable, by_name, surrounded
 from workers.signed_enqueues import signing_client
 from workers.timekeeper import Timekeeper
 
@@ -68,6 +68,7 @@ class Worker(arq.worker.Worker):
         functions: `@task`s too, beside arq's plain coroutine functions and `arq.func`.
         queues: several queues, the first one first, or `{name: weight}`; `queue_name` is the first of them.
         lease: seconds until this worker's jobs are taken over if it dies.
+        middleware: what goes around each attempt, the outermost first: see `common.middleware`.
         lifespans: what is opened at the start, for all jobs, and closed at the end: see `common.lifespan`.
         settings: the process's settings, when it is a worker process of its own: it then connects by them and
             sets up logging. Without them the worker lives in another program, and leaves logging to it.
@@ -109,6 +110,7 @@ class Worker(arq.worker.Worker):
         log_results: bool = True,
         queues: Sequence[str] | Mapping[str, int] | None = None,
         lease: float = 10.0,
+        middleware: Sequence[Middleware] = (),
         lifespans: Sequence[Resource[Any]] = (),
         settings: Settings | None = None,
     ) -> None:
@@ -155,6 +157,7 @@ class Worker(arq.worker.Worker):
         self.lease_s = lease
         self.settings = settings
         self._tasks = tasks
+        self._middleware = true_middleware(middleware, "middleware")
         self._lifespans = lifespans
         self._resources = ResourceKeeper(self.ctx, lost=self._resource_lost)
         self._lost: ResourceFailed | None = None
@@ -239,14 +242,7 @@ class Worker(arq.worker.Worker):
             self._ended.set()
 
     async def _main(self) -> None:
-        if self.settings is not None:
-            configure_logs(self.settings)
-            for name, meant in misspelt():
-                log.warning("unknown_setting", name=name, did_you_mean=meant)
-            # The loop's own default is a handful of threads: file work of a hundred jobs would queue behind it.
-            asyncio.get_running_loop().set_default_executor(IoThreads())
-        else:
-            configure_logs_of_host()
+        set_up_process(self.settings)
         self._pool = await self._connect()
         self._pool = signing_client(self.pool, self._reading.signing)
         self.ctx["redis"] = self.pool
@@ -323,7 +319,7 @@ class Worker(arq.worker.Worker):
             ),
             store=store,
             connect_blocking=lambda: BlockingStore(blocking_twin(pool)),
-            runnables=by_name(runnables),
+            runnables=surrounded(by_name(runnables), self._middleware, self.worker_id),
             reading=self._reading,
             ways=ways_of_arq(retry_jobs=self.retry_jobs),
             hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),

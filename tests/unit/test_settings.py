@@ -33,6 +33,7 @@ WRONG = {
     "UNKNOWN_TASK_WAIT": ["-1", "31d", "nan"],
     "START_WAIT": ["-1", "inf"],
     "BLOCK_LIMIT": ["0", "0.5", "nan", "never"],
+    "MIDDLEWARE": ["timing", "my_app/timing.py:timing"],
     "TASKS": ["my_tasks.py", "my_app/tasks", "a,b.py"],
     "SHUTDOWN_GRACE": ["-1", "nan", "inf"],
     "POLL_DELAY": ["0", "-1"],

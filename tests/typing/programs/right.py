@@ -7,9 +7,11 @@ from typing import Self, assert_type
 
 from common import (
     NEVER,
+    AttemptCall,
     Call,
     Context,
     Discard,
+    Proceed,
     Resource,
     Resources,
     Retry,
@@ -23,6 +25,7 @@ from common import (
     fixed,
     lifespan,
     linear,
+    middleware,
     schedule,
     task,
 )
@@ -30,6 +33,7 @@ from common.errors import BarqueError
 from common.jobs import JobInfo, JobState
 from common.schedule_records import ScheduleInfo
 from producer import BlockingJob, BlockingProducer, Job, Producer
+from producer.options import EnqueueOptions
 
 
 class Page:
@@ -213,3 +217,25 @@ async def with_resources(ctx: Context) -> str:
 
 async def with_fakes() -> None:
     assert_type(await with_resources.function(Context(resources={pages: Page(), clients: Client()})), str)
+
+
+@middleware
+async def timing(attempt: AttemptCall, proceed: Proceed) -> object:
+    assert_type(attempt.ctx, Context)
+    return await proceed()
+
+
+@task(middleware=[timing])
+async def timed(ctx: Context, url: str) -> int:
+    return len(url)
+
+
+assert_type(timed("u"), Call[int])
+
+
+def traced(call: Call[object], options: EnqueueOptions) -> EnqueueOptions:
+    return options.with_metadata({"trace": call.name})
+
+
+Producer(before_enqueue=[traced])
+BlockingProducer(before_enqueue=[traced])

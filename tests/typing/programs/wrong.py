@@ -13,6 +13,7 @@ from common import (
     every,
     exponential,
     lifespan,
+    middleware,
     schedule,
     task,
 )
@@ -154,3 +155,15 @@ async def with_resources(ctx: Context) -> None:
 
 
 Context(resources={"names": "fake"})  # E: dict-item
+
+
+@middleware  # E: type-var
+async def around_nothing(attempt: str) -> str:
+    return attempt
+
+
+@task(middleware=[around_nothing])  # E: list-item call-overload untyped-decorator
+async def with_wrong_middleware(ctx: Context) -> None: ...
+
+
+Producer(before_enqueue=[lambda call: call])  # E: list-item misc arg-type
