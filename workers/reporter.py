@@ -25,6 +25,7 @@ from common.errors import BarqueError, RedisUnavailable
 from common.progress import Outlet, StreamLimits, encode_item, encode_progress, encode_value
 from common.redis.connection import TROUBLE, is_transient
 from common.redis.progress import ProgressStore, Report
+from common.redis.reasons import reason
 from common.redis.store import Finish
 from workers.attempt import Attempt, Outcome
 from workers.backoff import Backoff
@@ -232,8 +233,8 @@ class Reporter:
         self._due[report] = None
         if self._sender is None and not self._closed:
             self._sender = self._loop.create_task(self._send_all(), name="barque-reporter")
-            if self._refreshing is None:
-                self._refreshing = self._loop.call_later(_REFRESH_EVERY, self._refresh)
+        if self._refreshing is None and not self._closed:
+            self._refreshing = self._loop.call_later(_REFRESH_EVERY, self._refresh)
 
     def last_words(self, outcome: Outcome, then: Callable[[], None]) -> None:
         """Call `then` when all is sent that the attempt said; at once if it said nothing, or its lease is lost."""
@@ -354,7 +355,7 @@ class Reporter:
                 await self._send_apart(batch, error)
                 return
             delay = self._backoff.next()
-            said = f"{type(error).__name__}: {error}"
+            said = f"{type(error).__name__}: {reason(error)[0]}"
             log.warning("progress_waits", error=said, jobs=len(batch), again_in_s=round(delay, 3))
             await asyncio.sleep(delay)
             self._take_back(batch)
@@ -375,7 +376,7 @@ class Reporter:
                 batch.pop()
             return
         report = batch[0].of
-        report.refusal = f"{type(error).__name__}: {error}"
+        report.refusal = reason(error)[0]  # not the server's own words, which may quote what was sent
         attempt = report.attempt
         log.error(
             "progress_not_sent",

@@ -40,7 +40,21 @@ async def plain(_ctx: Context, number: int) -> int:
     return number
 
 
+@task(name="features:progress")
+async def progress(ctx: Context, number: int) -> int:
+    ctx.progress(number, number)
+    return number
+
+
+@task(name="features:emit")
+async def emit(ctx: Context, number: int) -> int:
+    await ctx.emit(number)
+    return number
+
+
 VARIANTS: dict[str, Variant] = {
     PLAIN: Variant("none", plain),
     "metadata": Variant("`enqueue(metadata=…)`", plain, {"metadata": {"customer": "17"}}),
+    "progress": Variant("`ctx.progress(…)` once", progress, jobs=0.5),
+    "emit": Variant("`ctx.emit(…)` once", emit, jobs=0.5),
 }

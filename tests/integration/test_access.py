@@ -57,6 +57,13 @@ async def double(ctx: Context, number: int) -> int:
     return 2 * number
 
 
+@task
+async def tells(ctx: Context) -> None:
+    ctx.progress(1, 2)
+    await ctx.emit("first")
+    ctx.progress(2, 2)
+
+
 @task(keep_result=0)
 async def forgotten(ctx: Context) -> str:
     await ctx.state["awaited"].wait()
@@ -131,7 +138,7 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded, monkey
 
     address = connect(who(access.WORKER, server)).connection_pool.connection_kwargs
     worker = Worker(
-        [second_time, too_slow, endless, double, forgotten, func(parent, name="parent")],
+        [second_time, too_slow, endless, double, forgotten, tells, func(parent, name="parent")],
         queues=QUEUES,
         redis_settings=RedisSettings(
             host=address["host"], port=address["port"], username=access.WORKER.user, password=PASSWORD
@@ -162,6 +169,10 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded, monkey
                 await asyncio.sleep(0.01)
             awaited.set()
             assert await told == "told once"
+            telling = await producer.enqueue(tells())
+            assert [progress.done async for progress in telling.watch()][-1] == 2
+            assert [item.value async for item in telling.stream(str)] == ["first"]
+            assert (await telling.progress()).fraction == 1.0
             waiting = await producer.enqueue(double(1), delay=3600)
             assert await waiting.status() is JobState.SCHEDULED
             assert await waiting.abort()

@@ -59,6 +59,37 @@ async def test_a_result_is_pushed_to_who_waits(connected_to_fake):
             await waiting
 
 
+@task
+async def tells(ctx: Context) -> int:
+    for number in range(3):
+        ctx.progress(number + 1, 3)
+        await ctx.emit(number)
+    return 3
+
+
+async def test_progress_and_items_reach_who_follows(connected_to_fake):
+    fake = fakeredis.FakeAsyncRedis(server=connected_to_fake)
+    pool = ArqRedis(connection_pool=fake.connection_pool)
+    worker = Worker([tells], redis_pool=pool, handle_signals=False, burst=True, poll_delay=0.05)
+    async with Producer() as producer:
+        job = await producer.enqueue(tells())
+        watching = asyncio.create_task(last_progress(job))
+        async with asyncio.timeout(30):
+            await worker.async_run()
+            assert [item.value async for item in job.stream(int)] == [0, 1, 2]
+            assert await watching == 3
+        assert (await job.progress()).fraction == 1.0
+    await worker.close()
+    await fake.aclose()
+
+
+async def last_progress(job) -> float:
+    done = 0
+    async for progress in job.watch():
+        done = progress.done
+    return done
+
+
 @every(1)
 @task
 async def beat(ctx: Context) -> None: ...

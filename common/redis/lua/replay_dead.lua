@@ -35,7 +35,7 @@ for i = 2, #ARGV do
     awake = awake or due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. decimal(due)) == 0
     redis.call('ZADD', queue, decimal(due), id)
     redis.call('SET', JOB .. id, letter[2])
-    redis.call('DEL', RETRY .. id, RESULT .. id, AWAITED .. id, LETTER .. id)
+    redis.call('DEL', RETRY .. id, RESULT .. id, AWAITED .. id, PROGRESS .. id, STREAM .. id, LETTER .. id)
     redis.pcall('HDEL', ABOUT, id)
     redis.pcall('ZREM', DEAD, id)
     redis.pcall('ZREM', ABORT, id)

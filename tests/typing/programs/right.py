@@ -31,6 +31,7 @@ from common import (
 )
 from common.errors import BarqueError
 from common.jobs import JobInfo, JobState
+from common.progress import Item, Progress
 from common.schedule_records import ScheduleInfo
 from producer import BlockingJob, BlockingProducer, Job, Producer
 from producer.options import EnqueueOptions
@@ -239,3 +240,39 @@ def traced(call: Call[object], options: EnqueueOptions) -> EnqueueOptions:
 
 Producer(before_enqueue=[traced])
 BlockingProducer(before_enqueue=[traced])
+
+
+@task
+async def tells(ctx: Context, words: list[str]) -> int:
+    ctx.progress(1)
+    ctx.progress(0.5, 1.0, "half-way")
+    for word in words:
+        await ctx.emit(word)
+    return len(words)
+
+
+async def follow(producer: Producer) -> None:
+    job = await producer.enqueue(tells(["a"]))
+    assert_type(await job.progress(), Progress | None)
+    async for progress in job.watch():
+        assert_type(progress.fraction, float | None)
+    async for item in job.stream(str):
+        assert_type(item, Item[str])
+        assert_type(item.value, str)
+    async for page in job.stream(list[Page]):
+        assert_type(page.value, list[Page])
+    async for anything in job.stream():
+        assert_type(anything.number, int)
+
+
+def follow_without_a_loop(producer: BlockingProducer) -> None:
+    job = producer.enqueue(tells(["a"]))
+    assert_type(job.progress(), Progress | None)
+    assert_type(job.watch(), Iterator[Progress])
+    assert_type(job.stream(int), Iterator[Item[int]])
+
+
+async def look_at_what_was_said() -> None:
+    ctx = Context()
+    assert_type(await tells.function(ctx, ["a"]), int)
+    assert_type(ctx.progress_made, list[Progress])

@@ -167,3 +167,19 @@ async def with_wrong_middleware(ctx: Context) -> None: ...
 
 
 Producer(before_enqueue=[lambda call: call])  # E: list-item misc arg-type
+
+
+@task
+async def tells(ctx: Context) -> None:
+    ctx.progress("half")  # E: arg-type
+    ctx.progress(1, 2, 3)  # E: arg-type
+    await ctx.progress(1)  # E: func-returns-value misc
+    ctx.emit("x")  # E: unused-coroutine
+
+
+async def follow(producer: Producer) -> None:
+    job = await producer.enqueue(tells())
+    async for item in job.stream(int):
+        item.value.upper()  # E: attr-defined
+    for progress in job.watch():  # E: attr-defined
+        assert progress
