@@ -79,6 +79,10 @@ def enqueue(
         int | None,
         typer.Option("--max-attempts", metavar="N", min=1, help="Attempts in all, instead of what the task says."),
     ] = None,
+    priority: Annotated[
+        str | None,
+        typer.Option("--priority", metavar="0-9", help="0 is normal, 9 most urgent; or high, urgent, critical."),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Travels with the job; repeat it for each."),
@@ -134,6 +138,7 @@ def enqueue(
         "queue": queue,
         "timeout": job_timeout,
         "max_attempts": max_attempts,
+        "priority": int(priority) if priority is not None and priority.isdecimal() else priority,
         "metadata": pairs(metadata, "--metadata", raw=raw) or None,
     }
     code = asyncio.run(_enqueue(call, settings, options, _Waiting(wait, timeout), as_json=as_json))

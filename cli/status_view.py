@@ -151,7 +151,8 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
     if info.state is JobState.UNKNOWN:
         rows.append(("", "never enqueued in the queues looked in (--queues names others), or no longer kept"))
         return rows
-    rows += [("task", info.task), ("queue", info.queue), ("attempt", info.attempt or None), ("worker", info.worker)]
+    rows += [("task", info.task), ("queue", info.queue), ("priority", info.priority or None)]
+    rows += [("attempt", info.attempt or None), ("worker", info.worker)]
     if info.progress is not None:
         rows.append(("progress", progress_text(info.progress, sys.maxsize)))
     for name in ("enqueued_at", "due_at", "started_at", "finished_at"):

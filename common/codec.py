@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from common.errors import ConfigurationError, NotSerializable, PickleRefused, Undecodable
+from common.priorities import MOST_URGENT
 from common.signing import Keyring
 from common.values import MALFORMED, complaint, encode, encoder, to_plain, unserializable_part
 
@@ -60,6 +61,7 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
         until: Unix ms after which a signed job is not started; Redis's own TTL is for any writer to change.
         due: Unix ms at which it is first due, where that is later than its enqueue and something counts from it.
         tries: attempts it has at the most.
+        prio: its priority, where it has one, or is to have none though its task has.
     """
 
     timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
@@ -67,6 +69,7 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
     until: int | None = None
     due: Annotated[int, msgspec.Meta(ge=0)] | None = None
     tries: Annotated[int, msgspec.Meta(ge=1, le=MOST_TRIES)] | None = None
+    prio: Annotated[int, msgspec.Meta(ge=0, le=MOST_URGENT)] | None = None
 
 
 class _JobMap(msgspec.Struct, gc=False, omit_defaults=True):

@@ -107,6 +107,7 @@ class JobInfo:
         metadata: what the producer attached.
         timing: how its last attempt used the event loop; of ended jobs, from a worker that tells.
         progress: what the task last said of how far it is.
+        priority: from 0, normal, to 9; of a job that has not ended.
     """
 
     job_id: str
@@ -126,6 +127,7 @@ class JobInfo:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     timing: StepTiming | None = None
     progress: Progress | None = None
+    priority: int = 0
 
 
 class _JobIds:

@@ -19,6 +19,7 @@ from common.arguments import ArgumentReader, return_reader
 from common.context import Context
 from common.errors import ConfigurationError, DuplicateTask
 from common.middleware import Middleware, true_middleware
+from common.priorities import Priority, read_priority
 from common.retry import RetryPolicy
 from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
@@ -46,6 +47,7 @@ class TaskOptions:
         keep_result: seconds its results are kept; 0 keeps none.
         unique: when two of its jobs are the same one, and what is done then.
         middleware: what goes around each attempt, the outermost first, inside of the worker's own.
+        priority: of its jobs, from 0 to 9.
     """
 
     queue: str | None = None
@@ -54,6 +56,7 @@ class TaskOptions:
     keep_result: float | None = None
     unique: Uniqueness | None = None
     middleware: tuple[Middleware, ...] = ()
+    priority: int = 0
 
 
 class Call(Generic[R_co]):
@@ -97,6 +100,7 @@ class Task(Generic[P, R]):
         function: the coroutine function itself, to await it directly: `await fetch.function(ctx, url)`.
         signature: of the function, the context its first parameter.
         schedules: those declared in code with `@cron`, `@every` or `schedule`.
+        ranked: whether its jobs' turns come by more than their due time.
     """
 
     function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
@@ -105,6 +109,7 @@ class Task(Generic[P, R]):
         self.function = function
         self.name = name
         self.options = options
+        self.ranked = options.priority > 0
         self.signature = inspect.signature(function)
         self._fewest, self._most = _positional_arguments(self.signature)
         functools.update_wrapper(self, function)
@@ -189,6 +194,7 @@ def task(
     keep_result: float | timedelta | None = None,
     unique: Uniqueness | None = None,
     middleware: Sequence[Middleware] = (),
+    priority: Priority = 0,
 ) -> _Registers: ...
 
 
@@ -203,6 +209,7 @@ def task(
     keep_result: float | timedelta | None = None,
     unique: Uniqueness | None = None,
     middleware: Sequence[Middleware] = (),
+    priority: Priority = 0,
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -217,6 +224,7 @@ def task(
         keep_result: seconds its results are kept; 0 keeps none.
         unique: `Unique`, `Debounce` or `Throttle`: when two of its jobs are the same one, and what is done then.
         middleware: what goes around each attempt, the outermost first, inside of the worker's own.
+        priority: of its jobs, unless an enqueue says otherwise: 0 to 9, or "normal", "high", "urgent", "critical".
 
     Raises:
         DuplicateTask: another function has that name.
@@ -229,6 +237,7 @@ def task(
         keep_result=_seconds(keep_result),
         unique=unique,
         middleware=true_middleware(middleware, "@task(middleware=…)"),
+        priority=read_priority("@task: priority", priority) or 0,
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")

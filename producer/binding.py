@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from common.codec import Extras, Form, encode_job, encode_plain_job
 from common.errors import ConfigurationError, PayloadTooLarge
 from common.jobs import new_job_id, new_job_ids
-from common.redis.store import Enqueue, FreshJobs
+from common.priorities import read_priority
+from common.redis.store import Enqueue, FreshJobs, Rank
 from common.redis.unique import Signed, UniqueEnqueue
 from common.settings import Settings
 from common.signing import Keyring
-from common.tasks import Call
+from common.tasks import Call, Task
 from common.uniqueness import Uniqueness, digest_of, key_of
 from producer.options import NO_OPTIONS, EnqueueOptions, check_name, not_one_call, seconds
 
@@ -68,7 +69,9 @@ class Binder:
             raise not_one_call(call)
         queue = self._queue_of(call, options)
         own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
-        payload = self._encoded(call, options)
+        task = call.task
+        rank = None if options is NO_OPTIONS and (task is None or not task.ranked) else _rank(task, options)
+        payload = self._encoded(call, options, rank)
         if self._signing is not None:
             payload = self._signing.seal_job(payload, own_id, queue)
         if len(payload) > self._most_bytes:
@@ -77,7 +80,7 @@ class Binder:
                 "(BARQUE_MAX_PAYLOAD_BYTES). Store large data elsewhere and pass where it is."
             )
         if job_id is None and (options is NO_OPTIONS or options.due_now):
-            return Enqueue(queue, own_id, payload)
+            return Enqueue(queue, own_id, payload, rank=rank)
         return Enqueue(
             queue,
             own_id,
@@ -86,6 +89,7 @@ class Binder:
             delay_ms=round((seconds("delay", options.delay, least=0.0) or 0.0) * 1000),
             at_ms=max(1, round(options.at.timestamp() * 1000)) if options.at is not None else 0,
             expires_ms=round((seconds("expires", options.expires, least=0.001) or 0.0) * 1000),
+            rank=rank,
         )
 
     def bind_unique(
@@ -112,7 +116,7 @@ class Binder:
         job = self.bind(call, options, own_id)
         unsigned, signed = None, None
         if self._signing is not None and rule.replaces:
-            unsigned, signed = self._encoded(call, options), Signed(own_id, job.queue)
+            unsigned, signed = self._encoded(call, options, job.rank), Signed(own_id, job.queue)
         return UniqueBound(UniqueEnqueue(job, key, rule, job_id is None, signed), call, unsigned)
 
     def signed_for(self, bound: UniqueBound, job_id: str, queue: str) -> UniqueBound:
@@ -147,7 +151,7 @@ class Binder:
                     if call.task is not None and call.task.options.unique is not None:
                         return None
                     task, its_queue = call.task, self._queue_of(call, NO_OPTIONS)
-                    if queue and its_queue != queue:
+                    if (queue and its_queue != queue) or (task is not None and task.ranked):
                         return None
                     queue = its_queue
                 payloads.append(encode_plain_job(call.name, call.args, call.kwargs, now))
@@ -157,13 +161,13 @@ class Binder:
             return None
         return FreshJobs(queue, new_job_ids(len(payloads)), payloads)
 
-    def _encoded(self, call: Call[Any], options: EnqueueOptions) -> bytes:
+    def _encoded(self, call: Call[Any], options: EnqueueOptions, rank: Rank | None) -> bytes:
         return encode_job(
             call.name,
             call.args,
             call.kwargs,
             enqueued_ms=time.time_ns() // 1_000_000,
-            extras=None if options is NO_OPTIONS else self._extras(call, options),
+            extras=None if options is NO_OPTIONS and rank is None else self._extras(call, options, rank),
             form=self._form,
         )
 
@@ -179,7 +183,7 @@ class Binder:
             self._checked.add(check_name("queue", queue))
         return queue
 
-    def _extras(self, call: Call[Any], options: EnqueueOptions) -> Extras | None:
+    def _extras(self, call: Call[Any], options: EnqueueOptions, rank: Rank | None) -> Extras | None:
         # Any writer can take the payload's own TTL away, so the end is signed with the rest.
         expires = None if self._signing is None else seconds("expires", options.expires, least=0.001)
         extras = Extras(
@@ -188,6 +192,7 @@ class Binder:
             until=None if expires is None else round((time.time() + expires + _CLOCKS_APART) * 1000),
             due=_first_due_ms(options) if _counts_from_due(call) else None,
             tries=options.max_attempts,
+            prio=_told_priority(call, rank),
         )
         return None if extras == _NO_EXTRAS else extras
 
@@ -206,3 +211,18 @@ def _first_due_ms(options: EnqueueOptions) -> int | None:
         return max(0, round(options.at.timestamp() * 1000))
     delay = seconds("delay", options.delay, least=0.0)
     return round((time.time() + delay) * 1000) if delay else None
+
+
+def _rank(task: Task[..., Any] | None, options: EnqueueOptions) -> Rank | None:
+    """Return what the turn of a job comes by; None if that is its due time alone."""
+    priority = read_priority("priority", options.priority)
+    if priority is None:
+        priority = 0 if task is None else task.options.priority
+    return Rank(priority) if priority > 0 else None
+
+
+def _told_priority(call: Call[Any], rank: Rank | None) -> int | None:
+    """Return the priority that travels; 0 where the worker would else take its task's."""
+    if rank is not None:
+        return rank.priority
+    return 0 if call.task is not None and call.task.options.priority > 0 else None

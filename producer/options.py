@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypedDict
 
 from common.codec import MOST_TRIES
 from common.errors import ConfigurationError
+from common.priorities import Priority, read_priority
 from common.uniqueness import Uniqueness, check_uniqueness
 
 __all__ = [
@@ -42,6 +43,7 @@ class EnqueueArguments(TypedDict, total=False):
         unique: `Unique`, `Debounce` or `Throttle`, instead of the task's own; False lets this job be one of many.
         unique_key: what its `key` would make of the arguments, any data that can travel: for a `Call` by name, whose
             arguments have no names here.
+        priority: instead of the task's own: from 0, which is normal, to 9, or "normal", "high", "urgent", "critical".
     """
 
     delay: float | timedelta | None
@@ -53,6 +55,7 @@ class EnqueueArguments(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     unique: Uniqueness | Literal[False] | None
     unique_key: Any
+    priority: Priority | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class EnqueueOptions:
     metadata: Mapping[str, Any] | None = None
     unique: Uniqueness | Literal[False] | None = None
     unique_key: Any = None
+    priority: Priority | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
@@ -84,6 +88,7 @@ class EnqueueOptions:
         most: object = self.max_attempts
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_TRIES):
             raise ConfigurationError(f"max_attempts={most!r}: give a whole number of attempts, 1 to {MOST_TRIES:,}")
+        read_priority("priority", self.priority)
         if self.unique is not None and self.unique is not False:
             check_uniqueness(self.unique)
 

@@ -35,6 +35,7 @@ class Attempt:
         number: from 1.
         due_ms, started_ms: Unix ms by the server's clock.
         past: how it came to be due, as far as that is no plain due time.
+        priority: what it had a head start for when it was claimed.
         started: `time.perf_counter()` at which it began, or 0.
         stop: set before its asyncio task is cancelled from outside.
         context: the dict arq's functions and hooks receive, where one was made.
@@ -62,6 +63,7 @@ class Attempt:
         "number",
         "past",
         "payload",
+        "priority",
         "queue",
         "raw",
         "runnable",
@@ -79,6 +81,7 @@ class Attempt:
         self.number = claimed.attempt
         self.due_ms = claimed.due_ms
         self.past = claimed.past
+        self.priority = claimed.priority
         self.aborted = claimed.aborted
         self.queue = queue
         self.lease = HeldLease(claimed.queue, claimed.job_id, claimed.token, claimed.attempt)

@@ -64,9 +64,10 @@ class Runnable:
         done_ms: how long an ended job's id is refused; arq's cron ticks have it.
         outlets: gives an attempt, when it asks, where its progress and items go.
         places: of which an attempt needs one, to run outside the event loop; None runs on it.
+        priority: of a job that does not say.
     """
 
-    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "outlets", "places", "policy", "timeout")
+    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "outlets", "places", "policy", "priority", "timeout")
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Runnable:
         keep_ms: int,
         policy: RetryPolicy | None = None,
         done_ms: int = 0,
+        priority: int = 0,
     ) -> None:
         self.name = name
         self.timeout = timeout
@@ -86,6 +88,7 @@ class Runnable:
         self.done_ms = done_ms
         self.outlets: Callable[[Context], Outlet] | None = None
         self.places: Places | None = None
+        self.priority = priority
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine that runs the attempt.
@@ -114,6 +117,7 @@ class TaskRunnable(Runnable):
             max_attempts=options.retry.max_attempts or defaults.max_attempts,
             keep_ms=keep_ms if options.keep_result is None else round(options.keep_result * 1000),
             policy=options.retry,
+            priority=options.priority,
         )
         self._context: type[Context] = Context
         self._function: Callable[..., Coroutine[Any, Any, Any]] = task.function

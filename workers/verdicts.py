@@ -15,6 +15,7 @@ from typing import Any
 from common.codec import Reading
 from common.errors import DeadlinePassed, Discard, PayloadTooLarge, Retry, Snooze
 from common.jobs import OutcomeKind, RemoteError
+from common.redis.scores import ahead
 from common.redis.store import Finish, PutBack
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
@@ -163,7 +164,7 @@ class Verdicts:
         if delay_ms:
             return self._retried(attempt, error, delay_ms)
         # arq leaves the score alone: due again at once, in its old place.
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "return", attempt.due_ms)
+        record = PutBack(attempt.lease._replace(attempt=attempt.number), "return", _place(attempt))
         return _put_back(attempt, OutcomeKind.RETRIED, record, error, 0)
 
     def _as_retry(self, error: BaseException) -> Retry | None:
@@ -197,7 +198,7 @@ class Verdicts:
         if why := self._past_deadline(attempt, delay_ms):
             return self._failed(attempt, DeadlinePassed(f"the task put its job off: {why}"), OutcomeKind.TIMED_OUT)
         due = self._clock.now_ms() + delay_ms
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due)
+        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due, _priority(attempt))
         return _put_back(
             attempt, OutcomeKind.SNOOZED, record, None, delay_ms, reason=describe(asked, with_traceback=False).message
         )
@@ -225,7 +226,7 @@ class Verdicts:
         if reason is StopReason.RELEASED:
             if attempt.runnable is not None and not self._ways.retry_jobs:
                 return self._failed(attempt, error)  # whoever says so wants no second start
-            record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", attempt.due_ms)
+            record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", _place(attempt))
             return _put_back(attempt, OutcomeKind.RELEASED, record, None, None)
         # Nobody here cancelled it: the task cancelled itself, or something it awaited was.
         if attempt.runnable is None or attempt.runnable.policy is None:
@@ -254,7 +255,7 @@ class Verdicts:
     def _retried(
         self, attempt: Attempt, error: BaseException, delay_ms: int, kind: OutcomeKind = OutcomeKind.RETRIED
     ) -> Outcome:
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "retry", delay_ms)
+        record = PutBack(attempt.lease._replace(attempt=attempt.number), "retry", delay_ms, _priority(attempt))
         return _put_back(attempt, kind, record, error, delay_ms)
 
     def _failed(
@@ -292,6 +293,19 @@ def _put_back(
         retry_in_ms=retry_in_ms,
         reason=reason,
     )
+
+
+def _place(attempt: Attempt) -> int | str:
+    """Return where in its queue the job stood."""
+    return attempt.due_ms if attempt.priority == 0 else ahead(attempt.due_ms, attempt.priority)
+
+
+def _priority(attempt: Attempt) -> int:
+    """Return what the next attempt has a head start for: as its enqueue says, else as its task does."""
+    extras = attempt.payload.extras if attempt.payload is not None else None
+    if extras is not None and extras.prio is not None:
+        return extras.prio
+    return attempt.runnable.priority if attempt.runnable is not None else 0
 
 
 def _moment(unix_ms: int) -> str:

@@ -104,11 +104,11 @@ PRODUCER = Role(
         keys.UNIQUES,
         f"{keys.UNIQUE}*",
     ),
-    queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, "")),
+    queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, ""), (keys.LIFT, "")),
     commands=_READING | {"set", "subscribe", "unsubscribe", "xrange"},
     scripts=frozenset(
         {
-            *("enqueue", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
+            *("enqueue", "enqueue_ranked", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
             *("replay_dead", "delete_dead", "watch", "enqueue_unique"),
         }
     ),

@@ -20,10 +20,15 @@ from common.errors import Undecodable
 from common.jobs import JobInfo, JobState, RemoteError, StepTiming
 from common.progress import Progress, decode_progress
 from common.redis import keys
+from common.redis.scores import read_due
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED, to_plain
 
 __all__ = ["Inspector", "QueueReport", "WorkerReport"]
+
+
+_FIRST_ONES = 100
+"""Jobs of a queue that are looked at to find the oldest."""
 
 
 class WorkerReport(msgspec.Struct, omit_defaults=True):
@@ -55,7 +60,8 @@ class QueueReport:
     Attributes:
         queued: due, not running (or run by a stock arq worker, whose jobs keep their place).
         scheduled: due in the future, or running; a running job's score is the end of its lease.
-        oldest_due_seconds: for how long the first due job has been due; None if none is.
+        oldest_due_seconds: for how long the first due job has been due, or of hundred with a head start the oldest;
+            None if none is.
     """
 
     queue: str
@@ -95,7 +101,8 @@ class Inspector:
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
         begun = _count(attempts) + _is_lease_end(score)
-        info |= {"queue": queue, "attempt": begun, "due_at": _time(score), "progress": self._progress(told, job_id)}
+        due = _time(None if score is None else read_due(score))
+        info |= {"queue": queue, "attempt": begun, "due_at": due, "progress": self._progress(told, job_id)}
         if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
             info["worker"] = worker
         if payload is not None:
@@ -109,9 +116,10 @@ class Inspector:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.zcount(queue, "-inf", now)
         pipeline.zcard(queue)
-        pipeline.zrange(queue, 0, 0, withscores=True)
+        pipeline.zrangebyscore(queue, "-inf", now, start=0, num=_FIRST_ONES, withscores=True)
         due, total, first = await pipeline.execute()
-        oldest = max(0.0, (now - first[0][1]) / 1000) if due else None
+        # Jobs with a head start stand in front of older ones.
+        oldest = max(0.0, (now - min(read_due(score) for _, score in first)) / 1000) if first else None
         return QueueReport(queue, due, total - due, oldest)
 
     async def workers(self) -> list[WorkerReport]:
@@ -182,6 +190,7 @@ def _described(payload: Payload) -> dict[str, Any]:
         "keyword_arguments": kwargs,
         "enqueued_at": _time(payload.enqueued_ms),
         "metadata": (payload.extras.meta if payload.extras else None) or {},
+        "priority": (payload.extras.prio if payload.extras else None) or 0,
     }
 
 

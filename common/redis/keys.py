@@ -17,6 +17,7 @@ __all__ = [
     "HEALTH_SUFFIX",
     "JOB",
     "LEASE",
+    "LIFT",
     "NUDGE",
     "PROGRESS",
     "RESULT",
@@ -40,6 +41,7 @@ __all__ = [
     "health",
     "job",
     "lease",
+    "lift",
     "nudge",
     "progress",
     "result",
@@ -60,6 +62,7 @@ ABORT = "arq:abort"
 HEALTH_SUFFIX = ":health-check"
 
 WAKE = "barque:wake:"
+LIFT = "barque:lift:"
 NUDGE = "barque:nudge:"
 WAITERS = "barque:waiters"
 """Hash: job id -> the channels, space-separated, that want its result pushed."""
@@ -154,6 +157,11 @@ def health(queue: str) -> str:
 def wake(queue: str) -> str:
     """Return the key idle workers of a queue block on."""
     return WAKE + queue
+
+
+def lift(queue: str) -> str:
+    """Return the key of a queue's jobs that have a head start once they are due: a sorted set, id -> due time."""
+    return LIFT + queue
 
 
 def nudge(worker_id: str) -> str:

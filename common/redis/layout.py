@@ -22,6 +22,7 @@ __all__ = [
     "parse_claim",
     "parse_renewal",
     "parts",
+    "ranked_arguments",
     "renew_arguments",
     "sizes",
 ]
@@ -58,6 +59,21 @@ def claim_arguments(
     return arguments if len(queues) == 1 else (*arguments, order.aging_ms, *order.weights)
 
 
+def ranked_arguments(jobs: Sequence[Enqueue], part: Sequence[int]) -> list[Argument]:
+    """Return enqueue_ranked.lua's arguments for some of these jobs."""
+    fresh = [jobs[index] for index in part if jobs[index].fresh]
+    arguments: list[Argument] = [len(fresh)]
+    for job in fresh:
+        assert job.rank is not None
+        arguments += (id_bytes(job.job_id), job.payload, job.rank.priority)
+    for index in part:
+        job = jobs[index]
+        if not job.fresh:
+            assert job.rank is not None
+            arguments += (id_bytes(job.job_id), job.payload, job.delay_ms, job.at_ms, job.expires_ms, job.rank.priority)
+    return arguments
+
+
 def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     """Read claim.lua's reply."""
     now, next_due, waiting, aborted, taken = reply[:5]
@@ -70,10 +86,12 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
             at += 4
             token = first if attempt == 1 else f"{worker}:{attempt}{suffix}"
             try:
-                due, past = max(int(score), 0), ""
+                due, past, priority = max(int(score), 0), "", 0
             except ValueError:  # it has a fraction; or it is whatever a foreign program wrote, -inf included
-                due, past = read_score(score, job_id)
-            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, False, queue, token, past))
+                due, past, priority = read_score(score, job_id)
+            jobs.append(
+                Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, False, queue, token, past, priority)
+            )
     for index in aborted:
         jobs[index] = jobs[index]._replace(aborted=True)
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
@@ -94,7 +112,7 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
             kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
         else:
             value = outcome.when
-            kind = (outcome.how, queue, attempt, 0, 0)
+            kind = (outcome.how, queue, attempt, outcome.priority, 0)
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = ([], [])

@@ -16,9 +16,20 @@ __all__ = [
     "Letter",
     "Order",
     "PutBack",
+    "Rank",
     "Refusals",
     "Renewal",
 ]
+
+
+class Rank(NamedTuple):
+    """What of a job decides when its turn is, besides its due time.
+
+    Attributes:
+        priority: from 0, normal, to 9.
+    """
+
+    priority: int = 0
 
 
 class Enqueue(NamedTuple):
@@ -28,6 +39,7 @@ class Enqueue(NamedTuple):
         fresh: the id is new for certain, the job is due now and never expires.
         delay_ms: due after this by the server's clock, unless `at_ms` (Unix ms) is given.
         expires_ms: not started after this; 0 is never.
+        rank: None for a job whose turn comes by its due time alone.
     """
 
     queue: str
@@ -37,6 +49,7 @@ class Enqueue(NamedTuple):
     delay_ms: int = 0
     at_ms: int = 0
     expires_ms: int = 0
+    rank: Rank | None = None
 
 
 class FreshJobs(NamedTuple):
@@ -69,6 +82,7 @@ class Claimed(NamedTuple):
         aborted: it is to be ended as cancelled, not run.
         queue: index of its queue among those asked for.
         past: how it came to be due.
+        priority: what it had a head start for.
     """
 
     job_id: str
@@ -79,6 +93,7 @@ class Claimed(NamedTuple):
     queue: int
     token: str
     past: Past = ""
+    priority: int = 0
 
 
 class Claim(NamedTuple):
@@ -151,11 +166,13 @@ class PutBack(NamedTuple):
         how: "retry" is due after `when` ms; "return" is due at `when` (Unix ms), attempt counted;
             "release" is due at `when`, attempt not counted.
         when: text where it is a score with a fraction (scores.py).
+        priority: of a "retry" or "release": what it has a head start for once it is due.
     """
 
     lease: HeldLease
     how: Literal["retry", "return", "release"]
     when: int | str
+    priority: int = 0
 
 
 class Renewal(NamedTuple):

@@ -1,51 +1,89 @@
 """What the fraction of a score says: how a job came to be due.
 
-A due time is a whole number of ms. Two kinds of score have a fraction, and cost no key of their own for it:
+A due time is a whole number of ms. Three kinds of score have a fraction, and cost no key of their own for it:
 
-    …001.5          the end of a lease: an attempt had begun, and its worker was lost (claim.lua, renew.lua)
-    …001 + k/2048   put back by a worker that does not know its task; k tells since when that goes on
+    …001.5                a lease's end: an attempt had begun, and its worker was lost (claim.lua, renew.lua)
+    …001 + k/2048         put back by a worker that does not know its task; k tells since when that goes on
+    …001 + (2032+p)/2048  p hours before its due time: the head start of a job of priority p (prelude.lua)
 
 Pure. The k-th of these times lies `_waited(k)` after the first: a quarter of a second apart at the beginning, later
 half a percent of the time gone by (20 s after an hour). So whoever finds such a score knows the first of them to the
 millisecond, whoever put the job back the last time, and no clock but the server's is in it. Each job's times are
 shifted by a part of a step that its id gives, so that those of many do not come at once.
 
-The codes reach past 30 days. A double holds their eleven bits beside a time of ours until the year 2109.
+The codes of jobs that are put back reach past 30 days. A double holds eleven bits beside a time of ours until the year
+2109.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from typing import Literal
+from typing import Literal, NamedTuple
 
-__all__ = ["Past", "put_off", "read_score"]
+from common.priorities import MOST_URGENT
+
+__all__ = ["HEAD_START_MS", "Past", "Score", "ahead", "put_off", "read_due", "read_score"]
 
 Past = Literal["", "lost", "passed_on"]
 """How the attempt before this one ended, as far as a score tells: its lease ran out; its worker knew no such task."""
 
+
+class Score(NamedTuple):
+    """What a score tells of a job.
+
+    Attributes:
+        due_ms: when it was due, Unix ms; of one that was passed on, at first.
+        priority: what it has a head start for.
+    """
+
+    due_ms: int
+    past: Past = ""
+    priority: int = 0
+
+
+HEAD_START_MS = 3_600_000
+"""By how much a job of priority 1 stands before its due time, one of priority 2 twice as much, and so on."""
+
 _CODES = 2048
+_AHEAD = 2032  # and the priority, which is not 0
+_PUT_OFF = _AHEAD
 _LEASE_END = _CODES // 2  # the half is taken
 _GROWTH = 0.0055
 _FIRST_STEP_MS = 250
 _SCALE_MS = _FIRST_STEP_MS / _GROWTH
 
 
-def read_score(score: bytes, job_id: bytes) -> tuple[int, Past]:
-    """Return when a job was due (Unix ms), and how it came to be so; whatever wrote the score.
-
-    For a job that was passed on it is the moment this began, not when it was due the last time.
-    """
+def read_score(score: bytes, job_id: bytes) -> Score:
+    """Return what a score tells of its job, whatever wrote it."""
     number = float(score)
     if number <= 0:  # -inf included
-        return 0, ""
+        return Score(0)
     whole = int(number)
     code = (number - whole) * _CODES
     if code == _LEASE_END:
-        return whole, "lost"
+        return Score(whole, "lost")
     if code == 0 or not code.is_integer():  # a foreign program's fraction, most likely
-        return whole, ""
-    return max(0, whole - _waited(int(code), job_id)), "passed_on"
+        return Score(whole)
+    if code > _AHEAD:
+        priority = min(int(code) - _AHEAD, MOST_URGENT)
+        return Score(whole + priority * HEAD_START_MS, "", priority)
+    return Score(max(0, whole - _waited(int(code), job_id)), "passed_on")
+
+
+def read_due(score: float) -> float:
+    """Return when a job of this score is due, Unix ms: its head start taken away, where it has one."""
+    code = score % 1 * _CODES
+    if _AHEAD < code <= _AHEAD + MOST_URGENT and code.is_integer():
+        return math.floor(score) + (code - _AHEAD) * HEAD_START_MS
+    return score
+
+
+def ahead(due_ms: int, priority: int) -> int | str:
+    """Return the score of a job that is due, with the head start of its priority."""
+    if priority == 0:
+        return due_ms
+    return repr(max(1, due_ms - priority * HEAD_START_MS) + (_AHEAD + priority) / _CODES)
 
 
 def put_off(job_id: bytes, *, since_ms: int, after_ms: int) -> str:
@@ -54,7 +92,7 @@ def put_off(job_id: bytes, *, since_ms: int, after_ms: int) -> str:
     It lies one to two steps past `after_ms` (Unix ms).
     """
     steps = math.log1p(max(0, after_ms - since_ms) / _SCALE_MS) / math.log1p(_GROWTH)
-    code = min(math.floor(steps - _shift(job_id)) + 2, _CODES - 1)
+    code = min(math.floor(steps - _shift(job_id)) + 2, _PUT_OFF)
     if code == _LEASE_END:
         code += 1
     return repr(since_ms + _waited(code, job_id) + code / _CODES)

@@ -18,7 +18,19 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from common.redis.wire import Argument, call, call_many
 
-__all__ = ["ABORT", "AWAIT", "CLAIM", "COMPLETE", "ENQUEUE", "RENEW", "SCRIPTS", "Script"]
+__all__ = [
+    "ABORT",
+    "AWAIT",
+    "CLAIM",
+    "COMPLETE",
+    "ENQUEUE",
+    "ENQUEUE_RANKED",
+    "RENEW",
+    "SCRIPTS",
+    "Script",
+    "ScriptCall",
+    "call_scripts",
+]
 
 
 _PRELUDES = {"enqueue_unique": ("unique_prelude",)}
@@ -63,39 +75,43 @@ class Script:
         except NoScriptError:
             return run("EVAL", self.source, len(keys), *keys, *arguments)
 
-    async def many(
-        self, client: redis.asyncio.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
-    ) -> list[Any]:
-        """Run it once a call, all in one round trip; return the replies in order.
 
-        A call that the server refused has its `ResponseError` in the place of its reply: the others ran all the same.
+ScriptCall = tuple[Script, Sequence[str], Sequence[Argument]]
+"""A script, its keys and its arguments."""
 
-        Raises:
-            redis.exceptions.ConnectionError and the like: it is not known which ran.
-        """
-        if len(calls) == 1:
-            return [await self._reply_or_error(client, *calls[0])]
-        commands = [self.command(keys, arguments) for keys, arguments in calls]
-        replies = await call_many(client, commands)
-        for index, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                replies[index] = await self._reply_or_error(client, *calls[index])
-        return replies
 
-    async def _reply_or_error(
-        self, client: redis.asyncio.Redis, keys: Sequence[str], arguments: Sequence[Argument]
-    ) -> Any:
-        try:
-            return await self(client, keys, arguments)
-        except ResponseError as error:
-            return error
+async def call_scripts(client: redis.asyncio.Redis, calls: Sequence[ScriptCall]) -> list[Any]:
+    """Run scripts, all in one round trip; return the replies in order.
+
+    A call that the server refused has its `ResponseError` in the place of its reply: the others ran all the same.
+
+    Raises:
+        redis.exceptions.ConnectionError and the like: it is not known which ran.
+    """
+    if len(calls) == 1:
+        return [await _reply_or_error(client, *calls[0])]
+    replies = await call_many(client, [script.command(keys, arguments) for script, keys, arguments in calls])
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            replies[index] = await _reply_or_error(client, *calls[index])
+    return replies
+
+
+async def _reply_or_error(
+    client: redis.asyncio.Redis, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+) -> Any:
+    try:
+        return await script(client, keys, arguments)
+    except ResponseError as error:
+        return error
 
 
 ENQUEUE = Script("enqueue")
+ENQUEUE_RANKED = Script("enqueue_ranked")
 CLAIM = Script("claim")
 COMPLETE = Script("complete")
 RENEW = Script("renew")
 AWAIT = Script("await")
 ABORT = Script("abort")
 
-SCRIPTS = (ENQUEUE, CLAIM, COMPLETE, RENEW, AWAIT, ABORT)
+SCRIPTS = (ENQUEUE, ENQUEUE_RANKED, CLAIM, COMPLETE, RENEW, AWAIT, ABORT)

@@ -24,6 +24,7 @@ from common.redis.layout import (
     parse_claim,
     parse_renewal,
     parts,
+    ranked_arguments,
     renew_arguments,
     sizes,
 )
@@ -38,6 +39,7 @@ from common.redis.records import (
     Letter,
     Order,
     PutBack,
+    Rank,
     Refusals,
     Renewal,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "Letter",
     "Order",
     "PutBack",
+    "Rank",
     "Refusals",
     "Renewal",
     "Store",
@@ -96,17 +99,20 @@ class Store:
         if len(jobs) == 1:
             return [await self._enqueue_one(jobs)]
         by_queue: dict[str, list[int]] = {}
+        ranked: dict[str, list[int]] = {}
         for index, job in enumerate(jobs):
-            by_queue.setdefault(job.queue, []).append(index)
-        calls: list[tuple[list[str], list[Argument]]] = []
+            (by_queue if job.rank is None else ranked).setdefault(job.queue, []).append(index)
+        calls: list[scripts.ScriptCall] = []
         parts: list[list[int]] = []
-        for queue, members in by_queue.items():
-            for start, end in bounds([len(jobs[index].payload) for index in members]):
-                part = members[start:end]
-                calls.append(([queue], enqueue_arguments(jobs, part)))
-                parts.append(part)
+        ways = ((scripts.ENQUEUE, enqueue_arguments, by_queue), (scripts.ENQUEUE_RANKED, ranked_arguments, ranked))
+        for script, arguments_of, queues in ways:
+            for queue, members in queues.items():
+                for start, end in bounds([len(jobs[index].payload) for index in members]):
+                    part = members[start:end]
+                    calls.append((script, [queue], arguments_of(jobs, part)))
+                    parts.append(part)
         answers: list[EnqueueAnswer] = [True] * len(jobs)
-        for part, reply in zip(parts, await scripts.ENQUEUE.many(self.client, calls), strict=True):
+        for part, reply in zip(parts, await scripts.call_scripts(self.client, calls), strict=True):
             if isinstance(reply, ServerError):
                 for index in part:
                     answers[index] = reply
@@ -119,7 +125,10 @@ class Store:
     async def _enqueue_one(self, jobs: Sequence[Enqueue]) -> EnqueueAnswer:
         """Do as `enqueue`, on the short way: a job enqueued into an idle fleet is not to wait for bookkeeping."""
         try:
-            reply = await scripts.ENQUEUE(self.client, (jobs[0].queue,), enqueue_arguments(jobs, [0]))
+            if jobs[0].rank is None:
+                reply = await scripts.ENQUEUE(self.client, (jobs[0].queue,), enqueue_arguments(jobs, [0]))
+            else:
+                reply = await scripts.ENQUEUE_RANKED(self.client, (jobs[0].queue,), ranked_arguments(jobs, [0]))
         except ServerError as error:
             return error
         return jobs[0].fresh or bool(reply[1])
@@ -130,15 +139,15 @@ class Store:
         Raises:
             redis.exceptions.ConnectionError and the like: it is not known which were added.
         """
-        calls: list[tuple[list[str], list[Argument]]] = []
+        calls: list[scripts.ScriptCall] = []
         for start, end in bounds([len(payload) for payload in jobs.payloads]):
             arguments: list[Argument] = [end - start, *(b"",) * (2 * (end - start))]
             arguments[1::2], arguments[2::2] = jobs.job_ids[start:end], jobs.payloads[start:end]
-            calls.append(([jobs.queue], arguments))
-        replies = await scripts.ENQUEUE.many(self.client, calls)
+            calls.append((scripts.ENQUEUE, [jobs.queue], arguments))
+        replies = await scripts.call_scripts(self.client, calls)
         return [
             (int(arguments[0]), reply)
-            for (_, arguments), reply in zip(calls, replies, strict=True)
+            for (_, _, arguments), reply in zip(calls, replies, strict=True)
             if isinstance(reply, ServerError)
         ]
 
@@ -295,12 +304,13 @@ class Store:
             pipeline = self.client.pipeline(transaction=True)
             pipeline.unlink(*(prefix.encode() + job_id for prefix in prefixes for job_id in part))
             pipeline.zrem(queue, *part)
+            pipeline.zrem(keys.lift(queue), *part)
             pipeline.zrem(keys.ABORT, *part)
             pipeline.zrem(keys.DEAD, *part)
             pipeline.hdel(keys.DEAD_ABOUT, *part)  # type: ignore[arg-type]  # bytes do as well
             pipeline.hdel(keys.WAITERS, *part)  # type: ignore[arg-type]  # bytes do as well
             await pipeline.execute()
-        await self.client.unlink(queue, keys.wake(queue), keys.health(queue))
+        await self.client.unlink(queue, keys.wake(queue), keys.lift(queue), keys.health(queue))
 
     async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> bytes | None:
         """Publish what a worker says, for `keep_ms`; return the revision of the fleet's schedules, if there are any."""

@@ -14,7 +14,7 @@ import redis.asyncio
 from common.redis.layout import bounds, id_bytes
 from common.redis.reasons import ServerError
 from common.redis.records import Enqueue
-from common.redis.scripts import Script
+from common.redis.scripts import Script, ScriptCall, call_scripts
 from common.redis.wire import Argument
 from common.uniqueness import Rule
 
@@ -89,13 +89,13 @@ class UniqueStore:
         Raises:
             redis.exceptions.ConnectionError and the like: it is not known which were added.
         """
-        calls: list[tuple[list[str], list[Argument]]] = []
+        calls: list[ScriptCall] = []
         counts: list[int] = []
         for start, end in bounds([job.size for job in jobs], _MOST_PER_CALL):
-            calls.append(_arguments(jobs[start:end]))
+            calls.append((ENQUEUE_UNIQUE, *_arguments(jobs[start:end])))
             counts.append(end - start)
         answers: list[UniqueAnswer | ServerError] = []
-        for count, reply in zip(counts, await ENQUEUE_UNIQUE.many(self.client, calls), strict=True):
+        for count, reply in zip(counts, await call_scripts(self.client, calls), strict=True):
             if isinstance(reply, ServerError):
                 answers += [reply] * count
             else:
@@ -114,6 +114,7 @@ def _arguments(jobs: Sequence[UniqueEnqueue]) -> tuple[list[str], list[Argument]
             rule.quiet_ms or job.delay_ms, job.at_ms, job.expires_ms,
             rule.until, rule.window_ms, rule.on_conflict, rule.at_most_ms,
             other_queue, b"" if signed is None else id_bytes(signed.job_id), b"" if signed is None else signed.payload,
+            0 if job.rank is None else job.rank.priority,
         )  # fmt: skip
     return list(queues), arguments
 

@@ -12,7 +12,7 @@ from common.redis import dead_letters, keys, progress, schedules, scripts, uniqu
 from common.redis.dead_letters import DeadStore
 from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
-from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Store
+from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Rank, Store
 from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
 from common.uniqueness import Rule
 
@@ -82,6 +82,18 @@ WIRE = {
         [1, "f", "F", "o", "O", 11, 12, 13],
         ["number of fresh jobs", "id", "payload", "id", "payload", "delay ms", "due at", "expires after ms"],
     ),
+    "enqueue_ranked": (
+        [0, 1],
+        lambda s: s.enqueue(
+            [Enqueue("q", "f", b"F", rank=Rank(3)), Enqueue("q", "o", b"O", False, 11, 12, 13, Rank(4))]
+        ),
+        ["q"],
+        [1, "f", "F", 3, "o", "O", 11, 12, 13, 4],
+        [
+            *("number of fresh jobs", "id", "payload", "priority"),
+            *("id", "payload", "delay ms", "due at", "expires after ms", "priority"),
+        ],
+    ),
     "claim": (
         [1, -1, 0, [], []],
         lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7, order=Order((3, 1), 8)),
@@ -99,12 +111,12 @@ WIRE = {
             [
                 Finish(LEASE, b"D", 31, 32, Letter(b"P", b"A", b"T", 33, 34)),
                 Finish(LEASE, b"R", 21, 22),
-                PutBack(LEASE, "retry", 23),
+                PutBack(LEASE, "retry", 23, 5),
             ],
         ),
         ["q", "r"],
         [
-            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 0, 0, 1, "id", "token", 23),
+            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 5, 0, 1, "id", "token", 23),
             *("bury", 1, 3, 31, 32, 1, 33, 34, "id", "token", "D", "P", "A", "T"),
         ],
         [
@@ -187,19 +199,19 @@ WIRE = {
         [b"added", b"id", b"q", b"sign", b"other", b"r"],
         lambda s: UniqueStore(s.client).enqueue(
             [
-                UniqueEnqueue(Enqueue("q", "id", b"P", False, 11, 12, 13), "k", RULE, minted=True),
+                UniqueEnqueue(Enqueue("q", "id", b"P", False, 11, 12, 13, Rank(7)), "k", RULE, minted=True),
                 UniqueEnqueue(Enqueue("q", "o", b"O", False), "l", RULE, minted=False, signed=Signed("x", "r", b"X")),
             ]
         ),
         ["q", "r"],
         [
-            *(0, "k", "id", "P", 1, 11, 12, 13, "done", 14, "replace", 15, -1, "", ""),
-            *(0, "l", "o", "O", 0, 0, 0, 0, "done", 14, "replace", 15, 1, "x", "X"),
+            *(0, "k", "id", "P", 1, 11, 12, 13, "done", 14, "replace", 15, -1, "", "", 7),
+            *(0, "l", "o", "O", 0, 0, 0, 0, "done", 14, "replace", 15, 1, "x", "X", 0),
         ],
         [
             *("index of its queue", "unique key", "id", "payload", "1 if the id is", "delay ms", "due at", "expires"),
             *("until", "window ms", "on conflict", "at most ms", "index of the queue that", "id that it is signed for"),
-            "the other payload",
+            *("the other payload", "priority"),
         ],
     ),
     "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
@@ -263,8 +275,8 @@ def test_the_words_of_a_unique_enqueue_are_the_ones_the_header_tells():
     told = set(re.findall(r'"(\w+)"', part("enqueue_unique", "Returns")))
     assert told == set(get_args(unique.Word))
     assert set(re.findall(r"'(added|there|replaced|rejected|sign|refused)'", lua("enqueue_unique"))) == told
-    assert "for each job fifteen" in part("enqueue_unique", "ARGV")
-    assert "STRIDE = 15" in lua("enqueue_unique")
+    assert "for each job sixteen" in part("enqueue_unique", "ARGV")
+    assert "STRIDE = 16" in lua("enqueue_unique")
     rules = set(re.findall(r'"(\w+)"', part("enqueue_unique", "ARGV")))
     hints = get_type_hints(Rule)
     assert rules == {*get_args(hints["until"]), *get_args(hints["on_conflict"])}
@@ -300,7 +312,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
         "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS,
-        "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
+        "LIFT": keys.LIFT, "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
         "UNIQUE": keys.UNIQUE, "UNIQUES": keys.UNIQUES,
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ if not redis.call('ZSCORE', queue, id) then return 'missing' end
 redis.call('ZREM', queue, id)
 redis.call('DEL', JOB .. id, RETRY .. id)
 redis.pcall('ZREM', ABORT, id)
+redis.pcall('ZREM', LIFT .. queue, id)
 if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
 if redis.call('EXISTS', queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
 push_results({ id }, { result }, { keep })

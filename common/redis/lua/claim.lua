@@ -33,6 +33,7 @@ local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
 local OVERDUE_SHARE = 10 -- one part in so many; all such queues together have half at the most
+local MOST_LIFTED = 250
 local PRIMES = { 2, 3, 5, 7, 11, 13, 17, 19 } -- no ratio of their roots is a fraction
 -- Wishes to abort whose job is gone are dropped after a day, some at a time. arq's own workers never do.
 local OLD_WISH, MOST_WISHES = 86400000, 100
@@ -133,7 +134,27 @@ local function give_again(queue)
   end
 end
 
+-- Give jobs of a priority their head start, now that they are due: those that stand where they were put.
+local function lift(queue)
+  local due = redis.pcall('ZRANGEBYSCORE', LIFT .. queue, '-inf', '(' .. now + 1, 'WITHSCORES', 'LIMIT', 0, MOST_LIFTED)
+  if due.err or #due == 0 then return end
+  local ids, places = {}, {}
+  for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
+  redis.call('ZREM', LIFT .. queue, unpack(ids)) -- a write that needs no memory (see the prelude)
+  for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
+    local noted = tonumber(due[2 * i])
+    local when = math.floor(noted)
+    if score and tonumber(score) == when then
+      local priority = (noted - when - LEAD) * 2048
+      places[#places + 1] = when + LEAD + priority * LEAD_EACH
+      places[#places + 1] = ids[i]
+    end
+  end
+  if #places > 0 then redis.call('ZADD', queue, unpack(places)) end
+end
+
 local function serve(queue)
+  if not passed_over[queue] and redis.call('EXISTS', LIFT .. queue) == 1 then lift(queue) end
   local offset, pages = passed_over[queue] or 0, 0
   while free > 0 and pages < MOST_PAGES do
     local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
@@ -216,10 +237,14 @@ local function serve_several()
     end
   end
 
-  -- Whether the first job of a queue has waited for so long. One with a head start has not waited for that.
+  -- Whether the first job of a queue has waited for so long; it has not waited for its head start.
   local function is_overdue(queue, aging)
-    local first = redis.pcall('ZRANGEBYSCORE', queue, '-inf', now - aging, 'LIMIT', 0, 1)
-    return not first.err and #first > 0
+    local first = redis.pcall('ZRANGEBYSCORE', queue, '-inf', now - aging, 'WITHSCORES', 'LIMIT', 0, 1)
+    if first.err or #first == 0 then return false end
+    local score = tonumber(first[2])
+    local priority = (score % 1 - LEAD) * 2048
+    if priority >= 1 and priority == math.floor(priority) then score = score - priority * LEAD_EACH end
+    return score <= now - aging
   end
 
   local function serve_in_order(aging)

@@ -7,13 +7,17 @@
 
 local JOB, LEASE, RETRY, RESULT = 'arq:job:', 'arq:in-progress:', 'arq:retry:', 'arq:result:'
 local ABORT, WAKE, WAITERS, CONTROL = 'arq:abort', 'barque:wake:', 'barque:waiters', 'barque:control'
-local AWAITED = 'barque:result:'
+local AWAITED, LIFT = 'barque:result:', 'barque:lift:'
 local PROGRESS, STREAM, WATCHERS = 'barque:progress:', 'barque:stream:', 'barque:watchers:'
 local DEAD, ABOUT, LETTER = 'barque:dead', 'barque:dead:about', 'barque:dead:letter:'
 local UNIQUE, UNIQUES = 'barque:unique:', 'barque:unique'
 
 -- What an ended cron tick leaves in its lease key, so that a late second enqueue of it is dropped.
 local DONE = 'done'
+
+-- The score of a job of a priority above 0 is its due time, and this, and for each step of the priority this more: it
+-- stands an hour earlier for each, and its fraction says so (scores.py).
+local LEAD, LEAD_EACH = 2032 / 2048, 1 / 2048 - 3600000
 
 -- Results larger than this are not pushed but fetched: one subscriber's buffer holds many of them.
 local LARGEST_PUSH = 65536
