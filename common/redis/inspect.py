@@ -116,10 +116,11 @@ class Inspector:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.zcount(queue, "-inf", now)
         pipeline.zcard(queue)
-        pipeline.zrangebyscore(queue, "-inf", now, start=0, num=_FIRST_ONES, withscores=True)
+        pipeline.zrange(queue, 0, _FIRST_ONES - 1, withscores=True)
         due, total, first = await pipeline.execute()
         # Jobs with a head start stand in front of older ones.
-        oldest = max(0.0, (now - min(read_due(score) for _, score in first)) / 1000) if first else None
+        since = min((read_due(score) for _, score in first if score <= now), default=None)
+        oldest = None if since is None else max(0.0, (now - since) / 1000)
         return QueueReport(queue, due, total - due, oldest)
 
     async def workers(self) -> list[WorkerReport]:
