@@ -20,6 +20,7 @@ __all__ = ["hex_lines", "show_list", "show_one"]
 _REASONS = {
     "failed": "its last attempt failed, or its error is not retried",
     "timed_out": "its last attempt ran past its timeout",
+    "deadline": "its deadline passed before it had ended",
     "lost": "its worker was lost in its last attempt: killed, out of memory, or cut off",
     "undecodable": "its payload cannot be decoded, or is not signed as it must be",
     "not_found": "no worker that knows its task came in time (BARQUE_UNKNOWN_TASK_WAIT)",

@@ -75,6 +75,15 @@ def enqueue(
         float | None,
         typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take."),
     ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline",
+            metavar="TIME",
+            parser=seconds,
+            help="From when it is due; by then it has ended, one way or other.",
+        ),
+    ] = None,
     max_attempts: Annotated[
         int | None,
         typer.Option("--max-attempts", metavar="N", min=1, help="Attempts in all, instead of what the task says."),
@@ -137,6 +146,7 @@ def enqueue(
         "job_id": job_id,
         "queue": queue,
         "timeout": job_timeout,
+        "deadline": deadline,
         "max_attempts": max_attempts,
         "priority": int(priority) if priority is not None and priority.isdecimal() else priority,
         "metadata": pairs(metadata, "--metadata", raw=raw) or None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from cli.output import fields, machine, show, styled, to_jsonable
 from cli.progress_line import progress_text
@@ -127,13 +128,20 @@ def _worker_table(workers: Sequence[WorkerReport]) -> Table:
     for worker in workers:
         table.add_row(
             styled(worker.worker),
-            styled(f"{worker.running}/{worker.concurrency}"),
+            _running(worker),
             styled(worker.succeeded),
             styled(worker.retried),
             styled(worker.failed),
             styled(age(max(0, worker.reported_ms - worker.started_ms) / 1000)),
         )
     return table
+
+
+def _running(worker: WorkerReport) -> Text:
+    said = styled(f"{worker.running}/{worker.concurrency}")
+    if worker.given_up:  # they hold no slot, but what else they hold nobody knows
+        said.append(f" +{worker.given_up} given up", "red")
+    return said
 
 
 def _table(first: str, *others: str) -> Table:

@@ -48,6 +48,9 @@ Form = Literal["msgpack", "pickle", "custom"]
 _LONGEST_TIMEOUT = 1e9
 """Seconds. The bounds also keep NaN and infinity out: one such deadline would stop all others of its worker."""
 
+_LATEST = 10**14
+"""Unix ms, some thousand years from now: datetime knows no moment past ten thousand."""
+
 MOST_TRIES = 1_000_000
 """Attempts that a job may ask for."""
 
@@ -62,12 +65,16 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
         due: Unix ms at which it is first due, where that is later than its enqueue and something counts from it.
         tries: attempts it has at the most.
         prio: its priority, where it has one, or is to have none though its task has.
+        soft: seconds after which an attempt is told to come to an end.
+        end: Unix ms at which it ends, whatever it has come to.
     """
 
     timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
     meta: dict[str, Any] | None = None
     until: int | None = None
     due: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    soft: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
+    end: Annotated[int, msgspec.Meta(ge=0, le=_LATEST)] | None = None
     tries: Annotated[int, msgspec.Meta(ge=1, le=MOST_TRIES)] | None = None
     prio: Annotated[int, msgspec.Meta(ge=0, le=MOST_URGENT)] | None = None
 

@@ -15,6 +15,7 @@ import structlog
 
 from common.errors import ConfigurationError
 from common.resources import Resource
+from common.stopping import Lifetime, Stopping
 
 if TYPE_CHECKING:
     from common.progress import Outlet, Progress
@@ -31,6 +32,7 @@ class Context:
 
     Args:
         resources: what stands in for resources, in a test: `Context(resources={http: fake})`.
+        lifetime: the time of the attempt, as its worker knows it.
 
     Attributes:
         job_id: the job's id.
@@ -52,6 +54,7 @@ class Context:
         "attempt",
         "enqueued_ms",
         "job_id",
+        "lifetime",
         "max_attempts",
         "metadata",
         "queue",
@@ -74,6 +77,7 @@ class Context:
         state: dict[Any, Any] | None = None,
         resources: Mapping[Resource[Any], Any] | None = None,
         outlets: Callable[[Context], Outlet] | None = None,
+        lifetime: Lifetime | None = None,
     ) -> None:
         self.job_id = job_id
         self.task = task
@@ -82,6 +86,7 @@ class Context:
         self.max_attempts = max_attempts
         self.worker = worker
         self.enqueued_ms = enqueued_ms
+        self.lifetime = lifetime if lifetime is not None else Lifetime()
         self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
         self.state: dict[Any, Any] = state if state is not None else {}
         if resources is not None:
@@ -143,6 +148,22 @@ class Context:
         """
         if self.cancelled:
             raise asyncio.CancelledError(f"{self.task}: attempt {self.attempt} is to stop")
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until this attempt is stopped: by its timeout, its job's deadline or its worker's end; None is never.
+
+        `async with asyncio.timeout(ctx.time_left - 5):` leaves five seconds to tidy up in.
+        """
+        return self.lifetime.time_left
+
+    @property
+    def stopping(self) -> Stopping:
+        """Whether the task is to come to an end by itself: its soft timeout has passed, or its worker stops.
+
+        A flag (`if ctx.stopping:`), an awaitable, and a limit for a block (`async with ctx.stopping.limit():`).
+        """
+        return self.lifetime.stopping
 
     @property
     def log(self) -> structlog.typing.FilteringBoundLogger:

@@ -21,10 +21,10 @@ from common.values import MALFORMED
 
 __all__ = ["About", "DeadLetter", "Reason", "decode_about", "encode_about", "read_letter"]
 
-Reason = Literal["failed", "timed_out", "lost", "undecodable", "not_found", "arguments", "expired"]
-"""Why a job ended for good: its task raised; ran past its timeout; its worker was lost in the last attempt; its
-payload cannot be decoded, or is not signed as it must be; no task has its name; its arguments are not what the task
-takes; it was to be started no more by then."""
+Reason = Literal["failed", "timed_out", "deadline", "lost", "undecodable", "not_found", "arguments", "expired"]
+"""Why a job ended for good: its task raised; ran past its timeout; its deadline passed; its worker was lost in the last
+attempt; its payload cannot be decoded, or is not signed as it must be; no task has its name; its arguments are not what
+the task takes; it was to be started no more by then."""
 
 _LONGEST_MESSAGE = 4096
 """Characters of an error's message that are kept: a list holds many, and a traceback ends in the whole of it."""

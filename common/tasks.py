@@ -43,6 +43,8 @@ class TaskOptions:
     Attributes:
         queue: the queue its jobs go to.
         timeout: seconds one attempt may take.
+        soft_timeout: seconds after which an attempt is told to come to an end; None does not tell.
+        deadline: seconds a job may take, all its attempts together, from when it is first due; None is no limit.
         retry: which failures are tried again, and when.
         keep_result: seconds its results are kept; 0 keeps none.
         unique: when two of its jobs are the same one, and what is done then.
@@ -52,6 +54,8 @@ class TaskOptions:
 
     queue: str | None = None
     timeout: float | None = None
+    soft_timeout: float | None = None
+    deadline: float | None = None
     retry: RetryPolicy = RetryPolicy()
     keep_result: float | None = None
     unique: Uniqueness | None = None
@@ -190,6 +194,8 @@ def task(
     name: str | None = None,
     queue: str | None = None,
     timeout: float | timedelta | None = None,
+    soft_timeout: float | timedelta | None = None,
+    deadline: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
     unique: Uniqueness | None = None,
@@ -205,6 +211,8 @@ def task(
     name: str | None = None,
     queue: str | None = None,
     timeout: float | timedelta | None = None,
+    soft_timeout: float | timedelta | None = None,
+    deadline: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     keep_result: float | timedelta | None = None,
     unique: Uniqueness | None = None,
@@ -220,6 +228,9 @@ def task(
         name: what travels in the job; the function's qualified name by default.
         queue: the queue its jobs go to, unless an enqueue says otherwise.
         timeout: seconds one attempt may take; the worker's `BARQUE_JOB_TIMEOUT` by default.
+        soft_timeout: seconds after which an attempt is told to come to an end by itself (`ctx.stopping`).
+        deadline: seconds a job may take from when it is first due, all attempts and waits together: no attempt
+            begins after that, and one that runs is stopped.
         retry: which failures are tried again, and when; exponential backoff by default.
         keep_result: seconds its results are kept; 0 keeps none.
         unique: `Unique`, `Debounce` or `Throttle`: when two of its jobs are the same one, and what is done then.
@@ -233,6 +244,8 @@ def task(
     options = TaskOptions(
         queue=queue,
         timeout=_positive_seconds("timeout", timeout),
+        soft_timeout=_positive_seconds("soft_timeout", soft_timeout),
+        deadline=_positive_seconds("deadline", deadline),
         retry=retry if retry is not None else RetryPolicy(),
         keep_result=_seconds(keep_result),
         unique=unique,
@@ -241,6 +254,10 @@ def task(
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")
+    if options.soft_timeout is not None and options.timeout is not None and options.soft_timeout >= options.timeout:
+        raise ConfigurationError(
+            f"@task(soft_timeout={soft_timeout!r}, timeout={timeout!r}): the soft limit comes first, or nobody is told"
+        )
 
     def register(function: Callable[..., Any]) -> Task[..., Any]:
         kind = _kind(function)

@@ -186,11 +186,14 @@ class Binder:
     def _extras(self, call: Call[Any], options: EnqueueOptions, rank: Rank | None) -> Extras | None:
         # Any writer can take the payload's own TTL away, so the end is signed with the rest.
         expires = None if self._signing is None else seconds("expires", options.expires, least=0.001)
+        ends_by = options.ends_by
         extras = Extras(
             timeout=seconds("timeout", options.timeout, least=0.001),
             meta=None if options.metadata is None else dict(options.metadata),
             until=None if expires is None else round((time.time() + expires + _CLOCKS_APART) * 1000),
-            due=_first_due_ms(options) if _counts_from_due(call) else None,
+            due=max(0, round(options.first_due * 1000)) if _counts_from_due(call, options) else None,
+            soft=seconds("soft_timeout", options.soft_timeout, least=0.001),
+            end=None if ends_by is None else round(ends_by * 1000),
             tries=options.max_attempts,
             prio=_told_priority(call, rank),
         )
@@ -198,19 +201,6 @@ class Binder:
 
 
 _NO_EXTRAS = Extras()
-
-
-def _counts_from_due(call: Call[Any]) -> bool:
-    """Return whether something of this task's counts from when its job is first due; who knows, of a name alone."""
-    return call.task is None or call.task.options.retry.max_time is not None
-
-
-def _first_due_ms(options: EnqueueOptions) -> int | None:
-    """Return when a job is first due, Unix ms by this clock; None where that is now."""
-    if options.at is not None:
-        return max(0, round(options.at.timestamp() * 1000))
-    delay = seconds("delay", options.delay, least=0.0)
-    return round((time.time() + delay) * 1000) if delay else None
 
 
 def _rank(task: Task[..., Any] | None, options: EnqueueOptions) -> Rank | None:
@@ -226,3 +216,12 @@ def _told_priority(call: Call[Any], rank: Rank | None) -> int | None:
     if rank is not None:
         return rank.priority
     return 0 if call.task is not None and call.task.options.priority > 0 else None
+
+
+def _counts_from_due(call: Call[Any], options: EnqueueOptions) -> bool:
+    """Return whether something of this task's counts from when its job is first due, and that is not now."""
+    if options.at is None and not options.delay:
+        return False
+    if call.task is None:  # who knows, of a name alone
+        return True
+    return call.task.options.deadline is not None or call.task.options.retry.max_time is not None

@@ -38,6 +38,9 @@ class EnqueueArguments(TypedDict, total=False):
         expires: seconds from now after which it is not started any more, nor tried again.
         queue: instead of the task's own, or the first of `BARQUE_QUEUES`.
         timeout: seconds one attempt may take, instead of the task's own.
+        soft_timeout: seconds after which an attempt is told to come to an end, instead of the task's own.
+        deadline: seconds the job may take from when it is first due, or the moment itself, instead of the task's own:
+            no attempt begins after that, and one that runs is stopped.
         max_attempts: attempts it has at the most, instead of what the task's policy says.
         metadata: plain data that travels with the job and is seen by the task, by `info()` and in tools.
         unique: `Unique`, `Debounce` or `Throttle`, instead of the task's own; False lets this job be one of many.
@@ -51,6 +54,8 @@ class EnqueueArguments(TypedDict, total=False):
     expires: float | timedelta | None
     queue: str | None
     timeout: float | timedelta | None
+    soft_timeout: float | timedelta | None
+    deadline: float | timedelta | datetime | None
     max_attempts: int | None
     metadata: Mapping[str, Any] | None
     unique: Uniqueness | Literal[False] | None
@@ -67,6 +72,8 @@ class EnqueueOptions:
     expires: float | timedelta | None = None
     queue: str | None = None
     timeout: float | timedelta | None = None
+    soft_timeout: float | timedelta | None = None
+    deadline: float | timedelta | datetime | None = None
     max_attempts: int | None = None
     metadata: Mapping[str, Any] | None = None
     unique: Uniqueness | Literal[False] | None = None
@@ -84,7 +91,13 @@ class EnqueueOptions:
             delay = self.at.timestamp() - time.time()
         if expires is not None:
             self.check_expires_after(delay)
-        seconds("timeout", self.timeout, least=0.001)
+        timeout = seconds("timeout", self.timeout, least=0.001)
+        soft = seconds("soft_timeout", self.soft_timeout, least=0.001)
+        if soft is not None and timeout is not None and soft >= timeout:
+            raise ConfigurationError(
+                f"soft_timeout={soft:g} s is not before timeout={timeout:g} s: nobody would be told"
+            )
+        self._check_deadline(delay)
         most: object = self.max_attempts
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_TRIES):
             raise ConfigurationError(f"max_attempts={most!r}: give a whole number of attempts, 1 to {MOST_TRIES:,}")
@@ -103,6 +116,30 @@ class EnqueueOptions:
             raise ConfigurationError(
                 f"expires={expires:g} s is over before the job is due in {due:g} s; expires counts from now"
             )
+
+    def _check_deadline(self, delay: float) -> None:
+        if not isinstance(self.deadline, datetime):
+            seconds("deadline", self.deadline, least=0.001)
+            return
+        if self.deadline.tzinfo is None:
+            raise ConfigurationError("deadline= needs a time zone: datetime.now(tz=UTC) + …, or .astimezone()")
+        if self.deadline.timestamp() <= time.time() + delay:
+            raise ConfigurationError(f"deadline={self.deadline.isoformat()} has passed by the time the job is due")
+
+    @property
+    def first_due(self) -> float:
+        """When the job is first due, by this clock: Unix seconds."""
+        if self.at is not None:
+            return self.at.timestamp()
+        return time.time() + (seconds("delay", self.delay, least=0.0) or 0.0)
+
+    @property
+    def ends_by(self) -> float | None:
+        """When the job has to have ended, Unix seconds; None where its task says."""
+        if isinstance(self.deadline, datetime):
+            return self.deadline.timestamp()
+        within = seconds("deadline", self.deadline, least=0.001)
+        return None if within is None else max(self.first_due, time.time()) + within
 
     @classmethod
     def of(cls, given: EnqueueArguments) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 from common.codec import Payload
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Claimed, Finish, HeldLease, PutBack
+from common.stopping import Lifetime
 from workers.runnables import Runnable
 
 __all__ = ["Attempt", "Outcome", "StopReason"]
@@ -28,7 +29,7 @@ class StopReason(Enum):
     LOST = auto()
 
 
-class Attempt:
+class Attempt(Lifetime):
     """One try of one job.
 
     Attributes:
@@ -41,7 +42,10 @@ class Attempt:
         context: the dict arq's functions and hooks receive, where one was made.
         begun: whether its coroutine has taken its first step; cancelling before that would end it unseen.
         finished: whether its outcome is known. It may run on even so, if it would not be cancelled.
-        timeout: seconds it may take, once a deadline watches it.
+        timeout: seconds it may take, once that is watched; None where its job's deadline comes first.
+        soft_timeout: seconds after which it is told to come to an end, until it has been.
+        ends_at: when it is stopped, in the event loop's time, once that is watched; None is never.
+        leaves_by: when its worker gives it back, having been asked to stop, in the event loop's time.
         busy: seconds its steps held the event loop, all together.
         longest_block: seconds the longest of them did.
         steps: how many there were.
@@ -55,9 +59,11 @@ class Attempt:
         "context",
         "deadline_ms",
         "due_ms",
+        "ends_at",
         "finished",
         "job_id",
         "lease",
+        "leaves_by",
         "longest_block",
         "max_attempts",
         "number",
@@ -67,6 +73,7 @@ class Attempt:
         "queue",
         "raw",
         "runnable",
+        "soft_timeout",
         "started",
         "started_ms",
         "steps",
@@ -76,6 +83,8 @@ class Attempt:
     )
 
     def __init__(self, claimed: Claimed, queue: str) -> None:
+        self.told = ""
+        self._stopping = None
         self.job_id = claimed.job_id
         self.raw = claimed.payload
         self.number = claimed.attempt
@@ -94,6 +103,9 @@ class Attempt:
         self.begun = False
         self.finished = False
         self.timeout: float | None = None
+        self.soft_timeout: float | None = None
+        self.ends_at: float | None = None
+        self.leaves_by: float | None = None
         self.deadline_ms: int | None = None
         self.started = 0.0
         self.started_ms = 0
@@ -116,6 +128,14 @@ class Attempt:
     def task_name(self) -> str:
         """The task's name, or "" while the payload has not been decoded."""
         return self.payload.task if self.payload is not None else ""
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until it is stopped, by a limit or by its worker's own end; None is no limit."""
+        ends = [at for at in (self.ends_at, self.leaves_by) if at is not None]
+        if not ends or self.task is None:
+            return None
+        return max(0.0, min(ends) - self.task.get_loop().time())
 
     @property
     def first_due_ms(self) -> int:

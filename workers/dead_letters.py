@@ -7,7 +7,7 @@ read, replayed and deleted is producer/dead.py's. Pure but for the clock.
 from __future__ import annotations
 
 from common.dead_letters import About, Reason, encode_about
-from common.errors import ArgumentMismatch, JobLost, TaskNotFound
+from common.errors import ArgumentMismatch, DeadlinePassed, JobLost, TaskNotFound
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Letter
 from workers.attempt import Attempt
@@ -16,6 +16,7 @@ from workers.clock import ServerClock
 __all__ = ["Burials"]
 
 _NOT_FOUND = f"{TaskNotFound.__module__}.{TaskNotFound.__qualname__}"
+_DEADLINE = f"{DeadlinePassed.__module__}.{DeadlinePassed.__qualname__}"
 _LOST = f"{JobLost.__module__}.{JobLost.__qualname__}"
 _ARGUMENTS = f"{ArgumentMismatch.__module__}.{ArgumentMismatch.__qualname__}"
 
@@ -62,7 +63,7 @@ class Burials:
 
 def _reason(attempt: Attempt, kind: OutcomeKind, error: RemoteError) -> Reason:
     if kind is OutcomeKind.TIMED_OUT:
-        return "timed_out"
+        return "deadline" if error.type == _DEADLINE else "timed_out"
     if attempt.payload is None:
         return "undecodable"
     if attempt.runnable is None:

@@ -197,8 +197,14 @@ class Engine:
             self._verdicts.leaving = True
             await _whatever_happens(self._wind_down(background))
 
-    def stop_claiming(self) -> None:
-        """Claim no more; `run` returns when the jobs that run now have ended."""
+    def stop_claiming(self, within: float | None = None) -> None:
+        """Claim no more; `run` returns when the jobs that run now have ended.
+
+        Args:
+            within: seconds after which those that still run will be released; None is no limit.
+        """
+        for attempt in list(self.held.values()):
+            self.executor.ask_to_end(attempt, within)
         if self._claiming is not None and self._claimer.accepting:
             self._claiming.cancel()  # once: it then waits for the claim that is on its way
         self._claimer.accepting = False

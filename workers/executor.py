@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
 
-from common.codec import Reading, decode_job
+from common.codec import Extras, Reading, decode_job
 from common.errors import JobLost, PayloadError
 from workers.arq_ways import ArqWays, Hook, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
-from workers.deadlines import Deadlines
 from workers.places import Places
 from workers.runnables import Runnable
 from workers.stepping import stepped
+from workers.time_limits import TimeLimits
 from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import CannotRunError, Verdicts
 
@@ -78,7 +79,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         # What the loop would make, without its detour; unless the host program has tasks of its own kind.
         self._plain_tasks = self._loop.get_task_factory() is None
-        self._deadlines = Deadlines(self._loop, lambda attempt: self.stop(attempt, StopReason.TIMED_OUT))
+        self._limits = TimeLimits(self._loop, clock, self.stop)
         self._unstoppable: set[asyncio.Task[None]] = set()
         self.running = 0
 
@@ -89,6 +90,12 @@ class Executor:
             attempt.task = asyncio.Task(self._run(attempt), loop=self._loop, name=attempt.job_id)
         else:
             attempt.task = self._loop.create_task(self._run(attempt), name=attempt.job_id)
+
+    def ask_to_end(self, attempt: Attempt, within: float | None) -> None:
+        """Tell a running attempt that its worker stops, and after how many seconds it is given back."""
+        if within is not None:
+            attempt.leaves_by = self._loop.time() + within
+        attempt.tell("shutdown")
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
         """Cancel a running attempt from outside. The first reason given stands.
@@ -119,7 +126,7 @@ class Executor:
             self._loop.call_later(_CANCEL_AGAIN, self._insist, attempt, cancelled + 1)
             return
         self._unstoppable.add(task)  # the loop itself holds tasks weakly
-        task.add_done_callback(self._unstoppable.discard)
+        task.add_done_callback(functools.partial(self._stopped_late, attempt, time.monotonic()))
         try:
             outcome = self._verdicts.stopped(attempt, asyncio.CancelledError())
         except Exception as broken:
@@ -133,7 +140,24 @@ class Executor:
             attempt=attempt.number,
             reason=attempt.stop.name.lower() if attempt.stop is not None else "",
             cancelled=cancelled,
+            running_on=self.given_up,
         )
+
+    def _stopped_late(self, attempt: Attempt, given_up: float, task: asyncio.Task[None]) -> None:
+        self._unstoppable.discard(task)
+        log.info(
+            "job_stopped_late",
+            job_id=attempt.job_id,
+            task=attempt.task_name,
+            attempt=attempt.number,
+            seconds=round(time.monotonic() - given_up, 3),
+            running_on=self.given_up,
+        )
+
+    @property
+    def given_up(self) -> int:
+        """Attempts that would not be stopped: their outcome is recorded and their slot free, and they run on."""
+        return len(self._unstoppable)
 
     async def after_job_end(self, attempt: Attempt) -> None:
         """Run arq's `after_job_end` hook for an attempt whose outcome is recorded."""
@@ -141,8 +165,8 @@ class Executor:
             await self._run_hook("after_job_end", self._hooks.after_job_end, attempt.context)
 
     def close(self) -> None:
-        """Stop the timer of the deadlines."""
-        self._deadlines.close()
+        """Watch no limit any more."""
+        self._limits.close()
 
     async def _run(self, attempt: Attempt) -> None:  # noqa: C901, PLR0912 - one clause a way to end
         attempt.begun = True
@@ -194,8 +218,7 @@ class Executor:
 
     def _finish(self, attempt: Attempt) -> None:
         attempt.finished = True
-        if attempt.timeout is not None:
-            self._deadlines.note_end()
+        self._limits.note_end(attempt)
 
     def _hand_on(self, outcome: Outcome) -> None:
         self.running -= 1
@@ -225,11 +248,23 @@ class Executor:
         if payload.job_try is not None and payload.job_try > attempt.number:
             attempt.number = payload.job_try
         attempt.max_attempts = runnable.max_attempts
-        if extras is not None and extras.tries is not None:
-            attempt.max_attempts = extras.tries
+        if extras is not None or runnable.deadline_ms is not None:
+            self._hold_to(attempt, runnable, extras)
         if attempt.number > attempt.max_attempts:
             raise self._no_attempt_left(attempt, runnable)
         return runnable
+
+    def _hold_to(self, attempt: Attempt, runnable: Runnable, extras: Extras | None) -> None:
+        """Apply what the job, or its task, says of all its attempts together."""
+        if extras is not None and extras.tries is not None:
+            attempt.max_attempts = extras.tries
+        self._limits.set_deadline(attempt, runnable, extras)
+        if self._limits.deadline_passed(attempt):
+            raise self._too_late(attempt)
+
+    def _too_late(self, attempt: Attempt) -> CannotRunError:
+        attempt.number -= 1  # this one never begins
+        return CannotRunError(self._verdicts.too_late(attempt), self._ways.failure("the job's deadline has passed"))
 
     def _not_known(self, attempt: Attempt, task: str) -> _PassedOnError | CannotRunError:
         due = self._unknown.due_again(attempt, task)
@@ -258,18 +293,13 @@ class Executor:
             coroutine = runnable.start(attempt, payload, self._state if attempt.context is None else attempt.context)
         except PayloadError as error:
             raise CannotRunError(error) from None
-        timeout = runnable.timeout
-        if payload.extras is not None and payload.extras.timeout is not None:
-            timeout = payload.extras.timeout
         if runnable.places is not None:
-            return self._in_place(attempt, runnable.places, coroutine, timeout)
-        if timeout is not None:
-            attempt.timeout = timeout
-            self._deadlines.add(attempt, self._loop.time() + timeout)
+            return self._in_place(attempt, runnable, runnable.places, coroutine)
+        self._limits.begin(attempt, runnable, payload.extras)
         return coroutine
 
     async def _in_place(
-        self, attempt: Attempt, places: Places, coroutine: Coroutine[Any, Any, Any], timeout: float | None
+        self, attempt: Attempt, runnable: Runnable, places: Places, coroutine: Coroutine[Any, Any, Any]
     ) -> Any:
         """Await it once there is a place for it: the attempt starts then, and its time runs from there."""
         try:
@@ -280,9 +310,11 @@ class Executor:
         started = attempt.started = time.perf_counter()
         attempt.started_ms = self._clock.at(started)
         try:
-            if timeout is not None:
-                attempt.timeout = timeout
-                self._deadlines.add(attempt, self._loop.time() + timeout)
+            if self._limits.deadline_passed(attempt):
+                coroutine.close()
+                raise self._too_late(attempt)
+            assert attempt.payload is not None
+            self._limits.begin(attempt, runnable, attempt.payload.extras)
             return await coroutine
         finally:
             places.leave(time.perf_counter() - started)

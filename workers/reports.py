@@ -49,7 +49,7 @@ class Reports:
         """Whether it is time for the next one."""
         return self._last is None or time.monotonic() - self._last >= _REPORT_EVERY
 
-    async def send(self, store: Store, counts: Counts, *, running: int, now_ms: int) -> bytes | None:
+    async def send(self, store: Store, counts: Counts, *, running: int, given_up: int, now_ms: int) -> bytes | None:
         """Publish a report; `now_ms` is the server's clock, Unix ms. Return the revision of the fleet's schedules."""
         self._started_ms = self._started_ms or now_ms
         report = WorkerReport(
@@ -62,6 +62,7 @@ class Reports:
             started_ms=self._started_ms,
             reported_ms=now_ms,
             running=running,
+            given_up=given_up,
             succeeded=counts.succeeded,
             retried=counts.retried,
             failed=counts.failed,

@@ -60,6 +60,8 @@ class Runnable:
     Attributes:
         policy: which failures are retried; None keeps arq's ways.
         timeout: seconds one attempt may take; None is no limit.
+        soft_timeout: seconds after which an attempt is told to come to an end; None does not tell.
+        deadline_ms: how long a job may take, all attempts together, from when it is first due; None is no limit.
         keep_ms: how long a result is kept; 0 not at all, -1 for ever.
         done_ms: how long an ended job's id is refused; arq's cron ticks have it.
         outlets: gives an attempt, when it asks, where its progress and items go.
@@ -67,7 +69,19 @@ class Runnable:
         priority: of a job that does not say.
     """
 
-    __slots__ = ("done_ms", "keep_ms", "max_attempts", "name", "outlets", "places", "policy", "priority", "timeout")
+    __slots__ = (
+        "deadline_ms",
+        "done_ms",
+        "keep_ms",
+        "max_attempts",
+        "name",
+        "outlets",
+        "places",
+        "policy",
+        "priority",
+        "soft_timeout",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -89,6 +103,8 @@ class Runnable:
         self.outlets: Callable[[Context], Outlet] | None = None
         self.places: Places | None = None
         self.priority = priority
+        self.soft_timeout: float | None = None
+        self.deadline_ms: int | None = None
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine that runs the attempt.
@@ -119,6 +135,8 @@ class TaskRunnable(Runnable):
             policy=options.retry,
             priority=options.priority,
         )
+        self.soft_timeout = options.soft_timeout
+        self.deadline_ms = None if options.deadline is None else round(options.deadline * 1000)
         self._context: type[Context] = Context
         self._function: Callable[..., Coroutine[Any, Any, Any]] = task.function
         self._middleware = options.middleware
@@ -140,6 +158,7 @@ class TaskRunnable(Runnable):
             metadata=extras.meta if extras is not None else None,
             state=state,
             outlets=self.outlets,
+            lifetime=attempt,
         )
         parts = payload.as_msgpack()
         # Objects from a pickle that have no msgpack form are what their producer made them: passed as they are.

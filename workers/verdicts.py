@@ -127,6 +127,13 @@ class Verdicts:
         kind = OutcomeKind.TIMED_OUT if isinstance(error.cause, DeadlinePassed) else OutcomeKind.FAILED
         return self._failed(attempt, error.cause, kind, shown=error.shown)
 
+    def too_late(self, attempt: Attempt) -> DeadlinePassed:
+        """Return the error of a job whose deadline had passed before its next attempt could begin."""
+        assert attempt.deadline_ms is not None
+        return DeadlinePassed(
+            f"attempt {attempt.number + 1} was not begun: the job's {_moment(attempt.deadline_ms)}, had passed"
+        )
+
     def passed_on(self, attempt: Attempt, due: str) -> Outcome:
         """Put a job back that another worker may know, due at this score."""
         record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due)

@@ -343,8 +343,10 @@ class Worker(arq.worker.Worker):
         """Do what is due regularly: cron jobs, the health key, this worker's report."""
         await super().heart_beat()
         if self._reports.due and self._engine is not None:
-            now, running = self._engine.clock.now_ms(), self._engine.executor.running
-            revision = await self._reports.send(Store(self.pool), self._counts(), running=running, now_ms=now)
+            now, executor = self._engine.clock.now_ms(), self._engine.executor
+            revision = await self._reports.send(
+                Store(self.pool), self._counts(), running=executor.running, given_up=executor.given_up, now_ms=now
+            )
             self._timekeeper.look(revision)
 
     def _counts(self) -> Counts:
@@ -375,7 +377,7 @@ class Worker(arq.worker.Worker):
         self._leaving.begin(seconds)
         farewell.draining(signum, running=len(self.tasks), seconds=seconds, program=self.settings is not None)
         self.allow_pick_jobs = False
-        self._claim_no_more()
+        self._claim_no_more(seconds)
         self._drain = self.loop.create_task(self._release_after(seconds, signum))
 
     async def _release_after(self, seconds: float, signum: signal.Signals) -> None:
@@ -383,11 +385,11 @@ class Worker(arq.worker.Worker):
             await asyncio.wait_for(self._ended.wait(), timeout=seconds)
         self._cancel_main(signum)
 
-    def _claim_no_more(self) -> None:
+    def _claim_no_more(self, within: float | None = None) -> None:
         self._stopping = True
         self._timekeeper.cease()
         if self._engine is not None:
-            self._engine.stop_claiming()
+            self._engine.stop_claiming(within)
 
     def _cancel_main(self, signum: signal.Signals) -> None:
         self._stopping = True

@@ -37,6 +37,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
     Attributes:
         started_ms, reported_ms: Unix ms by the server's clock.
         running: attempts running now.
+        given_up: attempts that would not be stopped: their outcome is recorded, and they run on.
     """
 
     worker: str
@@ -48,6 +49,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
     started_ms: int
     reported_ms: int
     running: int = 0
+    given_up: int = 0
     succeeded: int = 0
     retried: int = 0
     failed: int = 0

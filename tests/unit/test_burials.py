@@ -44,6 +44,7 @@ RAISED = RemoteError("builtins.ValueError", "no", "Traceback")
     [
         (an_attempt(number=3), FAILED, RAISED, "failed", 3),
         (an_attempt(number=2), TIMED_OUT, RAISED, "timed_out", 2),
+        (an_attempt(number=2), TIMED_OUT, RemoteError("common.errors.DeadlinePassed", "late"), "deadline", 2),
         (an_attempt(decoded=False, known=False), FAILED, RAISED, "undecodable", 1),
         (an_attempt(known=False), FAILED, RemoteError("common.errors.TaskNotFound", "no"), "not_found", 1),
         (an_attempt(known=False), FAILED, RemoteError("arq.x.JobExecutionFailed", "job expired"), "expired", 1),

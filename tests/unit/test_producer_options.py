@@ -68,6 +68,8 @@ def test_whatever_needs_a_look_at_the_server_is_not_fresh(options, expected):
         ({"metadata": {}}, {"meta": {}}),
         ({"timeout": 1, "metadata": {"a": 1}}, {"timeout": 1.0, "meta": {"a": 1}}),
         ({"max_attempts": 7}, {"tries": 7}),
+        ({"soft_timeout": timedelta(seconds=5), "timeout": 6}, {"soft": 5.0, "timeout": 6.0}),
+        ({"deadline": datetime(2100, 1, 1, tzinfo=UTC)}, {"end": 4_102_444_800_000}),
     ],
 )
 def test_timeout_and_metadata_travel_in_the_payload_and_leave_a_job_fresh(options, extras):
@@ -76,15 +78,33 @@ def test_timeout_and_metadata_travel_in_the_payload_and_leave_a_job_fresh(option
     assert msgspec.to_builtins(decode_job(item.payload).extras) == extras
 
 
+@pytest.mark.parametrize(
+    ("options", "after"),
+    [
+        ({"deadline": 60}, 60),
+        ({"deadline": timedelta(minutes=1), "delay": 3600}, 3660),
+        ({"deadline": 60, "at": datetime(2100, 1, 1, tzinfo=UTC)}, datetime(2100, 1, 1, 0, 1, tzinfo=UTC)),
+        ({"deadline": 60, "at": datetime(2020, 1, 1, tzinfo=UTC)}, 60),
+    ],
+    ids=["now", "delay", "at", "at a past moment"],
+)
+def test_a_deadline_counts_from_when_the_job_is_due_and_travels_as_a_moment(options, after):
+    end = decode_job(bind(**options).payload).extras.end
+    expected = after.timestamp() if isinstance(after, datetime) else time.time() + after
+    assert abs(end - expected * 1000) < 60_000
+
+
 TIMED = Task(fetch, "fetch", TaskOptions(retry=RetryPolicy(max_time=60)))
 
 
-@pytest.mark.parametrize("call", [Call("fetch"), TIMED("u")])
-@pytest.mark.parametrize(
-    "options", [{"delay": 3600}, {"at": datetime.now(tz=UTC) + timedelta(hours=1)}], ids=["delay", "at"]
-)
-def test_when_a_job_is_first_due_travels_where_something_may_count_from_it(call, options):
-    due = decode_job(bind(call, **options).payload).extras.due
+LIMITED = Task(fetch, "fetch", TaskOptions(deadline=60))
+
+
+@pytest.mark.parametrize("call", [Call("fetch"), TIMED("u"), LIMITED("u")])
+@pytest.mark.parametrize("option", ["delay", "at"])
+def test_when_a_job_is_first_due_travels_where_something_may_count_from_it(call, option):
+    asked = 3600 if option == "delay" else datetime.now(tz=UTC) + timedelta(hours=1)
+    due = decode_job(bind(call, **{option: asked}).payload).extras.due
     assert abs(due - (time.time() + 3600) * 1000) < 60_000
 
 
@@ -122,6 +142,12 @@ def test_the_queue_is_the_one_asked_for_else_the_tasks_own_else_the_first_of_the
         ({"expires": 10, "at": datetime(2100, 1, 1, tzinfo=UTC)}, "is over before the job is due"),
         ({"timeout": 0}, "timeout=0"),
         ({"timeout": float("nan")}, "timeout=nan"),
+        ({"soft_timeout": 0}, "soft_timeout=0"),
+        ({"soft_timeout": 5, "timeout": 5}, "soft_timeout=5 s is not before timeout=5 s"),
+        ({"deadline": 0}, "deadline=0"),
+        ({"deadline": datetime(2100, 1, 1)}, "deadline= needs a time zone"),  # noqa: DTZ001 - that is the mistake
+        ({"deadline": datetime(2020, 1, 1, tzinfo=UTC)}, "has passed by the time the job is due"),
+        ({"deadline": datetime(2100, 1, 1, tzinfo=UTC), "at": datetime(2100, 1, 2, tzinfo=UTC)}, "has passed by"),
         ({"max_attempts": 0}, "max_attempts=0"),
         ({"max_attempts": 2.5}, "max_attempts=2.5"),
         ({"max_attempts": True}, "max_attempts=True"),

@@ -57,9 +57,19 @@ def test_a_call_by_name_knows_no_task():
 
 def test_options():
     policy = RetryPolicy(max_attempts=2)
-    made = task(name="n", queue="q", timeout=timedelta(minutes=1), retry=policy, keep_result=timedelta(hours=1))(fetch)
+    made = task(
+        name="n",
+        queue="q",
+        timeout=timedelta(minutes=1),
+        soft_timeout=50,
+        deadline=timedelta(hours=2),
+        retry=policy,
+        keep_result=timedelta(hours=1),
+    )(fetch)
     assert made.name == "n"
-    assert made.options == tasks.TaskOptions(queue="q", timeout=60, retry=policy, keep_result=3600)
+    assert made.options == tasks.TaskOptions(
+        queue="q", timeout=60, soft_timeout=50, deadline=7200, retry=policy, keep_result=3600
+    )
 
 
 def test_an_option_left_out_leaves_it_to_the_worker():
@@ -192,6 +202,10 @@ def test_a_generator_function_is_refused_and_told_what_to_do(generator):
         ({"timeout": float("nan")}, "timeout=nan"),
         ({"timeout": float("inf")}, "timeout=inf"),
         ({"timeout": timedelta(days=400)}, "timeout="),
+        ({"soft_timeout": 0}, "soft_timeout=0"),
+        ({"soft_timeout": 60, "timeout": 60}, "soft_timeout=60, timeout=60"),
+        ({"deadline": -1}, "deadline=-1"),
+        ({"deadline": float("nan")}, "deadline=nan"),
         ({"keep_result": -1}, "keep_result=-1"),
         ({"keep_result": float("nan")}, "keep_result=nan"),
         ({"keep_result": float("inf")}, "keep_result=inf"),

@@ -1,5 +1,6 @@
 """workers/verdicts.py: whatever a task returns or raises, there is an outcome, and it has a size a server takes."""
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -239,6 +240,50 @@ def test_total_time_counts_from_when_a_delayed_job_was_due(verdicts):
     policy = RetryPolicy(max_time=60, backoff=fixed(30), jitter="none")
     attempt = an_attempt(retry=policy, age=3600, due=NOW - 10_000)
     assert verdicts.raised(attempt, ValueError("no")).kind is OutcomeKind.RETRIED
+
+
+def test_no_retry_is_planned_past_the_deadline_and_the_error_stays_the_tasks_own(verdicts):
+    attempt = an_attempt(retry=RetryPolicy(backoff=fixed(30), jitter="none"))
+    attempt.deadline_ms = NOW + 60_000
+    assert verdicts.raised(attempt, ValueError("no")).kind is OutcomeKind.RETRIED
+    attempt.deadline_ms = NOW + 29_000
+    outcome = verdicts.raised(attempt, ValueError("no"))
+    assert outcome.kind is OutcomeKind.FAILED
+    assert outcome.error.message == "no"
+    assert (
+        "Not tried again: the next attempt would begin in 30 s, past the job's deadline, 20" in outcome.error.traceback
+    )
+    assert "past the job's deadline" in outcome.reason
+
+
+def test_a_plain_functions_retry_is_held_to_the_deadline_of_its_job(verdicts):
+    attempt = an_attempt()
+    attempt.runnable.policy = None
+    attempt.deadline_ms = NOW + 29_000
+    assert verdicts.raised(attempt, Retry(after=5)).kind is OutcomeKind.RETRIED
+    outcome = verdicts.raised(attempt, Retry(after=30))
+    assert outcome.kind is OutcomeKind.FAILED
+    assert "past the job's deadline" in outcome.reason
+
+
+def test_who_snoozes_past_the_deadline_ends_the_job(verdicts):
+    attempt = an_attempt()
+    attempt.deadline_ms = NOW + 29_000
+    assert verdicts.raised(attempt, Snooze(5)).kind is OutcomeKind.SNOOZED
+    outcome = verdicts.raised(attempt, Snooze(60))
+    assert outcome.kind is OutcomeKind.TIMED_OUT
+    assert outcome.error.type == "common.errors.DeadlinePassed"
+    assert "the task put its job off: the next attempt would begin in 60 s" in outcome.error.message
+
+
+def test_who_is_stopped_at_the_deadline_is_not_tried_again(verdicts):
+    attempt = an_attempt(number=2)
+    attempt.stop, attempt.deadline_ms = StopReason.DEADLINE, 1_700_000_000_000
+    outcome = verdicts.stopped(attempt, asyncio.CancelledError())
+    assert outcome.kind is OutcomeKind.TIMED_OUT
+    assert isinstance(outcome.record, Finish)
+    words = "attempt 2 was stopped at the job's deadline, 2023-11-14T22:13:20.000Z"
+    assert (outcome.error.type, outcome.error.message) == ("common.errors.DeadlinePassed", words)
 
 
 def test_a_job_of_a_clock_that_goes_ahead_has_all_its_time(verdicts):
