@@ -24,6 +24,7 @@ from cli.demo.command import demo
 from cli.doctor import doctor
 from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
+from cli.metrics import metrics
 from cli.output import note
 from cli.result import result
 from cli.schedules import COMMANDS, schedules
@@ -72,7 +73,7 @@ def _help(function: Callable[..., None]) -> str:
     )
 
 
-for _command in (worker, enqueue, result, status, redis, config, doctor, demo):
+for _command in (worker, enqueue, result, status, metrics, redis, config, doctor, demo):
     app.command(cls=_PlainFlags, help=_help(_command))(_command)
 
 _schedules = typer.Typer(cls=_PlainFlagsGroup, help=_help(schedules), no_args_is_help=True)

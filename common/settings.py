@@ -185,6 +185,12 @@ class Settings(BaseSettings):
     stream_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Most bytes of items one attempt may emit")
     stream_max_item_bytes: int = Field(1024 * 1024, ge=1, description="Largest item")
 
+    # Who watches
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for /metrics, /healthz and /readyz of a worker; 0 takes a free one"
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address they are listened for on; 0.0.0.0 in a container")
+
     # What is logged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
     log_format: Literal["auto", "json", "console"] = Field(

@@ -120,6 +120,15 @@ class Attempt(Lifetime):
             self.longest_block = seconds
 
     @property
+    def queued_ms(self) -> int:
+        """Milliseconds from due to start; 0 where it did not start."""
+        if not self.started_ms:
+            return 0
+        # arq's Job.abort() makes a job due in 1970, so that a worker looks at it at once.
+        since_ms = self.due_ms if self.payload is None else max(self.due_ms, self.payload.enqueued_ms)
+        return max(0, self.started_ms - since_ms)
+
+    @property
     def timing(self) -> tuple[int, int, int]:
         """How its steps were, as a result stores it: see common.jobs.StepTiming."""
         return int(self.busy * 1e6 + 0.5), int(self.longest_block * 1e6 + 0.5), self.steps

@@ -86,9 +86,7 @@ class AttemptLog:
         attempt = outcome.attempt
         kind = outcome.kind
         payload = attempt.payload
-        # arq's Job.abort() makes a job due in 1970, so that a worker looks at it at once.
-        since_ms = attempt.due_ms if payload is None else max(attempt.due_ms, payload.enqueued_ms)
-        queued_ms = max(0, attempt.started_ms - since_ms) if attempt.started_ms else 0
+        queued_ms = attempt.queued_ms
         # Whole microseconds, divided: round() to three places takes as long as encoding the line does.
         run_us = int(outcome.run_seconds * 1e6 + 0.5)
         busy_us, longest_us, _ = attempt.timing

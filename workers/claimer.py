@@ -25,6 +25,7 @@ from common.redis.connection import TROUBLE
 from common.redis.store import FIRST_FIRST, MOST_PER_CALL, Claim, Order, Store
 from workers.backoff import Backoff
 from workers.clock import ServerClock
+from workers.metrics import Metrics
 
 __all__ = ["Claimer"]
 
@@ -46,6 +47,7 @@ class Claimer:
         room: how many more jobs may start now.
         start: called with each claim that brought jobs.
         order: how a claim divides its room among the queues.
+        metrics: is told of each claim that brought jobs, and of how long the server takes.
         burst: return once every queue is empty, or `most_jobs` jobs were started.
         most_jobs: in burst, the most jobs to start; negative is no limit.
         most_at_once: jobs to ask for in one claim.
@@ -65,6 +67,7 @@ class Claimer:
         room: Callable[[], int],
         start: Callable[[Claim], None],
         order: Order = FIRST_FIRST,
+        metrics: Metrics | None = None,
         burst: bool = False,
         most_jobs: int = -1,
         most_at_once: int = MOST_PER_CALL,
@@ -72,6 +75,7 @@ class Claimer:
         self._store = store
         self._queues = queues
         self._order = order
+        self._metrics = metrics
         self._worker = worker
         self._lease_ms = lease_ms
         self._poll_delay = poll_delay
@@ -92,6 +96,7 @@ class Claimer:
         self._asked_at = 0.0
         self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
+        self.server_answers = False
 
     def slot_freed(self) -> None:
         """Say that there may be room again."""
@@ -118,6 +123,7 @@ class Claimer:
                 if pause > 0 and self._burst:
                     await self._wait_in_burst(pause)
             except TROUBLE as error:
+                self.server_answers = False
                 self._unanswered = self._unanswered or self._claims
                 pause, delay = 0.0, self._backoff.next()
                 log.warning("claim_failed", error=f"{type(error).__name__}: {error}", again_in_s=round(delay, 3))
@@ -167,6 +173,8 @@ class Claimer:
                 order=self._order,
             )
         self._unanswered = 0
+        if self._metrics is not None:
+            self._metrics.round_trips["claim"].add(time.perf_counter() - self._asked_at)
         return claim
 
     async def _ask_when_woken(self, asked: int, seconds: float) -> Claim:
@@ -202,11 +210,14 @@ class Claimer:
             return claim
         too_late = self._has_run_out(claim)
         self._taken = claim
+        self.server_answers = True
         self._clock.set(claim.now_ms)
         if claim.jobs and too_late:
             log.warning("claim_came_too_late", jobs=len(claim.jobs), lease_s=self._lease_ms / 1000)
         elif claim.jobs:
             self._started += len(claim.jobs)
+            if self._metrics is not None:
+                self._metrics.claimed(len(claim.jobs))
             self._start(claim)
         return claim
 

@@ -8,6 +8,7 @@ until it is recorded. Knows nothing of how an outcome came about.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
 
@@ -17,6 +18,7 @@ from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.store import MOST_PER_CALL, Finish, Store
 from workers.attempt import Outcome
 from workers.backoff import Backoff
+from workers.metrics import Metrics
 
 __all__ = ["Completer"]
 
@@ -43,6 +45,7 @@ class Completer:
         refused: called with each outcome whose lease was another's by then.
         in_words: makes a small outcome in place of one whose result the server does not take, or None.
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
+        metrics: is told how long the server takes.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class Completer:
         refused: Callable[[Outcome], None],
         in_words: Callable[[Outcome, Exception], Outcome | None],
         patience: float,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._queues = queues
         self._recorded = recorded
@@ -143,6 +148,7 @@ class Completer:
         breaks = 0
         while True:
             again, self._unanswered = self._unanswered, True
+            asked_at = time.perf_counter()
             try:
                 async with asyncio.timeout(self._patience):
                     refused = await self._store.complete(self._queues, records, again=again)
@@ -156,6 +162,8 @@ class Completer:
             else:
                 self._backoff.reset()
                 self._unanswered = False
+                if self._metrics is not None:
+                    self._metrics.round_trips["complete"].add(time.perf_counter() - asked_at)
                 return refused.lost
 
     async def _pause(self, batch: list[Outcome], error: Exception) -> None:

@@ -36,6 +36,7 @@ from workers.engine_options import EngineOptions
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
 from workers.loop_watch import LoopWatch
+from workers.metrics import Metrics
 from workers.reporter import Reporter
 from workers.runnables import Runnable
 from workers.unknown_tasks import UnknownTasks
@@ -70,6 +71,7 @@ class Engine:
         heartbeat: called about every `poll_delay`: cron, health key, reports.
         recorded: called with the outcomes of each recorded batch, for counting.
         schedules_changed: called when the fleet's schedules have.
+        metrics: counts what is done, where somebody watches.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Engine:
         heartbeat: Callable[[], Awaitable[None]],
         recorded: Callable[[Sequence[Outcome]], None],
         schedules_changed: Callable[[], None],
+        metrics: Metrics | None = None,
     ) -> None:
         self.options = options
         self.clock = ServerClock()
@@ -96,6 +99,7 @@ class Engine:
         self._heartbeat = heartbeat
         self._count = recorded
         self._schedules_changed = schedules_changed
+        self._metrics = metrics
         self._log = AttemptLog(options.worker)
         self._nothing_held = asyncio.Event()
         self._nothing_held.set()
@@ -146,11 +150,13 @@ class Engine:
             refused=self._refused,
             in_words=self._verdicts.unrecordable,
             patience=self._patience,
+            metrics=metrics,
         )
         self._claimer = Claimer(
             store,
             options.queues,
             order=options.order,
+            metrics=metrics,
             worker=options.worker,
             lease_ms=options.lease_ms,
             poll_delay=options.poll_delay,
@@ -221,6 +227,21 @@ class Engine:
         attempt = self.held.get(job_id)
         if attempt is not None:
             self.executor.stop(attempt, StopReason.ABORTED)
+
+    @property
+    def claiming(self) -> bool:
+        """Whether jobs are claimed: it has begun, and is not to stop."""
+        return self._claiming is not None and not self._claiming.done() and self._claimer.accepting
+
+    @property
+    def server_answers(self) -> bool:
+        """Whether the last claim was answered."""
+        return self._claimer.server_answers
+
+    @property
+    def outcomes_waiting(self) -> int:
+        """Outcomes not yet on the wire."""
+        return self._completer.waiting
 
     def _background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         parts = [("barque-completer", self._completer.run()), ("barque-heartbeat", self._beat_regularly())]
@@ -309,6 +330,8 @@ class Engine:
         for outcome in outcomes:
             self._let_go(outcome.attempt)
         self._count(outcomes)
+        if self._metrics is not None:
+            self._metrics.recorded(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
                 task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
@@ -323,6 +346,8 @@ class Engine:
 
     def _refused(self, outcome: Outcome) -> None:
         outcome.kind = OutcomeKind.LOST
+        if self._metrics is not None:
+            self._metrics.lost(outcome)
         self._let_go(outcome.attempt)
         self._log.write([outcome])
 

@@ -50,6 +50,7 @@ from workers.reports import Counts, Reports
 from workers.runnables import Defaults, FunctionRunnable, by_name, surrounded
 from workers.signed_enqueues import signing_client
 from workers.timekeeper import Timekeeper
+from workers.watching import Watching
 
 if TYPE_CHECKING:
     from arq.typing import SecondsTimedelta, StartupShutdown, WorkerCoroutine
@@ -170,6 +171,7 @@ class Worker(arq.worker.Worker):
         self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
         self._limits = settings or load_settings()
         self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, keyring_of(self._limits))
+        self._watching = Watching(self._limits, {"worker": self.worker_id, "queues": ",".join(self.queues)})
         self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
@@ -243,8 +245,7 @@ class Worker(arq.worker.Worker):
 
     async def _main(self) -> None:
         set_up_process(self.settings)
-        self._pool = await self._connect()
-        self._pool = signing_client(self.pool, self._reading.signing)
+        self._pool = signing_client(await self._connect(), self._reading.signing)
         self.ctx["redis"] = self.pool
         log.info(
             "worker_started",
@@ -266,11 +267,13 @@ class Worker(arq.worker.Worker):
         elif not self.burst:  # one that is there to empty queues fills none
             self._timekeeper.start(store, self._engine.clock)
         try:
+            self._watching.start(self._engine)
             await self._engine.run()
             if self._lost is not None:
                 raise self._lost
         finally:
             await self._timekeeper.stop()
+            await self._watching.stop()
             self._engine = None
             await self._say_goodbye(store)
 
@@ -328,6 +331,7 @@ class Worker(arq.worker.Worker):
             heartbeat=self.heart_beat,
             recorded=self._recorded,
             schedules_changed=self._timekeeper.changed,
+            metrics=self._watching.metrics,
         )
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:

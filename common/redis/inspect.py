@@ -137,6 +137,10 @@ class Inspector:
                     found.append(msgspec.json.decode(report, type=WorkerReport))
         return found
 
+    async def dead_letters(self) -> int:
+        """Return how many jobs that failed for good are kept."""
+        return int(await self._client.zcard(keys.DEAD))
+
     async def results(self, job_ids: Sequence[str]) -> list[Result | None]:
         """Return the results of these jobs, None where none is kept."""
         stored = await self._client.mget([_bytes(keys.result(job_id)) for job_id in job_ids])

@@ -1,0 +1,143 @@
+"""A worker that is watched: what it counts, and what its probes say of it."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import threading
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from common import NEVER, Context, task
+from common.errors import TaskFailed
+from tests.support.running import producer, run_worker
+
+__all__ = ["producer", "run_worker"]
+
+pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:result:*", "barque:dead*")
+
+
+@task(retry=NEVER)
+async def halve(ctx: Context, number: int) -> float:
+    if number % 2:
+        raise ValueError(number)
+    return number / 2
+
+
+begun = threading.Event()
+go_on = threading.Event()
+
+
+@task(retry=NEVER)
+async def stand_still(ctx: Context) -> None:
+    begun.set()
+    go_on.wait(30)
+
+
+async def ask(port: int, path: str) -> tuple[int, str]:
+    def fetch() -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def figures(port: int) -> dict[tuple, float]:
+    _, text = await ask(port, "/metrics")
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def watched(run_worker, monkeypatch):
+    monkeypatch.setenv("BARQUE_METRICS_PORT", "0")
+
+    async def start(*tasks) -> tuple[object, int]:
+        with capture_logs() as lines:
+            worker = await run_worker(*tasks)
+            while not (said := [line for line in lines if line["event"] == "worker_metrics"]):
+                await asyncio.sleep(0.001)
+        return worker, int(said[0]["url"].rpartition(":")[2].partition("/")[0])
+
+    return start
+
+
+async def until_ready(port: int) -> None:
+    async with asyncio.timeout(30):
+        while (await ask(port, "/readyz"))[0] != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_it_counts_what_it_does(watched, producer):
+    worker, port = await watched(halve)
+    jobs = await producer.enqueue_many(halve(number) for number in range(10))
+    for job in jobs:
+        with contextlib.suppress(TaskFailed):
+            await job.result(timeout=20)
+    async with asyncio.timeout(20):  # a batch is counted once the server's answer is here, the results are there before
+        while (found := await figures(port)).get(("barque_run_seconds_count", "halve")) != 10:
+            await asyncio.sleep(0.01)
+    assert found["barque_attempts_total", "halve", "succeeded"] == 5
+    assert found["barque_attempts_total", "failed", "halve"] == 5
+    assert found["barque_claim_jobs_sum",] == 10
+    assert found["barque_complete_outcomes_sum",] == 10
+    assert found["barque_round_trip_seconds_count", "complete"] >= 1
+    assert found["barque_concurrency",] == worker.max_jobs
+    assert found["barque_jobs_in_flight",] == 0
+
+
+async def test_a_worker_that_stops_is_not_ready_and_then_gone(watched):
+    worker, port = await watched(halve)
+    await until_ready(port)
+    await worker.close()
+    with pytest.raises(ConnectionRefusedError):
+        await ask(port, "/readyz")
+
+
+async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, monkeypatch):
+    monkeypatch.setenv("BARQUE_BLOCK_LIMIT", "1")
+    begun.clear()
+    go_on.clear()
+    _, port = await watched(stand_still)
+    await until_ready(port)
+    seen: list[tuple[int, dict]] = []
+
+    def probe() -> None:
+        begun.wait(30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        while not seen or seen[-1][0] == 200:
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            seen.append((answer.status, json.loads(answer.read())))
+        connection.close()
+        go_on.set()
+
+    probing = threading.Thread(target=probe)
+    probing.start()
+    await producer.enqueue(stand_still())  # from here on nothing of this loop goes on until the probe has seen enough
+    async with asyncio.timeout(40):
+        while probing.is_alive():
+            await asyncio.sleep(0.01)
+    status, said = seen[-1]
+    assert (status, said["alive"]) == (503, False)
+    assert said["loop_still_s"] >= 1
+    assert seen[0][0] == 200
+    async with asyncio.timeout(20):
+        while (await ask(port, "/healthz"))[0] != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_worker_without_a_port_shows_nothing(run_worker, producer):
+    worker = await run_worker(halve)
+    await (await producer.enqueue(halve(2))).result(timeout=20)
+    assert worker._watching.metrics is None

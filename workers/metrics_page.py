@@ -1,0 +1,161 @@
+"""A worker's metrics in Prometheus' format, and whether it is well, over HTTP: /metrics, /healthz, /readyz.
+
+Owns the names of the series and what the probes say; page_server.py serves them, from a thread, though the event loop
+stand still: that is when somebody asks. What is counted is metrics.py's. Needs the `metrics` extra, and is imported
+where a port is set.
+
+    /metrics   what this process counted, and its memory, CPU time and open files
+    /healthz   200 while the event loop turns, 503 once it has stood still past the limit: for a liveness probe
+    /readyz    200 while jobs are claimed, 503 before, at a stop, and while the server is away: for a readiness probe
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common.errors import ConfigurationError
+from workers.metrics import Histogram, Metrics
+from workers.page_server import METRICS, Answer, PageServer
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import CollectorRegistry
+
+__all__ = ["MetricsPage", "Wellbeing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wellbeing:
+    """How a worker is, as its probes tell.
+
+    Attributes:
+        alive: its event loop turns.
+        ready: it claims jobs, and the server answers.
+        about: what else there is to say: a flat map of plain data.
+    """
+
+    alive: bool
+    ready: bool
+    about: dict[str, Any]
+
+
+class MetricsPage:
+    """The web page of one worker process.
+
+    Args:
+        figures: what it counts.
+        gauges: called for each answer: what the worker has at this moment, by name without the prefix `barque_`.
+        wellbeing: called for each probe. Both are called from a thread that is not the event loop's.
+        labels: what tells this worker from others, on `barque_worker_info`.
+    """
+
+    def __init__(
+        self,
+        figures: Metrics,
+        *,
+        gauges: Callable[[], dict[str, tuple[float, str]]],
+        wellbeing: Callable[[], Wellbeing],
+        labels: dict[str, str],
+    ) -> None:
+        self._figures = figures
+        self._gauges = gauges
+        self._wellbeing = wellbeing
+        self._labels = labels
+        self._registry = self._make_registry()
+        self._server: PageServer | None = None
+
+    def start(self, host: str, port: int) -> int:
+        """Serve it from a thread; return the port, which the system chose where it was 0.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        try:
+            self._server = PageServer(self._answer, host, port)
+        except OSError as error:
+            raise ConfigurationError(
+                f"BARQUE_METRICS_PORT: cannot listen on {host}:{port}: {error.strerror or error}. Several workers on "
+                "one host need a port each; 0 has the system choose one, which the line worker_metrics names"
+            ) from None
+        return self._server.port
+
+    def stop(self) -> None:
+        """Close the port."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def text(self) -> bytes:
+        """Return what /metrics says."""
+        from prometheus_client import generate_latest  # noqa: PLC0415 - an extra
+
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every series; the registry calls this."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415
+
+        figures = self._figures
+        yield InfoMetricFamily("barque_worker", "This worker", value=self._labels)
+        attempts = CounterMetricFamily("barque_attempts", "Attempts that ended", labels=["task", "outcome"])
+        busy = CounterMetricFamily("barque_busy_seconds", "Seconds attempts held the event loop", labels=["task"])
+        for task, of_task in list(figures.tasks.items()):
+            for outcome, count in list(of_task.outcomes.items()):
+                attempts.add_metric([task, outcome.value], count)
+            busy.add_metric([task], of_task.busy)
+        yield attempts
+        yield busy
+        waits = {task: of_task.queue_wait for task, of_task in list(figures.tasks.items())}
+        yield _histograms("barque_queue_wait_seconds", "Seconds from due to start", "task", waits)
+        runs = {task: of_task.run for task, of_task in list(figures.tasks.items())}
+        yield _histograms("barque_run_seconds", "Seconds from start to end", "task", runs)
+        trips = figures.round_trips
+        yield _histograms("barque_round_trip_seconds", "Seconds until the server had answered", "script", trips)
+        yield _histogram("barque_claim_jobs", "Jobs a claim brought", figures.claims)
+        yield _histogram("barque_complete_outcomes", "Outcomes recorded together", figures.records)
+        yield _histogram("barque_event_loop_lag_seconds", "Seconds the event loop was late", figures.loop_lag)
+        yield CounterMetricFamily("barque_leases_lost", "Attempts that lost their lease", value=figures.leases_lost)
+        for name, (value, told) in self._gauges().items():
+            yield GaugeMetricFamily(f"barque_{name}", told, value=value)
+
+    def _make_registry(self) -> CollectorRegistry:
+        try:
+            from prometheus_client import GCCollector, ProcessCollector  # noqa: PLC0415 - an extra
+            from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415 - likewise
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                'BARQUE_METRICS_PORT is set, and prometheus-client is not installed: pip install "barque[metrics]"'
+            ) from None
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        registry.register(self)  # it asks for collect() alone
+        return registry
+
+    def _answer(self, path: str) -> Answer | None:
+        if path == "/metrics":
+            return Answer(200, METRICS, self.text())
+        if path not in {"/healthz", "/readyz"}:
+            return None
+        wellbeing = self._wellbeing()
+        well = wellbeing.alive if path == "/healthz" else wellbeing.alive and wellbeing.ready
+        said = {"alive": wellbeing.alive, "ready": wellbeing.ready, **wellbeing.about}
+        return Answer(200 if well else 503, "application/json", json.dumps(said).encode() + b"\n")
+
+
+def _histogram(name: str, told: str, values: Histogram) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415 - an extra
+
+    return HistogramMetricFamily(name, told, buckets=values.cumulative(), sum_value=values.total)
+
+
+def _histograms(name: str, told: str, label: str, values: dict[str, Histogram]) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415 - an extra
+
+    family = HistogramMetricFamily(name, told, labels=[label])
+    for key, histogram in values.items():
+        family.add_metric([key], buckets=histogram.cumulative(), sum_value=histogram.total)
+    return family

@@ -1,0 +1,86 @@
+"""A small web server in a thread of its own: some pages to read, for machines that ask every few seconds.
+
+Owns the sockets and threads. What the pages say is the caller's. It answers though the event loop stands still, and
+keeps no process from ending.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any, NamedTuple
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+__all__ = ["METRICS", "Answer", "PageServer"]
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+"""The content type of Prometheus' text format."""
+
+_TEXT = "text/plain; charset=utf-8"
+
+_PATIENCE = 10
+"""Seconds a client may take to send its request."""
+
+
+class Answer(NamedTuple):
+    """What a page says."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class PageServer:
+    """Serves pages until it is stopped.
+
+    Args:
+        answer: makes the answer of a path, without a slash at its end; None is not found. Called from a thread.
+        host, port: where to listen; port 0 takes a free one.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        OSError: it cannot listen there.
+    """
+
+    def __init__(self, answer: Callable[[str], Answer | None], host: str, port: int) -> None:
+        self._answer = answer
+        self._server = make_server(host, port, self._serve, server_class=_Server, handler_class=_QuietHandler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, name="barque-pages", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the port; returns once it is closed."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        method = environ.get("REQUEST_METHOD")
+        answer: Answer | None
+        if method not in {"GET", "HEAD"}:
+            answer = Answer(405, _TEXT, b"these pages are for reading\n")
+        else:
+            answer = self._answer(environ.get("PATH_INFO", "/").rstrip("/")) or Answer(404, _TEXT, b"no such page\n")
+        status = HTTPStatus(answer.status)
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [] if method == "HEAD" else [answer.body]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread: one that sends its request slowly keeps no other waiting."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """One probe a second would be a log line a second."""
+
+    timeout = _PATIENCE
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the name of the overridden method's
+        """Say nothing."""

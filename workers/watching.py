@@ -1,0 +1,110 @@
+"""Show a worker to those who watch it: its metrics, and whether it is well.
+
+Owns the life of the page, the appointments by which the event loop's lag is known, and what "well" means. What is
+counted is metrics.py's, how it is shown metrics_page.py's. Without a port (`BARQUE_METRICS_PORT`) there is none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from common.settings import Settings
+from workers.metrics import Metrics
+
+if TYPE_CHECKING:
+    from workers.engine import Engine
+    from workers.metrics_page import MetricsPage, Wellbeing
+
+__all__ = ["Watching"]
+
+log = structlog.get_logger("barque.worker")
+
+_APPOINTMENT = 0.25
+"""Seconds between two appointments of the event loop: by how much it is late for them is its lag."""
+
+
+class Watching:
+    """What one worker shows of itself.
+
+    Args:
+        settings: whether, where, and how long the event loop may stand still before the worker is not alive.
+        labels: what tells this worker from others.
+
+    Attributes:
+        metrics: to be counted in; None where nobody is shown them.
+    """
+
+    def __init__(self, settings: Settings, labels: dict[str, str]) -> None:
+        self._settings = settings
+        self._labels = labels
+        self.metrics = Metrics() if settings.metrics_port is not None else None
+        self._engine: Engine | None = None
+        self._page: MetricsPage | None = None
+        self._kept_at = time.monotonic()
+        self._next: asyncio.TimerHandle | None = None
+
+    def start(self, engine: Engine) -> None:
+        """Show a worker whose engine this is.
+
+        Raises:
+            ConfigurationError: the port is taken, or the `metrics` extra is not installed.
+        """
+        if self.metrics is None:
+            return
+        from workers.metrics_page import MetricsPage  # noqa: PLC0415 - an extra, and for those who watch alone
+
+        self._engine = engine
+        page = MetricsPage(self.metrics, gauges=self._gauges, wellbeing=self._wellbeing, labels=self._labels)
+        host, port = self._settings.metrics_host, self._settings.metrics_port or 0
+        port = page.start(host, port)
+        self._page = page
+        self._appoint(asyncio.get_running_loop())
+        log.info("worker_metrics", url=f"http://{host}:{port}/metrics")
+
+    async def stop(self) -> None:
+        """Close the page; does nothing where there is none."""
+        page, self._page = self._page, None
+        self._engine = None
+        if self._next is not None:
+            self._next.cancel()
+        if page is not None:
+            await asyncio.to_thread(page.stop)
+
+    def _appoint(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._kept_at = time.monotonic()
+        self._next = loop.call_later(_APPOINTMENT, self._keep, loop)
+
+    def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self.metrics is not None
+        self.metrics.loop_lag.add(max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT))
+        self._appoint(loop)
+
+    def _gauges(self) -> dict[str, tuple[float, str]]:
+        engine = self._engine
+        if engine is None:
+            return {}
+        return {
+            "jobs_in_flight": (engine.executor.running, "Attempts that run now"),
+            "concurrency": (engine.options.concurrency, "Attempts that may run at once"),
+            "outcomes_waiting": (engine.outcomes_waiting, "Outcomes on their way to Redis"),
+            "ready": (float(self._wellbeing().ready), "Whether jobs are claimed and the server answers"),
+        }
+
+    def _wellbeing(self) -> Wellbeing:
+        from workers.metrics_page import Wellbeing  # noqa: PLC0415 - as above
+
+        engine = self._engine
+        still = max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT)
+        about: dict[str, Any] = {"worker": self._labels["worker"], "loop_still_s": round(still, 3)}
+        if engine is None:
+            return Wellbeing(alive=True, ready=False, about=about)
+        about |= {
+            "claiming": engine.claiming,
+            "server_answers": engine.server_answers,
+            "running": engine.executor.running,
+        }
+        return Wellbeing(still < self._settings.block_limit, engine.claiming and engine.server_answers, about)
