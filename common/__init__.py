@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.context import Context
 from common.errors import BarqueError, Discard, Retry, Snooze
+from common.limits import CircuitBreaker, ConcurrencyLimit, RateLimit
 from common.middleware import AttemptCall, Middleware, Proceed, middleware
 from common.resources import Resource, lifespan
 from common.retry import NEVER, RetryPolicy, RetryRule, exponential, fixed, linear
@@ -26,11 +27,14 @@ __all__ = [
     "AttemptCall",
     "BarqueError",
     "Call",
+    "CircuitBreaker",
+    "ConcurrencyLimit",
     "Context",
     "Debounce",
     "Discard",
     "Middleware",
     "Proceed",
+    "RateLimit",
     "Resource",
     "Resources",
     "Retry",

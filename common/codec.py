@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from common.errors import ConfigurationError, NotSerializable, PickleRefused, Undecodable
+from common.limits import MOST_COST
 from common.priorities import MOST_URGENT
 from common.signing import Keyring
 from common.values import MALFORMED, complaint, encode, encoder, to_plain, unserializable_part
@@ -67,6 +68,8 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
         prio: its priority, where it has one, or is to have none though its task has.
         soft: seconds after which an attempt is told to come to an end.
         end: Unix ms at which it ends, whatever it has come to.
+        limit_key: what tells it apart at its task's limits, instead of what they take from the arguments.
+        limit_cost: what it costs at its task's rate limits.
     """
 
     timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
@@ -77,6 +80,8 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
     end: Annotated[int, msgspec.Meta(ge=0, le=_LATEST)] | None = None
     tries: Annotated[int, msgspec.Meta(ge=1, le=MOST_TRIES)] | None = None
     prio: Annotated[int, msgspec.Meta(ge=0, le=MOST_URGENT)] | None = None
+    limit_key: str | None = msgspec.field(default=None, name="lk")
+    limit_cost: Annotated[float, msgspec.Meta(ge=0, le=MOST_COST)] | None = msgspec.field(default=None, name="lc")
 
 
 class _JobMap(msgspec.Struct, gc=False, omit_defaults=True):

@@ -52,7 +52,10 @@ class JobState(StrEnum):
 
 
 class OutcomeKind(StrEnum):
-    """How an attempt ended. The log event of an attempt is `job_` and this word; one that was passed on has none."""
+    """How an attempt ended. The log event of an attempt is `job_` and this word.
+
+    One that was passed on, or held back by a limit, never began, and has none.
+    """
 
     SUCCEEDED = "succeeded"
     RETRIED = "retried"
@@ -64,6 +67,7 @@ class OutcomeKind(StrEnum):
     RELEASED = "released"
     LOST = "lost"
     PASSED_ON = "passed_on"
+    HELD_BACK = "held_back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,14 @@ class JobInfo:
 
     Attributes:
         arguments: positional arguments as plain data (not converted to the task's types).
-        due_at: when it is or was due; while it runs, when its lease ends.
+        due_at: when it is or was due; while it runs, when its lease ends. None while it stands in the lane of a limit.
         attempt: attempts begun so far.
         result: the value as plain data when `state` is succeeded.
         metadata: what the producer attached.
         timing: how its last attempt used the event loop; of ended jobs, from a worker that tells.
         progress: what the task last said of how far it is.
         priority: from 0, normal, to 9; of a job that has not ended.
+        waits_for: the limit it waits for, as `Inspector.limits` gives it under `gate`.
     """
 
     job_id: str
@@ -128,6 +133,7 @@ class JobInfo:
     timing: StepTiming | None = None
     progress: Progress | None = None
     priority: int = 0
+    waits_for: str | None = None
 
 
 class _JobIds:

@@ -7,6 +7,7 @@ once enqueued.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 from common.arguments import ArgumentReader, return_reader
 from common.context import Context
 from common.errors import ConfigurationError, DuplicateTask
+from common.limits import Limit, check_limits
 from common.middleware import Middleware, true_middleware
 from common.priorities import Priority, read_priority
 from common.retry import RetryPolicy
@@ -50,6 +52,7 @@ class TaskOptions:
         unique: when two of its jobs are the same one, and what is done then.
         middleware: what goes around each attempt, the outermost first, inside of the worker's own.
         priority: of its jobs, from 0 to 9.
+        limits: what its jobs are held to across the fleet.
     """
 
     queue: str | None = None
@@ -61,6 +64,7 @@ class TaskOptions:
     unique: Uniqueness | None = None
     middleware: tuple[Middleware, ...] = ()
     priority: int = 0
+    limits: tuple[Limit, ...] = ()
 
 
 class Call(Generic[R_co]):
@@ -201,6 +205,7 @@ def task(
     unique: Uniqueness | None = None,
     middleware: Sequence[Middleware] = (),
     priority: Priority = 0,
+    limits: Sequence[Limit] = (),
 ) -> _Registers: ...
 
 
@@ -218,6 +223,7 @@ def task(
     unique: Uniqueness | None = None,
     middleware: Sequence[Middleware] = (),
     priority: Priority = 0,
+    limits: Sequence[Limit] = (),
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -236,6 +242,7 @@ def task(
         unique: `Unique`, `Debounce` or `Throttle`: when two of its jobs are the same one, and what is done then.
         middleware: what goes around each attempt, the outermost first, inside of the worker's own.
         priority: of its jobs, unless an enqueue says otherwise: 0 to 9, or "normal", "high", "urgent", "critical".
+        limits: what its jobs are held to across the fleet: `RateLimit`, `ConcurrencyLimit`, `CircuitBreaker`.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -265,7 +272,8 @@ def task(
         title = name or function.__qualname__.rpartition("<locals>.")[2]
         if title == "<lambda>":
             raise ConfigurationError("@task on a lambda: it has no name to travel under; give one: @task(name=…)")
-        made = kind(function, title, options)
+        own = dataclasses.replace(options, limits=check_limits(limits, function, task=title)) if limits else options
+        made = kind(function, title, own)
         if unique is not None:
             check_uniqueness(unique)
             check_key(unique, made.signature, title)

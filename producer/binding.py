@@ -196,6 +196,8 @@ class Binder:
             end=None if ends_by is None else round(ends_by * 1000),
             tries=options.max_attempts,
             prio=_told_priority(call, rank),
+            limit_key=options.limit_key,
+            limit_cost=options.limit_cost,
         )
         return None if extras == _NO_EXTRAS else extras
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypedDict
 
 from common.codec import MOST_TRIES
 from common.errors import ConfigurationError
+from common.limits import MOST_COST
 from common.priorities import Priority, read_priority
 from common.uniqueness import Uniqueness, check_uniqueness
 
@@ -47,6 +48,8 @@ class EnqueueArguments(TypedDict, total=False):
         unique_key: what its `key` would make of the arguments, any data that can travel: for a `Call` by name, whose
             arguments have no names here.
         priority: instead of the task's own: from 0, which is normal, to 9, or "normal", "high", "urgent", "critical".
+        limit_key: what tells it apart at its task's limits with a `key=`, instead of what they take from the arguments.
+        limit_cost: what it costs at its task's rate limits, instead of what they say.
     """
 
     delay: float | timedelta | None
@@ -61,6 +64,8 @@ class EnqueueArguments(TypedDict, total=False):
     unique: Uniqueness | Literal[False] | None
     unique_key: Any
     priority: Priority | None
+    limit_key: str | None
+    limit_cost: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class EnqueueOptions:
     unique: Uniqueness | Literal[False] | None = None
     unique_key: Any = None
     priority: Priority | None = None
+    limit_key: str | None = None
+    limit_cost: float | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
@@ -104,6 +111,7 @@ class EnqueueOptions:
         read_priority("priority", self.priority)
         if self.unique is not None and self.unique is not False:
             check_uniqueness(self.unique)
+        _check_limit_options(self.limit_key, self.limit_cost)
 
     def check_expires_after(self, due: float) -> None:
         """Return if a job that is due after so many seconds does not expire before.
@@ -163,6 +171,13 @@ class EnqueueOptions:
     def due_now(self) -> bool:
         """Whether the job is due at once and never expires."""
         return self.delay is None and self.at is None and self.expires is None
+
+
+def _check_limit_options(key: object, cost: object) -> None:
+    if key is not None and (not isinstance(key, str) or not key or _NOT_IN_BYTES.search(key)):
+        raise ConfigurationError("limit_key= takes text, without lone surrogates")
+    if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= MOST_COST):
+        raise ConfigurationError(f"limit_cost={cost!r}: give a number from 0 to a million")
 
 
 def not_one_call(given: object, surplus: Sequence[object] = ()) -> ConfigurationError:

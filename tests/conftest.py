@@ -13,6 +13,7 @@ a leak in production. One that means to says which, and asserts on them itself:
 Results handed over to who waited for them (`barque:result:*`) may stay too: they go by themselves, within a minute.
 So may the dead letters of jobs that fail (`barque:dead*`): they go by themselves, within `BARQUE_DEAD_KEEP`; and the
 records of unique keys (`barque:unique*`), which have a time to live longer than their jobs wait.
+So may what limits leave (`barque:limit*`), with a TTL: it goes by itself once nobody uses it.
 
 The server is an embedded one that keeps nothing, unless `BARQUE_TEST_REDIS_URL` names another: then
 its database is **flushed** by each test (with pytest-xdist, worker n takes the database n higher).
@@ -40,6 +41,7 @@ from common.settings import Settings, settings_for_process
 
 _LONGEST_UNIQUE_MS = 200 * 24 * 3600 * 1000
 
+_LIMITS = (keys.LIMIT, keys.LIMIT_HELD, keys.LIMIT_LANE, keys.LIMIT_WAIT)
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -152,6 +154,8 @@ def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
         return 0 <= keyspace.pttl(key) <= Settings.model_fields["dead_keep"].default * 1000
     if key.startswith(keys.UNIQUES.encode()):
         return 0 <= keyspace.pttl(key) <= _LONGEST_UNIQUE_MS
+    if key == keys.LIMITS.encode() or key.startswith(tuple(map(str.encode, _LIMITS))):
+        return keyspace.pttl(key) >= 0
     return key.startswith(keys.AWAITED.encode()) and 0 <= keyspace.pttl(key) <= 60_000
 
 

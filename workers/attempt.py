@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.codec import Payload
 from common.jobs import OutcomeKind, RemoteError
@@ -16,7 +16,10 @@ from common.redis.store import Claimed, Finish, HeldLease, PutBack
 from common.stopping import Lifetime
 from workers.runnables import Runnable
 
-__all__ = ["Attempt", "Outcome", "StopReason"]
+if TYPE_CHECKING:
+    from workers.admission import Passage
+
+__all__ = ["Attempt", "Outcome", "PassedOnError", "StopReason"]
 
 
 class StopReason(Enum):
@@ -27,6 +30,18 @@ class StopReason(Enum):
     ABORTED = auto()
     RELEASED = auto()
     LOST = auto()
+
+
+class PassedOnError(Exception):
+    """The attempt does not begin: its worker knows no such task, or a limit does not let it.
+
+    Attributes:
+        due: the score with which the job goes back to its queue; None where the server has put it there already.
+    """
+
+    def __init__(self, due: str | None = None) -> None:
+        super().__init__(due or "")
+        self.due = due
 
 
 class Attempt(Lifetime):
@@ -40,6 +55,7 @@ class Attempt(Lifetime):
         started: `time.perf_counter()` at which it began, or 0.
         stop: set before its asyncio task is cancelled from outside.
         context: the dict arq's functions and hooks receive, where one was made.
+        passage: what it has to pass to begin; not there for a task without limits.
         begun: whether its coroutine has taken its first step; cancelling before that would end it unseen.
         finished: whether its outcome is known. It may run on even so, if it would not be cancelled.
         timeout: seconds it may take, once that is watched; None where its job's deadline comes first.
@@ -67,6 +83,7 @@ class Attempt(Lifetime):
         "longest_block",
         "max_attempts",
         "number",
+        "passage",
         "past",
         "payload",
         "priority",
@@ -81,6 +98,8 @@ class Attempt(Lifetime):
         "task",
         "timeout",
     )
+
+    passage: Passage
 
     def __init__(self, claimed: Claimed, queue: str) -> None:
         self.told = ""

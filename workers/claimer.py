@@ -102,6 +102,10 @@ class Claimer:
         """Say that there may be room again."""
         self._freed.set()
 
+    def not_started(self) -> None:
+        """Say that a job that was claimed did not begin: it is no job of a burst that is to have so many."""
+        self._started -= 1
+
     async def run(self) -> None:
         """Claim until cancelled, until `accepting` is false, or, in burst, until all is done."""
         pause = 0.0

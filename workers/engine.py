@@ -21,8 +21,10 @@ from common.codec import Reading
 from common.jobs import OutcomeKind
 from common.redis import reasons
 from common.redis.connection import TROUBLE
+from common.redis.limits import LimitStore
 from common.redis.progress import ProgressStore
 from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
+from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
@@ -117,6 +119,14 @@ class Engine:
             max_result_bytes=options.limits.max_result_bytes,
             burials=Burials(worker=options.worker, clock=self.clock, keep_ms=dead_keep_ms, most=most_dead),
         )
+        self._admission = Admission(
+            LimitStore(store.client),
+            options.queues,
+            lease_ms=options.lease_ms,
+            patience=self._patience,
+            clock=self.clock,
+        )
+        self._limited = any(runnable.limits is not None for runnable in runnables.values())
         self.executor = Executor(
             runnables=runnables,
             unknown=UnknownTasks(
@@ -125,6 +135,7 @@ class Engine:
                 wait=0.0 if options.burst else options.limits.unknown_task_wait,
                 clock=self.clock,
             ),
+            admission=self._admission,
             verdicts=self._verdicts,
             clock=self.clock,
             reading=reading,
@@ -284,6 +295,7 @@ class Engine:
             await asyncio.wait({ending}, timeout=leave_at - loop.time())
         if not ending.done():
             self._say_what_is_left()
+        await self._admission.close(within=_LAST_STEPS)
         parts = {ending, *background, *self._hook_tasks}
         for task in parts:
             task.cancel()
@@ -332,6 +344,8 @@ class Engine:
         self._count(outcomes)
         if self._metrics is not None:
             self._metrics.recorded(outcomes)
+        if self._limited:
+            self._admission.ended(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
                 task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
@@ -345,10 +359,13 @@ class Engine:
         self._claimer.slot_freed()
 
     def _refused(self, outcome: Outcome) -> None:
+        self._let_go(outcome.attempt)
+        if outcome.kind is OutcomeKind.HELD_BACK:  # by a limit; the server has put it back already
+            self._claimer.not_started()
+            return
         outcome.kind = OutcomeKind.LOST
         if self._metrics is not None:
             self._metrics.lost(outcome)
-        self._let_go(outcome.attempt)
         self._log.write([outcome])
 
     def _let_go(self, attempt: Attempt) -> None:

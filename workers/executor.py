@@ -17,8 +17,9 @@ import structlog
 
 from common.codec import Extras, Reading, decode_job
 from common.errors import JobLost, PayloadError
+from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hook, Hooks
-from workers.attempt import Attempt, Outcome, StopReason
+from workers.attempt import Attempt, Outcome, PassedOnError, StopReason
 from workers.clock import ServerClock
 from workers.places import Places
 from workers.runnables import Runnable
@@ -38,14 +39,6 @@ _CANCELLATIONS = 3
 """How often an attempt is cancelled before its outcome is recorded without waiting for its end."""
 
 
-class _PassedOnError(Exception):
-    """Nothing this worker knows, or has a place for: the job goes back to its queue, with this score."""
-
-    def __init__(self, due: str) -> None:
-        super().__init__(due)
-        self.due = due
-
-
 class Executor:
     """Runs attempts as asyncio tasks and hands on their outcomes.
 
@@ -58,6 +51,7 @@ class Executor:
         *,
         runnables: Mapping[str, Runnable],
         unknown: UnknownTasks,
+        admission: Admission,
         verdicts: Verdicts,
         clock: ServerClock,
         reading: Reading,
@@ -68,6 +62,7 @@ class Executor:
     ) -> None:
         self._runnables = runnables
         self._unknown = unknown
+        self._admission = admission
         self._verdicts = verdicts
         self._clock = clock
         self._reading = reading
@@ -176,7 +171,9 @@ class Executor:
             try:
                 runnable = self._prepare(attempt)
                 if runnable.places is not None and runnable.places.full:
-                    raise _PassedOnError(runnable.places.due_again(self._clock))  # noqa: TRY301 - as in _prepare
+                    raise PassedOnError(runnable.places.due_again(self._clock))  # noqa: TRY301 - as in _prepare
+                if runnable.limits is not None:
+                    await self._admitted(attempt)
                 if self._hooked or runnable.policy is None:
                     attempt.context = self._job_context(attempt)
                     if self._hooks.on_job_start is not None:
@@ -200,7 +197,7 @@ class Executor:
                 outcome = self._verdicts.stopped(attempt, error)
             except CannotRunError as error:
                 outcome = self._verdicts.cannot_run(attempt, error)
-            except _PassedOnError as passed:
+            except PassedOnError as passed:
                 outcome = self._verdicts.passed_on(attempt, passed.due)
             except BaseException as error:
                 outcome = self._verdicts.raised(attempt, error)
@@ -266,11 +263,18 @@ class Executor:
         attempt.number -= 1  # this one never begins
         return CannotRunError(self._verdicts.too_late(attempt), self._ways.failure("the job's deadline has passed"))
 
-    def _not_known(self, attempt: Attempt, task: str) -> _PassedOnError | CannotRunError:
+    def _not_known(self, attempt: Attempt, task: str) -> PassedOnError | CannotRunError:
         due = self._unknown.due_again(attempt, task)
         if due is not None:
-            return _PassedOnError(due)
+            return PassedOnError(due)
         return CannotRunError(self._unknown.not_found(task), self._ways.failure(f"function {task!r} not found"))
+
+    async def _admitted(self, attempt: Attempt) -> None:
+        """Wait until its limits let the attempt begin; raises where they do not."""
+        try:
+            await self._admission.enter(attempt)
+        except PayloadError as error:
+            raise CannotRunError(error) from None
 
     def _no_attempt_left(self, attempt: Attempt, runnable: Runnable) -> CannotRunError:
         words = self._ways.failure(f"max {attempt.max_attempts} retries exceeded")

@@ -18,6 +18,7 @@ from common.errors import ConfigurationError
 from common.middleware import Middleware, composed
 from common.retry import RetryPolicy
 from common.tasks import Task
+from workers.gates import TaskGates, check_shared
 from workers.places import Places
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ class Runnable:
         outlets: gives an attempt, when it asks, where its progress and items go.
         places: of which an attempt needs one, to run outside the event loop; None runs on it.
         priority: of a job that does not say.
+        limits: what its attempts have to pass before they begin; None is nothing.
     """
 
     __slots__ = (
         "deadline_ms",
         "done_ms",
         "keep_ms",
+        "limits",
         "max_attempts",
         "name",
         "outlets",
@@ -105,6 +108,7 @@ class Runnable:
         self.priority = priority
         self.soft_timeout: float | None = None
         self.deadline_ms: int | None = None
+        self.limits: TaskGates | None = None
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine that runs the attempt.
@@ -137,6 +141,8 @@ class TaskRunnable(Runnable):
         )
         self.soft_timeout = options.soft_timeout
         self.deadline_ms = None if options.deadline is None else round(options.deadline * 1000)
+        if options.limits:
+            self.limits = TaskGates(task, options.limits, timeout=self.timeout)
         self._context: type[Context] = Context
         self._function: Callable[..., Coroutine[Any, Any, Any]] = task.function
         self._middleware = options.middleware
@@ -255,11 +261,12 @@ def by_name(runnables: list[Runnable]) -> dict[str, Runnable]:
     """Return the runnables by name.
 
     Raises:
-        ConfigurationError: two have one name.
+        ConfigurationError: two have one name, or declare limits of one name differently.
     """
     found: dict[str, Runnable] = {}
     for runnable in runnables:
         if runnable.name in found:
             raise ConfigurationError(f"two functions of this worker are called {runnable.name!r}; rename one")
         found[runnable.name] = runnable
+    check_shared([runnable.limits for runnable in runnables if runnable.limits is not None])
     return found

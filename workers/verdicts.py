@@ -15,7 +15,7 @@ from typing import Any
 from common.codec import Reading
 from common.errors import DeadlinePassed, Discard, PayloadTooLarge, Retry, Snooze
 from common.jobs import OutcomeKind, RemoteError
-from common.redis.scores import ahead
+from common.redis.scores import ahead, reserved
 from common.redis.store import Finish, PutBack
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
@@ -113,6 +113,8 @@ class Verdicts:
         runnable = attempt.runnable
         if runnable is None:  # nothing of the user's ran: an error of ours must not be retried for ever
             return self._failed(attempt, error)
+        if runnable.limits is not None and hasattr(attempt, "passage"):
+            attempt.passage.error = error
         if isinstance(error, Snooze):
             return self._snoozed(attempt, error)
         if isinstance(error, Discard):
@@ -134,8 +136,10 @@ class Verdicts:
             f"attempt {attempt.number + 1} was not begun: the job's {_moment(attempt.deadline_ms)}, had passed"
         )
 
-    def passed_on(self, attempt: Attempt, due: str) -> Outcome:
-        """Put a job back that another worker may know, due at this score."""
+    def passed_on(self, attempt: Attempt, due: str | None) -> Outcome:
+        """Put a job back that another worker may know, due at this score; None: a limit did so already."""
+        if due is None:
+            return Outcome(attempt, OutcomeKind.HELD_BACK, None, run_seconds=0.0)
         record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due)
         return _put_back(attempt, OutcomeKind.PASSED_ON, record, None, None)
 
@@ -304,6 +308,8 @@ def _put_back(
 
 def _place(attempt: Attempt) -> int | str:
     """Return where in its queue the job stood."""
+    if attempt.runnable is not None and attempt.runnable.limits is not None:
+        return reserved(attempt.due_ms)  # it has stood in line already
     return attempt.due_ms if attempt.priority == 0 else ahead(attempt.due_ms, attempt.priority)
 
 

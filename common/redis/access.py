@@ -86,7 +86,7 @@ _READING = frozenset(
 
 PRODUCER = Role(
     "barque-producer",
-    "enqueues jobs, follows them, waits for results, aborts, keeps schedules, replays dead letters",
+    "enqueues jobs, follows them, waits for results, aborts, keeps schedules, resets limits, replays dead letters",
     own_keys=(
         *_JOBS,
         keys.WAITERS,
@@ -96,6 +96,8 @@ PRODUCER = Role(
         f"{keys.WATCHERS}*",
         keys.WORKERS,
         f"{keys.WORKER}*",
+        keys.LIMITS,
+        *(f"{prefix}*" for prefix in (keys.LIMIT, keys.LIMIT_HELD, keys.LIMIT_LANE, keys.LIMIT_WAIT)),
         keys.CONFIRMED,
         f"{keys.SCHEDULES}*",
         keys.DEAD,
@@ -109,7 +111,7 @@ PRODUCER = Role(
     scripts=frozenset(
         {
             *("enqueue", "enqueue_ranked", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
-            *("replay_dead", "delete_dead", "watch", "enqueue_unique"),
+            *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique"),
         }
     ),
     channels=(_RESULTS, keys.CONTROL_CHANNEL),

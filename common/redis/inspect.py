@@ -20,7 +20,8 @@ from common.errors import Undecodable
 from common.jobs import JobInfo, JobState, RemoteError, StepTiming
 from common.progress import Progress, decode_progress
 from common.redis import keys
-from common.redis.scores import read_due
+from common.redis.limits import LimitInfo, LimitStore
+from common.redis.scores import is_parked, read_due
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED, to_plain
 
@@ -90,7 +91,7 @@ class Inspector:
         A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result,
         `error` then says why.
         """
-        (stored, payload, attempts, told), held, score, now = await self._look(job_id, queue, payload=True)
+        (stored, payload, attempts, told, waits_for), held, score, now = await self._look(job_id, queue, payload=True)
         state = self._state(job_id, stored, held=held, score=score, now_ms=now)
         if stored is not None:
             try:
@@ -105,6 +106,10 @@ class Inspector:
         begun = _count(attempts) + _is_lease_end(score)
         due = _time(None if score is None else read_due(score))
         info |= {"queue": queue, "attempt": begun, "due_at": due, "progress": self._progress(told, job_id)}
+        if not held and is_parked(score):
+            info["due_at"] = None
+        if not held and score is not None and waits_for is not None:
+            info["waits_for"] = waits_for.decode(errors="replace")
         if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
             info["worker"] = worker
         if payload is not None:
@@ -124,6 +129,10 @@ class Inspector:
         since = min((read_due(score) for _, score in first if score <= now), default=None)
         oldest = None if since is None else max(0.0, (now - since) / 1000)
         return QueueReport(queue, due, total - due, oldest)
+
+    async def limits(self, name: str | None = None) -> list[LimitInfo]:
+        """Return how each limit in use stands, those of one name if one is given; idle ones go within a minute."""
+        return await LimitStore(self._client).standing(name)
 
     async def workers(self) -> list[WorkerReport]:
         """Return the reports of the workers that live, sorted by id; what cannot be read is left out."""
@@ -160,7 +169,8 @@ class Inspector:
     async def _look(self, job_id: str, queue: str, *, payload: bool) -> tuple[list[Any], Any, float | None, int]:
         names = [_bytes(keys.result(job_id))]
         if payload:
-            names += [_bytes(keys.job(job_id)), _bytes(keys.retry(job_id)), _bytes(keys.progress(job_id))]
+            others = (keys.job, keys.retry, keys.progress, keys.limit_wait)
+            names += [_bytes(name(job_id)) for name in others]
         pipeline = self._client.pipeline(transaction=True)
         pipeline.mget(names)
         pipeline.get(_bytes(keys.lease(job_id)))
@@ -180,6 +190,8 @@ class Inspector:
             return JobState.UNKNOWN
         if held:
             return JobState.RUNNING
+        if is_parked(score):
+            return JobState.QUEUED
         return JobState.SCHEDULED if score > now_ms else JobState.QUEUED
 
 

@@ -18,6 +18,11 @@ __all__ = [
     "JOB",
     "LEASE",
     "LIFT",
+    "LIMIT",
+    "LIMITS",
+    "LIMIT_HELD",
+    "LIMIT_LANE",
+    "LIMIT_WAIT",
     "NUDGE",
     "PROGRESS",
     "RESULT",
@@ -42,6 +47,7 @@ __all__ = [
     "job",
     "lease",
     "lift",
+    "limit_wait",
     "nudge",
     "progress",
     "result",
@@ -95,6 +101,14 @@ WATCHERS = "barque:watchers:"
 UNIQUE = "barque:unique:"
 UNIQUES = "barque:unique"
 """Sorted set: unique key -> Unix ms at which an enqueue looks whether its job has gone."""
+LIMITS = "barque:limits"
+"""Sorted set: gate id -> until when its keys are kept, Unix ms. A gate is one limit for one key."""
+LIMIT = "barque:limit:"
+LIMIT_HELD = "barque:limit-held:"
+"""Sorted set: job id -> until when its place is valid without a look at its lease, Unix ms."""
+LIMIT_LANE = "barque:limit-lane:"
+"""Sorted set: queue and job id -> when the job was due, Unix ms."""
+LIMIT_WAIT = "barque:limit-wait:"
 CONTROL_CHANNEL = "barque:control"
 """Channel: "abort <job id>" for whichever worker runs it; "schedules" when one was changed."""
 
@@ -147,6 +161,11 @@ def watchers(job_id: str) -> str:
 def unique(key: str) -> str:
     """Return the key of the record of a unique key: a hash that names the job that has it."""
     return UNIQUE + key
+
+
+def limit_wait(job_id: str) -> str:
+    """Return the key that names the gate a job waits for; it goes by itself."""
+    return LIMIT_WAIT + job_id
 
 
 def health(queue: str) -> str:

@@ -1,10 +1,13 @@
 """What the fraction of a score says: how a job came to be due.
 
-A due time is a whole number of ms. Three kinds of score have a fraction, and cost no key of their own for it:
-
+A due time is a whole number of ms. Some scores have a fraction, and cost no key of their own for it:
     …001.5                a lease's end: an attempt had begun, and its worker was lost (claim.lua, renew.lua)
     …001 + k/2048         put back by a worker that does not know its task; k tells since when that goes on
     …001 + (2032+p)/2048  p hours before its due time: the head start of a job of priority p (prelude.lua)
+
+The three last codes are not times but say what a job waits for, or waited for (gates_prelude.lua): its time by a rate
+limit, which is the score (RESERVED); the same, once the first one could not be kept (DISPLACED); its turn in a lane
+(PARKED).
 
 Pure. The k-th of these times lies `_waited(k)` after the first: a quarter of a second apart at the beginning, later
 half a percent of the time gone by (20 s after an hour). So whoever finds such a score knows the first of them to the
@@ -23,10 +26,11 @@ from typing import Literal, NamedTuple
 
 from common.priorities import MOST_URGENT
 
-__all__ = ["HEAD_START_MS", "Past", "Score", "ahead", "put_off", "read_due", "read_score"]
+__all__ = ["HEAD_START_MS", "Past", "Score", "ahead", "is_parked", "put_off", "read_due", "read_score", "reserved"]
 
-Past = Literal["", "lost", "passed_on"]
-"""How the attempt before this one ended, as far as a score tells: its lease ran out; its worker knew no such task."""
+Past = Literal["", "lost", "passed_on", "reserved", "displaced", "parked"]
+"""How a job came to be due, as far as a score tells: the lease of the attempt before ran out; its worker knew no such
+task; its time by a limit has come, or came too late once, or it is in a lane."""
 
 
 class Score(NamedTuple):
@@ -48,6 +52,8 @@ HEAD_START_MS = 3_600_000
 _CODES = 2048
 _AHEAD = 2032  # and the priority, which is not 0
 _PUT_OFF = _AHEAD
+_RESERVED, _DISPLACED, _PARKED = _CODES - 1, _CODES - 2, _CODES - 3
+_BY_LIMITS: dict[int, Past] = {_RESERVED: "reserved", _DISPLACED: "displaced", _PARKED: "parked"}
 _LEASE_END = _CODES // 2  # the half is taken
 _GROWTH = 0.0055
 _FIRST_STEP_MS = 250
@@ -65,6 +71,8 @@ def read_score(score: bytes, job_id: bytes) -> Score:
         return Score(whole, "lost")
     if code == 0 or not code.is_integer():  # a foreign program's fraction, most likely
         return Score(whole)
+    if code >= _PARKED:
+        return Score(whole, _BY_LIMITS[int(code)])
     if code > _AHEAD:
         priority = min(int(code) - _AHEAD, MOST_URGENT)
         return Score(whole + priority * HEAD_START_MS, "", priority)
@@ -84,6 +92,16 @@ def ahead(due_ms: int, priority: int) -> int | str:
     if priority == 0:
         return due_ms
     return repr(max(1, due_ms - priority * HEAD_START_MS) + (_AHEAD + priority) / _CODES)
+
+
+def reserved(due_ms: int) -> str:
+    """Return the score of a job that is due then and does not stand in line again at its limits."""
+    return repr(due_ms + _RESERVED / _CODES)
+
+
+def is_parked(score: float | None) -> bool:
+    """Whether a score is that of a job in a lane, which is not the time it is due."""
+    return score is not None and score % 1 == _PARKED / _CODES
 
 
 def put_off(job_id: bytes, *, since_ms: int, after_ms: int) -> str:

@@ -33,7 +33,11 @@ __all__ = [
 ]
 
 
-_PRELUDES = {"enqueue_unique": ("unique_prelude",)}
+_PRELUDES = {
+    "enqueue_unique": ("unique_prelude",),
+    "admit": ("gates_prelude",),
+    "leave": ("gates_prelude",),
+}
 """What stands between prelude.lua and a script, for those that share more than all do."""
 
 

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 SURFACE = {
     "common": [
-        "NEVER", "AttemptCall", "BarqueError", "Call", "Context", "Debounce", "Discard", "Middleware", "Proceed",
-        "Resource", "Resources", "Retry", "RetryPolicy", "RetryRule", "Settings", "Snooze", "Task", "Throttle",
-        "Unique", "cron", "every", "exponential", "fixed", "lifespan", "linear", "load_settings", "middleware",
-        "schedule", "task",
+        "NEVER", "AttemptCall", "BarqueError", "Call", "CircuitBreaker", "ConcurrencyLimit", "Context",
+        "Debounce", "Discard", "Middleware", "Proceed", "RateLimit", "Resource", "Resources", "Retry",
+        "RetryPolicy", "RetryRule", "Settings", "Snooze", "Task", "Throttle", "Unique", "cron", "every",
+        "exponential", "fixed", "lifespan", "linear", "load_settings", "middleware", "schedule", "task",
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
     "workers": ["Worker", "WorkerSettings", "install"],

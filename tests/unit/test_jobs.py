@@ -71,5 +71,5 @@ def test_which_states_are_final():
 def test_outcomes_are_the_words_of_the_log_events():
     assert [kind.value for kind in OutcomeKind] == [
         "succeeded", "retried", "failed", "timed_out", "cancelled", "discarded", "snoozed", "released", "lost",
-        "passed_on",
+        "passed_on", "held_back",
     ]  # fmt: skip

@@ -8,17 +8,18 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from common.redis import dead_letters, keys, progress, schedules, scripts, unique
+from common.redis import dead_letters, keys, limits, progress, schedules, scripts, unique
 from common.redis.dead_letters import DeadStore
+from common.redis.limits import Ask, Leaver, LimitStore, gate
 from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Rank, Store
 from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
 from common.uniqueness import Rule
 
-ALL = (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS, *progress.SCRIPTS, *unique.SCRIPTS)
+ALL = (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS, *progress.SCRIPTS, *unique.SCRIPTS, *limits.SCRIPTS)
 SCRIPTS = {script.name: script for script in ALL}
-PRELUDES = {"prelude", "unique_prelude"}
+PRELUDES = {"prelude", "unique_prelude", "gates_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -65,6 +66,10 @@ class Server:
 
 
 LEASE = HeldLease(1, "id", "token", 3)
+RATE, PLACES = gate("rate", "r", "k", 41, (20.4, 2)), gate("concurrency", "p", None, 42, (5,))
+ASK = Ask(LEASE, 4, 51, "reserved", 5, ((RATE, 2.0), (PLACES, 1.0)))
+GATES = [RATE.id, "rate", "r", "k", 41, "20.399999999999999", "2", *"0000"]
+GATES += ["concurrency:p", "concurrency", "p", "", 42, "5", *"00000"]
 
 SCHEDULES = [
     keys.SCHEDULES, keys.SCHEDULES_NEXT, keys.SCHEDULES_LAST, keys.SCHEDULES_DECLARED, keys.SCHEDULES_REVISION,
@@ -214,6 +219,33 @@ WIRE = {
             *("the other payload", "priority"),
         ],
     ),
+    "admit": (
+        [[[b"start", b"1.5", 51]], [[1, b"half_open"]]],
+        lambda s: LimitStore(s.client).admit(
+            ("q", "r"),
+            [Ask(LEASE, 4, 51, "reserved", 5, ((RATE, 2.0), (PLACES, 1.0)))],
+            lease_ms=9,
+            wait_ms=8,
+            lead_ms=7,
+        ),
+        ["q", "r"],
+        [9, 8, 7, 2, *GATES, "id", "token", 1, 4, 51, "reserved", 5, 2, 0, "2", 1, "1"],
+        [
+            *("lease ms", "waits by itself", "before its time", "number of gates", "id", "kind", "name", "key"),
+            *("keep ms", "a to f", "id", "token", "index of its queue", "attempt", "due at", "a word", "priority"),
+            "number of its gates",
+            *("index", "cost"),
+        ],
+    ),
+    "leave": (
+        [[0, b"opened", 5, 4, 3]],
+        lambda s: LimitStore(s.client).leave(
+            [Leaver(RATE, "id", "token", "hold", 6), Leaver(PLACES, "id", "token")], lease_ms=9
+        ),
+        [],
+        [9, 2, *GATES, 0, "id", "token", "hold", 6, 1, "id", "token", "", 0],
+        ["lease ms", "number of gates", "five", "index", "id", "token", "word", "ms"],
+    ),
     "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
     "replay_dead": (
         [1, -1],
@@ -282,6 +314,17 @@ def test_the_words_of_a_unique_enqueue_are_the_ones_the_header_tells():
     assert rules == {*get_args(hints["until"]), *get_args(hints["on_conflict"])}
 
 
+def test_the_words_and_the_stride_of_limits_are_the_ones_the_headers_tell():
+    assert len(RATE.arguments()) == 11
+    assert "for each gate eleven" in part("admit", "ARGV")
+    assert "GATE = 11" in lua("gates_prelude")
+    words = set(re.findall(r"return \{ '(\w+)'", lua("admit"))) | set(re.findall(r"= \{ '(\w+)' \}", lua("admit")))
+    assert words == {"start", "held", "lost", "aborted"} == set(get_args(limits.Word))
+    assert words <= set(re.findall(r'"(\w+)"', part("admit", "Returns")))
+    told = set(re.findall(r'"(\w*)"', part("leave", "ARGV")))
+    assert told == set(get_args(limits.Left))
+
+
 def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
     told = set(re.findall(r'kind "(\w+)"', header("complete")))
     assert told == {"finish", "bury", "retry", "return", "release"}
@@ -305,14 +348,17 @@ def lua(name: str) -> str:
 def test_the_prelude_names_the_keys_as_keys_py_does():
     text = (FOLDER / "prelude.lua").read_text("utf-8")
     found: dict[str, str] = {}
-    for names, values in re.findall(r"^local ([A-Z, ]+) = ('.*')$", text, re.MULTILINE):
+    for names, values in re.findall(r"^local ([A-Z_, ]+) = ('.*')$", text, re.MULTILINE):
         found |= dict(zip(names.split(", "), re.findall(r"'([^']*)'", values), strict=True))
     assert found.pop("DONE") == "done"
     assert found == {
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
         "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS,
-        "LIFT": keys.LIFT, "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
+        "LIFT": keys.LIFT,
+        "LIMIT": keys.LIMIT, "LIMIT_HELD": keys.LIMIT_HELD, "LIMIT_LANE": keys.LIMIT_LANE,
+        "LIMIT_WAIT": keys.LIMIT_WAIT, "LIMITS": keys.LIMITS,
+        "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
         "UNIQUE": keys.UNIQUE, "UNIQUES": keys.UNIQUES,
     }  # fmt: skip
 

@@ -29,6 +29,7 @@
 -- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
 -- written by each claim was a tenth of all that a job costs the server.
 
+local MOST_URGENT = 9
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
@@ -243,7 +244,7 @@ local function serve_several()
     if first.err or #first == 0 then return false end
     local score = tonumber(first[2])
     local priority = (score % 1 - LEAD) * 2048
-    if priority >= 1 and priority == math.floor(priority) then score = score - priority * LEAD_EACH end
+    if priority >= 1 and priority <= MOST_URGENT and priority == math.floor(priority) then score = score - priority * LEAD_EACH end
     return score <= now - aging
   end
 

@@ -11,6 +11,8 @@ local AWAITED, LIFT = 'barque:result:', 'barque:lift:'
 local PROGRESS, STREAM, WATCHERS = 'barque:progress:', 'barque:stream:', 'barque:watchers:'
 local DEAD, ABOUT, LETTER = 'barque:dead', 'barque:dead:about', 'barque:dead:letter:'
 local UNIQUE, UNIQUES = 'barque:unique:', 'barque:unique'
+local LIMIT, LIMIT_HELD, LIMIT_LANE = 'barque:limit:', 'barque:limit-held:', 'barque:limit-lane:'
+local LIMIT_WAIT, LIMITS = 'barque:limit-wait:', 'barque:limits'
 
 -- What an ended cron tick leaves in its lease key, so that a late second enqueue of it is dropped.
 local DONE = 'done'
