@@ -192,7 +192,9 @@ class Job(Generic[R_co]):
                 await watch.news.wait()
                 watch.news.clear()
                 ended = watch.ended.done()  # all there is was written before that
-                while found := await watching.items(self.job_id, last):
+                more = True
+                while more:
+                    found, more = await watching.items(self.job_id, last)
                     for stored in found:
                         last = stored.entry
                         yield decode_item(stored.raw, stored.number, self.job_id, self._producer.reading, reader)

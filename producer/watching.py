@@ -104,8 +104,8 @@ class Watching:
         """
         return await self._answers.of(self._store.progress(job_id), f"the progress of job {job_id}")
 
-    async def items(self, job_id: str, after: bytes | None) -> list[StoredItem]:
-        """Return some items of a job's stream, those after the entry of the last; none if there are no more by now.
+    async def items(self, job_id: str, after: bytes | None) -> tuple[list[StoredItem], bool]:
+        """Return some items of a job's stream, those after the entry of the last, and whether there may be more.
 
         A server that is away for a moment is waited for.
 
@@ -118,7 +118,8 @@ class Watching:
         while True:
             try:
                 async with asyncio.timeout_at(until) as limit:
-                    return await self._store.items(job_id, after=after, most=_MOST_ITEMS)
+                    found = await self._store.items(job_id, after=after, most=_MOST_ITEMS)
+                    return found, len(found) == _MOST_ITEMS
             except TROUBLE as error:
                 if limit.expired():
                     raise self._answers.late(asked, "the job is not affected") from None

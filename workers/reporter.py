@@ -75,6 +75,7 @@ class _AttemptReport:
         "items",
         "items_bytes",
         "keep_ms",
+        "misspoke",
         "noted",
         "over",
         "refusal",
@@ -89,6 +90,7 @@ class _AttemptReport:
         self.attempt = attempt
         self.waiting: tuple[float, float | None, str, float] | None = None
         self.noted = False
+        self.misspoke = False
         self.sent_at = -_LEAST_BETWEEN
         self.items: list[bytes] = []
         self.items_bytes = 0
@@ -309,7 +311,7 @@ class Reporter:
                 attempt.job_id,
                 attempt.lease.token,
                 report.keep_ms,
-                self._encoded(attempt, progress),
+                self._encoded(report, progress),
                 report.first,
                 report.items[:count],
             )
@@ -317,9 +319,10 @@ class Reporter:
             batch.append(_Sending(report, progress, record))
         return batch
 
-    def _encoded(self, attempt: Attempt, progress: tuple[float, float | None, str, float] | None) -> bytes | None:
+    def _encoded(self, report: _AttemptReport, progress: tuple[float, float | None, str, float] | None) -> bytes | None:
         if progress is None:
             return None
+        attempt = report.attempt
         done, total, message, said_at = progress
         try:
             return encode_progress(
@@ -332,12 +335,10 @@ class Reporter:
                 reading=self.reading,
             )
         except Exception as error:  # numbers and texts of a user's own may raise anything
-            log.warning(
-                "progress_refused",
-                job_id=attempt.job_id,
-                task=attempt.task_name,
-                error=f"{type(error).__name__}: {error}",
-            )
+            if not report.misspoke:
+                report.misspoke = True
+                said = f"{type(error).__name__}: {error}"
+                log.warning("progress_refused", job_id=attempt.job_id, task=attempt.task_name, error=said)
             return None
 
     def _take_back(self, batch: list[_Sending]) -> None:

@@ -91,6 +91,12 @@ async def test_a_run_has_a_greater_number_than_any_before_whatever_the_clock_say
     assert (await entries(redis))[1][0] == f"{ahead + 1}-1".encode()
 
 
+async def test_a_number_that_is_none_of_ours_stops_nothing(progress, held, redis):
+    await redis.xadd(keys.stream("a"), {"theirs": "x"}, id=f"{2**64 - 1}-0")
+    assert await progress.report([report(items=[b"x"])]) == [True]
+    assert await items(progress) == [(1, b"x")]
+
+
 async def test_a_stream_that_went_in_the_middle_goes_on_with_its_numbers(progress, held, redis):
     await progress.report([report(items=[b"x"])])
     await redis.delete(keys.stream("a"))

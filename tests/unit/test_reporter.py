@@ -196,6 +196,22 @@ async def emit_all(context: Context, values) -> None:
         await context.emit(value)
 
 
+async def test_what_is_no_progress_is_logged_once_and_the_next_that_is_one_goes_out(made, monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_BETWEEN", 0.0)
+    context = made.context()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            made.store.asked.clear()
+            context.progress("much")
+            async with asyncio.timeout(20):
+                await made.store.asked.wait()
+            await asyncio.sleep(0)
+        context.progress(4)
+        await end(made)
+    assert made.store.progress() == [4]
+    assert [line["event"] for line in lines] == ["progress_refused"]
+
+
 async def test_while_the_server_is_away_the_newest_and_all_items_wait(made):
     made.store.errors = [Gone("away"), Gone("away")]
     context = made.context()

@@ -14,6 +14,7 @@
 -- The first write needs no memory (see the prelude): as outcomes, what running jobs say gets through on a full server.
 
 local HEAD, STRIDE = 5, 2
+local LATEST = 9007199254740991 -- a number past it is none of ours
 local jobs, leases, watched = {}, {}, {}
 do
   local at = 1
@@ -26,10 +27,16 @@ end
 local now = now_ms()
 local holders, channels = redis.call('MGET', unpack(leases)), redis.call('MGET', unpack(watched))
 local reply, frames, pokes = {}, {}, 2147483648
+local written = false
 
 local function set_ttl(key, keep)
   if keep == '-1' then return redis.call('PERSIST', key) end
   return redis.call('PEXPIRE', key, keep)
+end
+
+local function set(key, value, keep)
+  if keep == '-1' then return redis.call('SET', key, value) end
+  return redis.call('SET', key, value, 'PX', keep)
 end
 
 -- Return the run of this token and the number of its last item; begin it if it is another's, or nobody's, so far.
@@ -38,13 +45,14 @@ local function run_of(key, token)
   local first = redis.pcall('XRANGE', key, '-', '+', 'COUNT', 1)
   if not first.err and first[1] then
     last_run = tonumber(string.match(first[1][1], '^(%d+)-')) or 0
+    if last_run > LATEST then last_run = 0 end
     if first[1][2][1] == 'run' and first[1][2][2] == token then
       local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1][1]
       return decimal(last_run), tonumber(string.match(last, '-(%d+)$'))
     end
   end
   local run = decimal(math.max(now, last_run + 1))
-  redis.call('UNLINK', key) -- an older run, or a key of another type
+  if first.err or first[1] then redis.call('UNLINK', key) end -- a key of another type, or an older run
   redis.call('XADD', key, run .. '-0', 'run', token)
   return run, 0
 end
@@ -64,14 +72,11 @@ for n, at in ipairs(jobs) do
   reply[n] = 0
   if holders[n] == token then
     reply[n] = 1
-    set_ttl(PROGRESS .. id, keep)
-    set_ttl(STREAM .. id, keep)
-    if progress ~= '' then
-      redis.call('SET', PROGRESS .. id, progress)
-      set_ttl(PROGRESS .. id, keep)
-    end
+    local key = STREAM .. id
+    if items == 0 or not written then set_ttl(key, keep) end
+    written = true
+    if progress ~= '' then set(PROGRESS .. id, progress, keep) else set_ttl(PROGRESS .. id, keep) end
     if items > 0 then
-      local key = STREAM .. id
       local run, last = run_of(key, token)
       for i = at + HEAD, at + HEAD + STRIDE * items - 1, STRIDE do
         if tonumber(ARGV[i]) > last then redis.call('XADD', key, run .. '-' .. ARGV[i], 'item', ARGV[i + 1]) end
