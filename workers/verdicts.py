@@ -322,5 +322,8 @@ def _priority(attempt: Attempt) -> int:
 
 
 def _moment(unix_ms: int) -> str:
-    when = datetime.fromtimestamp(unix_ms / 1000, tz=UTC)
+    try:
+        when = datetime.fromtimestamp(unix_ms / 1000, tz=UTC)
+    except (OverflowError, ValueError, OSError):  # whatever a foreign program wrote into the job
+        return f"deadline, {unix_ms} ms of Unix time"
     return f"deadline, {when.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"

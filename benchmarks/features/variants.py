@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import Context, task
+from common import Context, RetryPolicy, task
 from common.tasks import Task
 
 __all__ = ["PLAIN", "VARIANTS", "Variant"]
@@ -52,8 +52,28 @@ async def emit(ctx: Context, number: int) -> int:
     return number
 
 
+@task(name="features:policy", retry=RetryPolicy(rules={OSError: "fail"}, max_time=3600))
+async def with_policy(_ctx: Context, number: int) -> int:
+    return number
+
+
+@task(name="features:soft", soft_timeout=100)
+async def with_soft_timeout(_ctx: Context, number: int) -> int:
+    return number
+
+
+@task(name="features:deadline", deadline=3600)
+async def with_deadline(_ctx: Context, number: int) -> int:
+    return number
+
+
 VARIANTS: dict[str, Variant] = {
     PLAIN: Variant("none", plain),
+    "policy": Variant("`RetryPolicy(rules=…, max_time=…)`", with_policy),
+    "attempts": Variant("`enqueue(max_attempts=…)`", plain, {"max_attempts": 3}),
+    "soft": Variant("`@task(soft_timeout=…)`", with_soft_timeout),
+    "deadline": Variant("`@task(deadline=…)`", with_deadline),
+    "own_deadline": Variant("`enqueue(deadline=…)`", plain, {"deadline": 3600}),
     "metadata": Variant("`enqueue(metadata=…)`", plain, {"metadata": {"customer": "17"}}),
     "progress": Variant("`ctx.progress(…)` once", progress, jobs=0.5),
     "emit": Variant("`ctx.emit(…)` once", emit, jobs=0.5),

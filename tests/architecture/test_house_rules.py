@@ -80,6 +80,13 @@ def test_a_module_names_only_pages_that_exist(path):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_decisions_are_numbered_each_once_and_say_their_number():
+    decisions = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    said = [path.read_text("utf-8").splitlines()[0] for path in decisions]
+    assert [line for number, line in enumerate(said, 1) if not line.startswith(f"# {number}. ")] == []
+
+
 def tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -123,6 +124,18 @@ async def test_a_block_may_be_interrupted_and_what_follows_it_not(producer, run_
     await run_worker(is_interrupted_where_it_likes)
     job = await producer.enqueue(is_interrupted_where_it_likes())
     assert await job.result(timeout=10) == "tidied up"
+
+
+@task(soft_timeout=0.05, timeout=3600, retry=NEVER)
+def blocks_in_parts(ctx: Context) -> bool:
+    while not ctx.stopping:
+        time.sleep(0.001)
+    return ctx.time_left > 3000
+
+
+async def test_a_plain_def_looks_at_the_same_flag(producer, run_worker):
+    await run_worker(blocks_in_parts)
+    assert await (await producer.enqueue(blocks_in_parts())).result(timeout=10) is True
 
 
 async def test_one_job_may_be_told_at_another_time(producer, run_worker):

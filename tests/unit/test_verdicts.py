@@ -276,6 +276,13 @@ def test_who_snoozes_past_the_deadline_ends_the_job(verdicts):
     assert "the task put its job off: the next attempt would begin in 60 s" in outcome.error.message
 
 
+@pytest.mark.parametrize("deadline_ms", [-(10**18), 10**18])
+def test_a_deadline_that_is_no_moment_is_told_all_the_same(verdicts, deadline_ms):
+    attempt = an_attempt()
+    attempt.deadline_ms = deadline_ms
+    assert f"deadline, {deadline_ms} ms of Unix time" in str(verdicts.too_late(attempt))
+
+
 def test_who_is_stopped_at_the_deadline_is_not_tried_again(verdicts):
     attempt = an_attempt(number=2)
     attempt.stop, attempt.deadline_ms = StopReason.DEADLINE, 1_700_000_000_000

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Self, assert_type
+from typing import Literal, Self, assert_type
 
 from common import (
     NEVER,
@@ -45,6 +45,11 @@ class Page:
 async def fetch_url(ctx: Context, url: str, *, tries: int = 1) -> Page:
     assert_type(ctx.attempt, int)
     ctx.log.info("fetched", url=url)
+    if ctx.stopping:
+        assert_type(ctx.stopping.why, Literal["soft_timeout", "shutdown", ""])
+        assert_type(ctx.time_left, float | None)
+    async with ctx.stopping.limit():
+        await ctx.stopping
     raise Retry(after=timedelta(seconds=5))
 
 
@@ -53,7 +58,7 @@ async def count(ctx: Context, words: list[str]) -> int:
     return len(words)
 
 
-@task(name="no_arguments", retry=NEVER, keep_result=0)
+@task(name="no_arguments", retry=NEVER, keep_result=0, timeout=60, soft_timeout=50, deadline=timedelta(hours=1))
 async def no_arguments(ctx: Context) -> None: ...
 
 
@@ -137,7 +142,8 @@ async def with_a_producer() -> None:
         assert_type(await job.abort(), bool)
         assert_type(job.is_new, bool)
         await producer.enqueue(no_arguments(), at=datetime.now(tz=UTC), expires=60, queue="low", timeout=5)
-        await producer.enqueue(no_arguments(), max_attempts=2)
+        await producer.enqueue(no_arguments(), max_attempts=2, soft_timeout=4, deadline=timedelta(hours=1))
+        await producer.enqueue(no_arguments(), deadline=datetime.now(tz=UTC))
 
         jobs = await producer.enqueue_many(count([word]) for word in "abc")
         assert_type(jobs, list[Job[int]])

@@ -110,6 +110,8 @@ async def with_a_producer(producer: Producer) -> None:
     await producer.enqueue(fetch_url("u"), "u")  # E: arg-type
     await producer.enqueue(fetch_url("u"), delay="1")  # E: arg-type
     await producer.enqueue(fetch_url("u"), at=5)  # E: arg-type
+    await producer.enqueue(fetch_url("u"), deadline="1h")  # E: arg-type
+    await producer.enqueue(fetch_url("u"), max_attempts="2")  # E: arg-type
     await producer.enqueue(fetch_url("u"), delay_ms=5)  # E: call-arg
     job = await producer.enqueue(fetch_url("u"))
     number: int = await job.result()  # E: assignment
