@@ -5,18 +5,18 @@ What is printed of them is dead_view.py's.
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.asking import ask, confirm
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, RedisUrl, read_settings
 from cli.output import machine, note, visible
 from cli.values import seconds
+from cli.words import jobs
 
 if TYPE_CHECKING:
     from common.settings import Settings
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from producer.dead_filter import DeadFilters
 
 __all__ = ["COMMANDS", "dead"]
-
-T = TypeVar("T")
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Jobs, by their ids.", show_default=False)]
 Task = Annotated[
@@ -97,10 +95,10 @@ def list_(
     """
     chosen = _filters(task, error, queue, older, newer)
 
-    async def ask(producer: Producer) -> tuple[DeadPage, int]:
+    async def look(producer: Producer) -> tuple[DeadPage, int]:
         return await producer.dead.list(limit=limit, after=after, **chosen), await producer.dead.count()
 
-    page, total = _run(read_settings(redis_url=redis_url), ask)
+    page, total = ask(read_settings(redis_url=redis_url), look)
     from cli import dead_view  # noqa: PLC0415 - see the top of main.py
 
     dead_view.show_list(page, total, filtered=bool(chosen), as_json=as_json)
@@ -126,7 +124,7 @@ def show(
       barque dead show 018f3c2a77b10000000a4be3d1f20c57
       barque dead show charge-ada --arguments --json
     """
-    letter = _run(read_settings(redis_url=redis_url), lambda producer: producer.dead.get(job_id))
+    letter = ask(read_settings(redis_url=redis_url), lambda producer: producer.dead.get(job_id))
     from cli import dead_view  # noqa: PLC0415 - see the top of main.py
 
     dead_view.show_one(letter, arguments=arguments, as_json=as_json)
@@ -167,7 +165,7 @@ def replay(
     settings = read_settings(redis_url=redis_url)
     if everything and not yes:
         _confirm(settings, chosen, limit, "Replay", hint="as each may act twice")
-    done = _run(
+    done = ask(
         settings,
         lambda producer: producer.dead.replay(
             *job_ids or (), limit=limit, delay=delay, everything=everything, **chosen
@@ -176,7 +174,7 @@ def replay(
     if as_json:
         machine({"replayed": done.replayed, "taken": list(done.taken), "missing": list(done.missing)})
     else:
-        note(f"Replayed {_jobs(done.replayed)}.")
+        note(f"Replayed {jobs(done.replayed)}.")
         _name(done.taken, "left alone: a job of that id is there, or has ended since with another result")
         _name(done.missing, "not there: no letter is kept of it")
     raise typer.Exit(FAILED if job_ids and done.replayed < len(set(job_ids)) else OK)
@@ -212,14 +210,14 @@ def delete(
     settings = read_settings(redis_url=redis_url)
     if not job_ids and not yes:
         _confirm(settings, chosen, limit, "Delete", hint="for good")
-    removed = _run(
+    removed = ask(
         settings,
         lambda producer: producer.dead.delete(*job_ids or (), limit=limit, everything=everything, **chosen),
     )
     if as_json:
         machine({"deleted": removed})
     else:
-        note(f"Deleted the dead letters of {_jobs(removed)}.")
+        note(f"Deleted the dead letters of {jobs(removed)}.")
     raise typer.Exit(FAILED if job_ids and removed < len(set(job_ids)) else OK)
 
 
@@ -253,13 +251,12 @@ def _chosen(job_ids: list[str] | None, chosen: DeadFilters, limit: int | None, *
 
 def _confirm(settings: Settings, chosen: DeadFilters, limit: int | None, verb: str, *, hint: str) -> None:
     """Ask whether to go on with so many; end the command if not."""
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"there is nobody to ask; {verb.lower()} without a question with --yes")
-    found = _run(settings, lambda producer: producer.dead.count(**chosen))
-    most = found if limit is None else min(found, limit)
-    if most and not typer.confirm(f"{verb} {_jobs(most)}, {hint}?", err=True):
-        note("Nothing was done.")
-        raise typer.Exit(2)
+
+    def count() -> int:
+        found = ask(settings, lambda producer: producer.dead.count(**chosen))
+        return found if limit is None else min(found, limit)
+
+    confirm(verb.lower(), count, lambda most: f"{verb} {jobs(most)}, {hint}")
 
 
 def _name(job_ids: tuple[str, ...], why: str) -> None:
@@ -267,20 +264,3 @@ def _name(job_ids: tuple[str, ...], why: str) -> None:
         note(f"  {visible(job_id)}  {why}")
     if len(job_ids) > _NAMED:
         note(f"  … and {len(job_ids) - _NAMED:,} more")
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
-
-
-def _run(settings: Settings, ask: Callable[[Producer], Awaitable[T]]) -> T:
-    """Return what is asked of a producer that is open for it alone."""
-    from cli.lookup import asking  # noqa: PLC0415 - see the top of main.py
-    from producer import Producer  # noqa: PLC0415
-
-    async def ask_it() -> T:
-        with asking(settings):
-            async with Producer(settings=settings) as producer:
-                return await ask(producer)
-
-    return asyncio.run(ask_it())

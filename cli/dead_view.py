@@ -6,12 +6,10 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-from rich.table import Table
 from rich.text import Text
 
-from cli.output import fields, machine, note, show, styled, to_jsonable, visible
-from cli.status_view import age
+from cli.output import fields, listing, machine, note, show, styled, to_jsonable, visible
+from cli.words import ago, call, compact, moment
 from common.dead_letters import DeadLetter
 from producer.dead import DeadPage
 
@@ -48,15 +46,13 @@ def show_list(page: DeadPage, total: int, *, filtered: bool, as_json: bool) -> N
         show(styled(fits))
         return
     now = datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title, least in (("Job", 8), ("Task", 4), ("Tries", 5), ("Failed", 7), ("Error", 20)):
-        table.add_column(title, overflow="fold", min_width=least)
+    table = listing(("Job", 8), ("Task", 4), ("Tries", 5), ("Failed", 7), ("Error", 20))
     for letter in page.letters:
         table.add_row(
             styled(letter.job_id),
             styled(letter.task or "?", "" if letter.task else "yellow"),
             styled(letter.attempts),
-            styled(_ago(letter.died_at, now)),
+            styled(ago(letter.died_at, now)),
             styled(_short(letter), "red"),
         )
     show(table)
@@ -78,10 +74,10 @@ def show_one(letter: DeadLetter, *, arguments: bool, as_json: bool) -> None:
         ("error", error),
         ("attempts", letter.attempts),
         ("worker", letter.worker),
-        ("enqueued", _moment(letter.enqueued_at)),
-        ("started", _moment(letter.started_at)),
-        ("failed", f"{_moment(letter.died_at)}, {_ago(letter.died_at, now)}"),
-        ("kept until", _moment(letter.expires_at)),
+        ("enqueued", moment(letter.enqueued_at)),
+        ("started", moment(letter.started_at)),
+        ("failed", f"{moment(letter.died_at)}, {ago(letter.died_at, now)}"),
+        ("kept until", moment(letter.expires_at)),
         *_content(letter, arguments=arguments),
     ]
     show(
@@ -114,10 +110,12 @@ def _content(letter: DeadLetter, *, arguments: bool) -> list[tuple[str, object]]
         return rows if len(shown) == len(raw) else [*rows, ("", "--arguments shows all of it")]
     if not arguments:
         return [("payload", f"{size}; --arguments shows what is in it")]
-    parts = [_compact(value) for value in letter.arguments]
-    parts += [f"{name}={_compact(value)}" for name, value in letter.keyword_arguments.items()]
-    meta = _compact(letter.metadata) if letter.metadata else None
-    return [("payload", size), ("call", f"{letter.task}({', '.join(parts)})"), ("metadata", meta)]
+    meta = compact(letter.metadata) if letter.metadata else None
+    return [
+        ("payload", size),
+        ("call", call(letter.task, letter.arguments, letter.keyword_arguments)),
+        ("metadata", meta),
+    ]
 
 
 def _document(letter: DeadLetter, *, arguments: bool, lists: bool) -> dict[str, Any]:
@@ -147,15 +145,3 @@ def _short(letter: DeadLetter) -> str:
     first = letter.error.message.strip().partition("\n")[0]
     text = f"{name}: {first}" if first else name
     return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
-
-
-def _ago(when: datetime | None, now: datetime) -> str:
-    return "-" if when is None else f"{age(max(0.0, (now - when).total_seconds()))} ago"
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(to_jsonable(value).value).decode()

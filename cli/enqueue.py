@@ -158,7 +158,7 @@ def enqueue(
 async def _enqueue(
     call: Call[Any], settings: Settings, options: dict[str, Any], waiting: _Waiting, *, as_json: bool
 ) -> int:
-    from cli.lookup import asking  # noqa: PLC0415 - see the top of main.py
+    from cli.asking import asking  # noqa: PLC0415 - see the top of main.py
     from cli.outcome import show_ending, wait_for  # noqa: PLC0415
     from producer import Producer  # noqa: PLC0415
 

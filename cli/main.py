@@ -11,12 +11,13 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cli.abort import abort
 from cli.config import config
 from cli.dead import COMMANDS as DEAD_COMMANDS
 from cli.dead import dead
@@ -26,8 +27,10 @@ from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
 from cli.metrics import metrics
 from cli.output import note
+from cli.reschedule import reschedule
 from cli.result import result
-from cli.schedules import COMMANDS, schedules
+from cli.schedules import COMMANDS as SCHEDULE_COMMANDS
+from cli.schedules import schedules
 from cli.server import redis
 from cli.status import status
 from cli.worker import worker
@@ -73,18 +76,18 @@ def _help(function: Callable[..., None]) -> str:
     )
 
 
-for _command in (worker, enqueue, result, status, metrics, redis, config, doctor, demo):
+def _add_group(group: Callable[..., None], commands: Mapping[str, Callable[..., None]]) -> None:
+    """Add commands under the name of the function whose docstring tells of them all."""
+    made = typer.Typer(cls=_PlainFlagsGroup, help=_help(group), no_args_is_help=True)
+    for name, command in commands.items():
+        made.command(name, cls=_PlainFlags, help=_help(command))(command)
+    app.add_typer(made, name=group.__name__)
+
+
+for _command in (worker, enqueue, result, status, abort, reschedule, metrics, redis, config, doctor, demo):
     app.command(cls=_PlainFlags, help=_help(_command))(_command)
-
-_schedules = typer.Typer(cls=_PlainFlagsGroup, help=_help(schedules), no_args_is_help=True)
-for _name, _command in COMMANDS.items():
-    _schedules.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
-app.add_typer(_schedules, name="schedules")
-
-_dead = typer.Typer(cls=_PlainFlagsGroup, help=_help(dead), no_args_is_help=True)
-for _name, _command in DEAD_COMMANDS.items():
-    _dead.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
-app.add_typer(_dead, name="dead")
+_add_group(schedules, SCHEDULE_COMMANDS)
+_add_group(dead, DEAD_COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -95,8 +95,9 @@ def _serve(host: str, port: int, settings: Settings, *, only: bool) -> None:
 
 
 async def _read(settings: Settings, *, only: bool) -> Fleet:
+    from cli.asking import asking  # noqa: PLC0415
     from cli.fleet_metrics import Fleet  # noqa: PLC0415 - see the top of main.py
-    from cli.lookup import asking, queues_in_use  # noqa: PLC0415
+    from common.redis.inspect import queues_in_use  # noqa: PLC0415
     from producer import Producer  # noqa: PLC0415
 
     with asking(settings):

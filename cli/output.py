@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
     from rich.text import Text
 
-__all__ = ["Jsonable", "fields", "machine", "note", "show", "styled", "to_jsonable", "visible", "width"]
+__all__ = ["Jsonable", "fields", "listing", "machine", "note", "show", "styled", "to_jsonable", "visible", "width"]
 
 # C0 but tab and newline, DEL, C1, line separators, bidirectional overrides, halves of surrogate pairs.
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -61,6 +62,16 @@ def fields(rows: Iterable[tuple[str, object]], *, styles: Mapping[str, str] | No
     for name, value in rows:
         cell = value if isinstance(value, Text) else Text(visible(value), style=(styles or {}).get(name, ""))
         table.add_row(Text(f"  {name}"), cell)
+    return table
+
+
+def listing(*columns: tuple[str, int]) -> Table:
+    """Return an empty table of these titles and least widths, one row a thing; what is too long for a cell folds."""
+    from rich.table import Table  # noqa: PLC0415 - not for --json, not for --help
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title, least in columns:
+        table.add_column(title, overflow="fold", min_width=least)
     return table
 
 

@@ -66,7 +66,8 @@ async def _find(
         JobNotFound: there is no such job.
         ResultTimeout: it had not ended when `timeout` was over.
     """
-    from cli.lookup import asking, find_job, queues_in_use  # noqa: PLC0415 - see the top of main.py
+    from cli.asking import asking  # noqa: PLC0415 - see the top of main.py
+    from cli.lookup import find_job  # noqa: PLC0415
     from cli.outcome import wait_for  # noqa: PLC0415
     from common.errors import JobNotFound  # noqa: PLC0415
     from common.jobs import JobState  # noqa: PLC0415
@@ -75,8 +76,7 @@ async def _find(
     with asking(settings):
         async with Producer(settings=settings) as producer:
             if not wait:
-                workers = await producer.inspector.workers()
-                queues = [queue] if queue else queues_in_use(settings.queues, workers)
+                queues = [queue] if queue else await producer.inspector.queues_in_use(settings.queues)
                 info = await find_job(producer.inspector, job_id, queues)
                 if info.state is JobState.UNKNOWN:
                     raise JobNotFound(

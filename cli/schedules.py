@@ -5,12 +5,12 @@ What is printed of them is schedules_view.py's.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.asking import ask
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine, note
@@ -20,13 +20,10 @@ if TYPE_CHECKING:
     from common.jobs import JobState
     from common.schedule_records import ScheduleInfo
     from common.schedules import Missed, Timetable
-    from common.settings import Settings
     from common.tasks import Call
     from producer import Producer
 
 __all__ = ["COMMANDS", "schedules"]
-
-T = TypeVar("T")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 Arguments = Annotated[bool, typer.Option("--arguments", help="Show the calls' arguments, too: they may be secret.")]
@@ -59,10 +56,10 @@ def list_(*, arguments: Arguments = False, redis_url: RedisUrl = None, as_json: 
       barque schedules list --json | jq '.[].next_run'
     """
 
-    async def ask(producer: Producer) -> list[tuple[ScheduleInfo, JobState | None]]:
+    async def look(producer: Producer) -> list[tuple[ScheduleInfo, JobState | None]]:
         return [(info, await _outcome(producer, info)) for info in await producer.schedules.list()]
 
-    found = _run(read_settings(redis_url=redis_url), ask)
+    found = ask(read_settings(redis_url=redis_url), look)
     from cli import schedules_view  # noqa: PLC0415 - see the top of main.py
 
     schedules_view.show_list(found, arguments=arguments, as_json=as_json)
@@ -79,11 +76,11 @@ def show(name: Name, *, arguments: Arguments = False, redis_url: RedisUrl = None
       barque schedules show tidy-eu --arguments --json
     """
 
-    async def ask(producer: Producer) -> tuple[ScheduleInfo, JobState | None]:
+    async def look(producer: Producer) -> tuple[ScheduleInfo, JobState | None]:
         info = await producer.schedules.get(name)
         return info, await _outcome(producer, info)
 
-    info, outcome = _run(read_settings(redis_url=redis_url), ask)
+    info, outcome = ask(read_settings(redis_url=redis_url), look)
     from cli import schedules_view  # noqa: PLC0415 - see the top of main.py
 
     schedules_view.show_one(info, outcome, arguments=arguments, as_json=as_json)
@@ -160,7 +157,7 @@ def add(
 
         add_current_folder()
         call = check_call(call, settings, must_import=tasks is not None)
-    info = _run(settings, lambda producer: producer.schedules.add(name, call, when, queue=queue, replace=replace))
+    info = ask(settings, lambda producer: producer.schedules.add(name, call, when, queue=queue, replace=replace))
     from cli import schedules_view  # noqa: PLC0415 - see the top of main.py
 
     schedules_view.show_one(info, None, arguments=False, as_json=as_json)
@@ -175,7 +172,7 @@ def remove(name: Name, *, redis_url: RedisUrl = None, as_json: Json = False) -> 
     Examples:
       barque schedules remove tidy-eu
     """
-    removed = _run(read_settings(redis_url=redis_url), lambda producer: producer.schedules.remove(name))
+    removed = ask(read_settings(redis_url=redis_url), lambda producer: producer.schedules.remove(name))
     _report(name, "removed" if removed else "missing", as_json=as_json)
     raise typer.Exit(OK if removed else FAILED)
 
@@ -189,7 +186,7 @@ def pause(name: Name, *, redis_url: RedisUrl = None, as_json: Json = False) -> N
     Examples:
       barque schedules pause tidy-eu
     """
-    changed = _run(read_settings(redis_url=redis_url), lambda producer: producer.schedules.pause(name))
+    changed = ask(read_settings(redis_url=redis_url), lambda producer: producer.schedules.pause(name))
     _report(name, "paused" if changed else "was paused already", as_json=as_json)
 
 
@@ -202,7 +199,7 @@ def resume(name: Name, *, redis_url: RedisUrl = None, as_json: Json = False) -> 
     Examples:
       barque schedules resume tidy-eu
     """
-    changed = _run(read_settings(redis_url=redis_url), lambda producer: producer.schedules.resume(name))
+    changed = ask(read_settings(redis_url=redis_url), lambda producer: producer.schedules.resume(name))
     _report(name, "resumed" if changed else "was not paused", as_json=as_json)
 
 
@@ -218,7 +215,7 @@ def run_now(name: Name, *, redis_url: RedisUrl = None, as_json: Json = False) ->
       barque schedules run-now tidy-eu
       barque result $(barque schedules run-now tidy-eu) --wait
     """
-    job = _run(read_settings(redis_url=redis_url), lambda producer: producer.schedules.run_now(name))
+    job = ask(read_settings(redis_url=redis_url), lambda producer: producer.schedules.run_now(name))
     if as_json:
         machine({"name": name, "job_id": job.job_id, "queue": job.queue})
     else:
@@ -260,19 +257,6 @@ def _report(name: str, state: str, *, as_json: bool) -> None:
         note(f"There is no schedule called {name}.")
     else:
         note(f"Schedule {name}: {state}.")
-
-
-def _run(settings: Settings, ask: Callable[[Producer], Awaitable[T]]) -> T:
-    """Return what is asked of a producer that is open for it alone."""
-    from cli.lookup import asking  # noqa: PLC0415 - see the top of main.py
-    from producer import Producer  # noqa: PLC0415
-
-    async def ask_it() -> T:
-        with asking(settings):
-            async with Producer(settings=settings) as producer:
-                return await ask(producer)
-
-    return asyncio.run(ask_it())
 
 
 async def _outcome(producer: Producer, info: ScheduleInfo) -> JobState | None:

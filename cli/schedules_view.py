@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-from rich.table import Table
-
-from cli.output import fields, machine, show, styled, to_jsonable
-from cli.status_view import age
+from cli.output import fields, listing, machine, show, styled, to_jsonable
+from cli.words import age, ago, call, moment
 from common.jobs import JobState
 from common.schedule_records import ScheduleInfo
 from common.schedules import cron, zone_of
@@ -38,14 +35,18 @@ def show_list(found: Sequence[tuple[ScheduleInfo, JobState | None]], *, argument
         show(styled("There are no schedules."))
         return
     now = datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("Schedule", "When", "Next run", "Last run", "Outcome"):
-        table.add_column(title, overflow="fold", min_width=len(title))
+    titles = ("Schedule", "When", "Next run", "Last run", "Outcome")
+    table = listing(*((title, len(title)) for title in titles))
     for info, outcome in found:
         state, style = _next(info, now)
-        last = "-" if info.last_run_at is None else f"{age(max(0.0, (now - info.last_run_at).total_seconds()))} ago"
         shown, colour = _outcome(outcome)
-        table.add_row(styled(info.name), styled(_when(info)), styled(state, style), styled(last), styled(shown, colour))
+        table.add_row(
+            styled(info.name),
+            styled(_when(info)),
+            styled(state, style),
+            styled(ago(info.last_run_at, now)),
+            styled(shown, colour),
+        )
     show(table)
     if arguments:
         show(*(styled(f"{info.name}: {_call(info)}") for info, _ in found))
@@ -69,10 +70,10 @@ def show_one(info: ScheduleInfo, outcome: JobState | None, *, arguments: bool, a
         ("jitter", f"up to {age(info.jitter)}" if info.jitter else None),
         ("overlap", None if info.overlap else "no"),
         ("next run", state),
-        *(("", moment) for moment in _upcoming(info)),
+        *(("", tick) for tick in _upcoming(info)),
         (
             "last run",
-            None if info.last_run_at is None else f"{_moment(info.last_run_at)}, for {_moment(info.last_tick)}",
+            None if info.last_run_at is None else f"{moment(info.last_run_at)}, for {moment(info.last_tick)}",
         ),
         ("outcome", shown if outcome is not None else None),
         ("job", info.last_job_id),
@@ -92,7 +93,7 @@ def _next(info: ScheduleInfo, now: datetime) -> tuple[str, str]:
     if info.unreadable is not None:
         return "cannot be read here", "red"
     if info.paused_at is not None:
-        return f"paused {age(max(0.0, (now - info.paused_at).total_seconds()))} ago", "yellow"
+        return f"paused {ago(info.paused_at, now)}", "yellow"
     if info.orphaned:
         return "no worker has its code", "red"
     if info.next_run is None:
@@ -129,17 +130,7 @@ def _when(info: ScheduleInfo) -> str:
 
 
 def _call(info: ScheduleInfo) -> str:
-    parts = [_compact(value) for value in info.arguments]
-    parts += [f"{name}={_compact(value)}" for name, value in info.keyword_arguments.items()]
-    return f"{info.task}({', '.join(parts)})"
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(to_jsonable(value).value).decode()
-
-
-def _moment(value: datetime | None) -> str:
-    return "-" if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return call(info.task, info.arguments, info.keyword_arguments)
 
 
 def _document(info: ScheduleInfo, outcome: JobState | None, *, arguments: bool) -> dict[str, Any]:

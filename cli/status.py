@@ -60,9 +60,10 @@ def status(
 
 
 async def _overview(settings: Settings, *, only: bool) -> Overview:
-    from cli.lookup import asking, queues_in_use  # noqa: PLC0415 - see the top of main.py
+    from cli.asking import asking  # noqa: PLC0415 - see the top of main.py
     from cli.status_view import Overview  # noqa: PLC0415
     from common.redis.connection import describe  # noqa: PLC0415
+    from common.redis.inspect import queues_in_use  # noqa: PLC0415
     from common.redis.server_report import read_server  # noqa: PLC0415
     from producer import Producer  # noqa: PLC0415
 
@@ -77,11 +78,12 @@ async def _overview(settings: Settings, *, only: bool) -> Overview:
 
 
 async def _jobs(job_ids: list[str], settings: Settings, *, only: bool) -> list[JobInfo]:
-    from cli.lookup import asking, find_job, queues_in_use  # noqa: PLC0415 - see the top of main.py
+    from cli.asking import asking  # noqa: PLC0415 - see the top of main.py
+    from cli.lookup import find_job  # noqa: PLC0415
     from producer import Producer  # noqa: PLC0415
 
     with asking(settings):
         async with Producer(settings=settings) as producer:
             inspector = producer.inspector
-            queues = settings.queues if only else queues_in_use(settings.queues, await inspector.workers())
+            queues = settings.queues if only else await inspector.queues_in_use(settings.queues)
             return [await find_job(inspector, job_id, queues) for job_id in job_ids]

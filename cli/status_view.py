@@ -6,20 +6,19 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
 from cli.output import fields, machine, show, styled, to_jsonable
 from cli.progress_line import progress_text
+from cli.words import age, compact, moment
 from common.jobs import JobInfo, JobState
 from common.redis.inspect import QueueReport, WorkerReport
 from common.redis.server_report import ServerReport
 
-__all__ = ["Overview", "age", "show_jobs", "show_overview"]
+__all__ = ["Overview", "show_jobs", "show_overview"]
 
 _STYLES = {
     JobState.SUCCEEDED: "green",
@@ -69,19 +68,6 @@ def show_jobs(infos: Sequence[JobInfo], *, arguments: bool, as_json: bool) -> No
         return
     for info in infos:
         show(styled(f"Job {info.job_id}", "bold"), fields(_job_rows(info, arguments=arguments), styles=_styles(info)))
-
-
-def age(seconds: float) -> str:
-    """Return a length of time in its two largest units: `3d 4h`, `2m 5s`, `0.4s`."""
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    parts: list[str] = []
-    left = round(seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
 
 
 def _overview_document(overview: Overview) -> dict[str, Any]:
@@ -166,16 +152,16 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
     for name in ("enqueued_at", "due_at", "started_at", "finished_at"):
         # A running job's score is the end of its lease.
         shown = "lease ends" if name == "due_at" and info.state is JobState.RUNNING else name.removesuffix("_at")
-        rows.append((shown, _moment(getattr(info, name))))
+        rows.append((shown, moment(getattr(info, name))))
     if info.error is not None and info.state is JobState.ENDED:
         rows.append(("", f"its result cannot be read here: {info.error.message}"))
     elif info.error is not None:
         kind = info.error.type.removeprefix("builtins.")
         rows.append(("error", f"{kind}: {info.error.message}" if info.error.message else kind))
-    rows.append(("metadata", _compact(info.metadata) if info.metadata else None))
+    rows.append(("metadata", compact(info.metadata) if info.metadata else None))
     if arguments and info.task is not None:
-        rows.append(("arguments", _compact(info.arguments)))
-        rows.append(("keywords", _compact(info.keyword_arguments) if info.keyword_arguments else None))
+        rows.append(("arguments", compact(info.arguments)))
+        rows.append(("keywords", compact(info.keyword_arguments) if info.keyword_arguments else None))
     return [(name, value) for name, value in rows if value is not None]
 
 
@@ -192,14 +178,6 @@ def _job_document(info: JobInfo, *, arguments: bool) -> dict[str, Any]:
 
 def _styles(info: JobInfo) -> dict[str, str]:
     return {"state": _STYLES.get(info.state, ""), "error": "red"}
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(to_jsonable(value).value).decode()
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _mebibytes(size: int) -> str:

@@ -22,6 +22,7 @@
     ├── JobError                    about one job; carries its id
     │   ├── DuplicateJob            a job of the same unique key is there, and the task rejects others
     │   ├── JobNotFound             no such job, or its result is no longer kept
+    │   ├── JobNotWaiting           the job runs or has ended, so that it cannot be rescheduled
     │   ├── ResultTimeout           no result within the time the caller gave (a TimeoutError)
     │   ├── TaskFailed              the task raised; carries the remote type, message, traceback
     │   │   └── TaskTimedOut        the attempt ran past its timeout
@@ -54,6 +55,7 @@ __all__ = [
     "JobError",
     "JobLost",
     "JobNotFound",
+    "JobNotWaiting",
     "NoServerBinary",
     "NotConfirmed",
     "NotSerializable",
@@ -193,6 +195,10 @@ class DuplicateJob(JobError):
 
 class JobNotFound(JobError):
     """No such job: it never was, or it ended and its result is no longer kept."""
+
+
+class JobNotWaiting(JobError):
+    """The job runs, or has ended: too late to reschedule it. The message says which."""
 
 
 class ResultTimeout(JobError, TimeoutError):

@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Never, Self, TypeVar, Unpack, overload
 
 from common.errors import BarqueError, RedisUnavailable
@@ -22,6 +22,7 @@ from common.settings import Settings
 from common.tasks import Call, Task
 from producer.background import BackgroundLoop, keep_inherited
 from producer.client import Producer
+from producer.controls import BlockingControls
 from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
 from producer.options import EnqueueArguments, not_one_call
@@ -106,13 +107,17 @@ class BlockingJob(Generic[R_co]):
         """End the job as cancelled. See `producer.Job.abort`."""
         return self._producer.run(self._job.abort(wait=wait))
 
+    def reschedule(self, *, delay: float | timedelta | None = None, at: datetime | None = None) -> datetime:
+        """Have the job come due at another time. See `producer.Job.reschedule`."""
+        return self._producer.run(self._job.reschedule(delay=delay, at=at))
+
 
 class _Opened(NamedTuple):
     background: BackgroundLoop
     producer: Producer
 
 
-class BlockingProducer:
+class BlockingProducer(BlockingControls):
     """Enqueue jobs and wait for their results, from synchronous code.
 
         with BlockingProducer() as producer:

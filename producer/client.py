@@ -22,6 +22,7 @@ from common.tasks import Call, Task
 from producer import gather as waiting
 from producer.answers import Answers
 from producer.binding import Binder
+from producer.controls import Controls
 from producer.enqueue_hooks import EnqueueHook, HookedBinder
 from producer.job import Job
 from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
@@ -46,7 +47,7 @@ _HANDLES_AT_ONCE = 1000
 """Handles made in one step of the loop, while jobs are on their way."""
 
 
-class Producer:
+class Producer(Controls):
     """Enqueue jobs and wait for their results.
 
         async with Producer() as producer:

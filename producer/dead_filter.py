@@ -14,6 +14,7 @@ from typing import NamedTuple, TypedDict
 from common.dead_letters import About, decode_about
 from common.errors import ConfigurationError
 from common.redis.dead_letters import MOST_AT_ONCE, DeadStore, Filed, Page
+from producer.options import is_text
 
 __all__ = ["DeadFilters", "Found", "Wanted", "checked_count", "walk"]
 
@@ -60,7 +61,7 @@ class Wanted(NamedTuple):
             ConfigurationError: one is not what it can be.
         """
         for name, given in (("task", task), ("error", error), ("queue", queue)):
-            if given is not None and not _is_text(given):
+            if given is not None and not is_text(given):
                 raise ConfigurationError(f"{name}={given!r}: give text")
         return cls(task, error, queue, _unix_ms("since", since, now_ms), _unix_ms("until", until, now_ms))
 
@@ -129,10 +130,6 @@ def checked_count(name: str, given: int) -> int:
     if not _is_count(given):
         raise ConfigurationError(f"{name}={given!r}: give a number, 1 or more")
     return given
-
-
-def _is_text(given: object) -> bool:
-    return isinstance(given, str) and bool(given)
 
 
 def _is_count(given: object) -> bool:

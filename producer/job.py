@@ -1,4 +1,4 @@
-"""The handle of an enqueued job: ask where it stands, wait for its result, abort it.
+"""The handle of an enqueued job: ask where it stands, wait for its result, abort or reschedule it.
 
 Owns what a result means to the caller: the typed value, or the exception. Holds no state of the job but a result
 that has arrived.
@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Coroutine, Generator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from common.codec import decode_job, is_pickle
-from common.errors import JobCancelled, JobDiscarded, JobNotFound, ResultTimeout, TaskFailed, TaskTimedOut, Undecodable
+from common.errors import (
+    ConfigurationError,
+    JobCancelled,
+    JobDiscarded,
+    JobNotFound,
+    JobNotWaiting,
+    ResultTimeout,
+    TaskFailed,
+    TaskTimedOut,
+    Undecodable,
+)
 from common.jobs import JobInfo, JobState, OutcomeKind, RemoteError
 from common.progress import Item, Progress, decode_item, decode_progress
-from common.result_codec import IGNORED, Result, decode_result, encode_result
+from common.redis.control import Abort, ControlStore
+from common.result_codec import IGNORED, Result, decode_result
 from common.values import ValueReader, to_plain
+from producer.cancelled import cancelled_result
+from producer.options import due_time
 
 if TYPE_CHECKING:
     from common.tasks import Task
@@ -28,6 +39,14 @@ __all__ = ["Job"]
 
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+
+_NOT_WAITING = {
+    JobState.RUNNING: "a worker has it",
+    JobState.SUCCEEDED: "it has succeeded",
+    JobState.FAILED: "it has failed for good",
+    JobState.CANCELLED: "it was aborted",
+    JobState.ENDED: "it has ended",
+}
 
 
 class Job(Generic[R_co]):
@@ -224,9 +243,13 @@ class Job(Generic[R_co]):
             ended yet (the request stands). Where no result is kept, and the job ends before this can ask for it,
             there is nothing left to tell how: False.
         """
-        result, keep_ms = await self._cancelled_result(), self._producer.keep_cancelled_ms
-        answer = await self._ask(
-            self._producer.store.abort(self.queue, self.job_id, result=result, keep_ms=keep_ms),
+        producer = self._producer
+        payload = await self._ask(producer.store.payload(self.job_id), "the abort")
+        result = cancelled_result(producer.reading, self.job_id, self.queue, payload)
+        # A job that is enqueued under this id from here on is another one, and goes its way.
+        wish = Abort(self.job_id, result, payload if payload is not None else b"")
+        (answer,) = await self._ask(
+            ControlStore(producer.store.client).abort(self.queue, [wish], keep_ms=producer.keep_cancelled_ms),
             "the abort",
             otherwise="it may have been aborted or not",
         )
@@ -242,35 +265,44 @@ class Job(Generic[R_co]):
                 return decode_result(self._raw, self._producer.reading, self.job_id).outcome == OutcomeKind.CANCELLED
         return await self.status() is JobState.CANCELLED
 
-    async def _cancelled_result(self) -> bytes:
-        """Write the result a job that never ran ends with, in the form its producer reads."""
-        reading = self._producer.reading
-        stored = await self._ask(self._producer.store.payload(self.job_id), "the abort")
-        now_ms = time.time_ns() // 1_000_000
-        result = Result(
-            job_id=self.job_id,
-            task="<unknown>",
-            queue=self.queue,
-            success=False,
-            value=None,
-            attempt=0,
-            enqueued_ms=now_ms,
-            started_ms=now_ms,
-            finished_ms=now_ms,
-            outcome=OutcomeKind.CANCELLED.value,
-            error=RemoteError("asyncio.exceptions.CancelledError", "the job was aborted"),
-            exception=asyncio.CancelledError(),
+    async def reschedule(self, *, delay: float | timedelta | None = None, at: datetime | None = None) -> datetime:
+        """Have the job come due at another time, where it waits still: queued, delayed, or between two attempts.
+
+        The attempts it has had stay counted. A worker that sleeps until the next due job hears of it.
+
+        Args:
+            delay: seconds from now, by the server's clock; 0 is at once.
+            at: when; aware of its time zone. A time that is past is at once.
+
+        Returns:
+            When it is due now.
+
+        Raises:
+            JobNotWaiting: it runs, or has ended.
+            JobNotFound: there is no such job in this queue, or it ended and its result is no longer kept.
+            ConfigurationError: neither or both are given; or the job expires before then.
+        """
+        due = due_time(delay, at)
+        asked = ControlStore(self._producer.store.client).reschedule(
+            self.queue, self.job_id, delay_ms=due.delay_ms, at_ms=due.at_ms
         )
-        if stored is not None:
-            try:
-                payload = decode_job(stored, reading, self.job_id, self.queue)
-            except Undecodable:
-                result.form = "pickle" if is_pickle(stored) else "msgpack"
-            else:
-                result.task, result.enqueued_ms, result.form = payload.task, payload.enqueued_ms, payload.form
-                result.args, result.kwargs = payload.args, payload.kwargs
-                result.metadata = payload.extras.meta if payload.extras else None
-        return encode_result(result, reading)
+        word, at_ms = await self._ask(asked, "another time", otherwise="it may have been rescheduled or not")
+        moment = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+        if word == "moved":
+            return moment
+        if word == "expires":
+            raise ConfigurationError(
+                f"job {self.job_id} expires at {moment:%Y-%m-%d %H:%M:%S} UTC, before it would be due; "
+                "it was left as it is"
+            )
+        state = JobState.RUNNING if word == "running" else await self.status()
+        if state is JobState.UNKNOWN:
+            raise JobNotFound(
+                f"job {self.job_id} cannot be rescheduled: it is not in {self.queue}, and no result of it is kept",
+                job_id=self.job_id,
+            )
+        why = _NOT_WAITING.get(state, "another one was enqueued under its id this moment")
+        raise JobNotWaiting(f"job {self.job_id} cannot be rescheduled: {why}", job_id=self.job_id)
 
     async def _ask(self, call: Coroutine[Any, Any, T], what: str, *, otherwise: str = "") -> T:
         return await self._producer.answers.of(call, f"{what} of job {self.job_id}", otherwise=otherwise)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, NamedTuple, Self, TypedDict
 
 from common.codec import MOST_TRIES
 from common.errors import ConfigurationError
@@ -21,6 +21,8 @@ __all__ = [
     "EnqueueOptions",
     "check_id_from_elsewhere",
     "check_name",
+    "due_time",
+    "is_text",
     "not_one_call",
     "seconds",
 ]
@@ -202,6 +204,11 @@ def check_id_from_elsewhere(option: str, name: object) -> str:
     return name
 
 
+def is_text(given: object) -> bool:
+    """Whether it is text, and not empty."""
+    return isinstance(given, str) and bool(given)
+
+
 def seconds(name: str, value: float | timedelta | None, *, least: float) -> float | None:
     """Return an option of so many seconds at the least; None where it is not given.
 
@@ -218,6 +225,30 @@ def seconds(name: str, value: float | timedelta | None, *, least: float) -> floa
     if not fits:
         raise ConfigurationError(f"{name}={value!r}: give seconds, or a timedelta, of {least:g} or more")
     return float(given)
+
+
+class DueTime(NamedTuple):
+    """When a job is due: after a delay by the server's clock, unless `at_ms` (Unix ms) is given."""
+
+    delay_ms: int
+    at_ms: int
+
+
+def due_time(delay: float | timedelta | None, at: datetime | None) -> DueTime:
+    """Return when a job is to be due that says one of the two.
+
+    Raises:
+        ConfigurationError: neither or both are given, or it is no time.
+    """
+    if (delay is None) == (at is None):
+        raise ConfigurationError("give delay= or at=, one of the two")
+    if at is not None:
+        if getattr(at, "tzinfo", None) is None:
+            raise ConfigurationError("at= needs a time zone: datetime.now(tz=UTC) + …, or .astimezone()")
+        if at.timestamp() - time.time() > _LONGEST:
+            raise ConfigurationError(f"at={at.isoformat()}: give a time of the next ten years")
+        return DueTime(0, max(1, round(at.timestamp() * 1000)))
+    return DueTime(round((seconds("delay", delay, least=0.0) or 0.0) * 1000), 0)
 
 
 def check_name(option: str, name: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.codec import Payload
 from common.jobs import OutcomeKind, RemoteError
+from common.redis.scores import is_meant
 from common.redis.store import Claimed, Finish, HeldLease, PutBack
 from common.stopping import Lifetime
 from workers.runnables import Runnable
@@ -66,6 +67,7 @@ class Attempt(Lifetime):
         longest_block: seconds the longest of them did.
         steps: how many there were.
         deadline_ms: Unix ms by the server's clock at which its job ends, whatever it has come to; None is no limit.
+        aborted: since when it is to be aborted, as a score of `arq:abort`; 0 where nobody asked.
     """
 
     __slots__ = (
@@ -151,6 +153,10 @@ class Attempt(Lifetime):
     def timing(self) -> tuple[int, int, int]:
         """How its steps were, as a result stores it: see common.jobs.StepTiming."""
         return int(self.busy * 1e6 + 0.5), int(self.longest_block * 1e6 + 0.5), self.steps
+
+    def is_meant_by(self, wish: float) -> bool:
+        """Tell whether a wish to abort this id, by its score, is about this job and not one before it."""
+        return self.payload is None or is_meant(wish, self.payload.enqueued_ms)
 
     @property
     def task_name(self) -> str:

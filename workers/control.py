@@ -22,15 +22,23 @@ __all__ = ["listen_for_orders"]
 log = structlog.get_logger("barque.control")
 
 
-async def listen_for_orders(store: Store, abort: Callable[[str], None], schedules_changed: Callable[[], None]) -> None:
-    """Call `abort` with the id of each job that is to be aborted, and what is to know of schedules, until cancelled."""
+async def listen_for_orders(
+    store: Store, abort: Callable[[str, str], None], schedules_changed: Callable[[], None]
+) -> None:
+    """Call these as orders come, until cancelled.
+
+    Args:
+        abort: called with token and job id of an attempt that is to be aborted.
+        schedules_changed: called when a schedule was.
+    """
     backoff = Backoff()
 
     def receive(message: bytes) -> None:
         backoff.reset()
-        verb, _, job_id = message.decode(errors="surrogateescape").partition(" ")
+        verb, _, rest = message.decode(errors="surrogateescape").partition(" ")
         if verb == "abort":
-            abort(job_id)
+            token, _, job_id = rest.partition(" ")
+            abort(token, job_id)
         elif verb == "schedules":
             schedules_changed()
 

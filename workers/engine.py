@@ -24,6 +24,7 @@ from common.redis.connection import TROUBLE
 from common.redis.limits import LimitStore
 from common.redis.progress import ProgressStore
 from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
+from workers.aborts import Aborts
 from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
@@ -189,6 +190,9 @@ class Engine:
             watch=LoopWatch(self._about),
             block_limit=options.limits.block_limit,
         )
+        self._aborts = Aborts(
+            options.worker, self.held, lambda attempt: self.executor.stop(attempt, StopReason.ABORTED)
+        )
         self._claiming: asyncio.Task[None] | None = None
         self._releasing = asyncio.Event()
 
@@ -233,12 +237,6 @@ class Engine:
         for attempt in list(self.held.values()):
             self.executor.stop(attempt, StopReason.RELEASED)
 
-    def abort(self, job_id: str) -> None:
-        """Cancel a job if this worker runs it."""
-        attempt = self.held.get(job_id)
-        if attempt is not None:
-            self.executor.stop(attempt, StopReason.ABORTED)
-
     @property
     def claiming(self) -> bool:
         """Whether jobs are claimed: it has begun, and is not to stop."""
@@ -257,7 +255,9 @@ class Engine:
     def _background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         parts = [("barque-completer", self._completer.run()), ("barque-heartbeat", self._beat_regularly())]
         if self.options.honour_aborts:
-            parts.append(("barque-control", listen_for_orders(self._store, self.abort, self._schedules_changed)))
+            parts.append(
+                ("barque-control", listen_for_orders(self._store, self._aborts.order, self._schedules_changed))
+            )
         return parts
 
     async def _watch(self, awaited: Collection[asyncio.Task[Any]], background: Collection[asyncio.Task[None]]) -> None:
@@ -320,9 +320,10 @@ class Engine:
     def _start(self, claim: Claim) -> None:
         self._nothing_held.clear()
         queues = self.options.queues
-        for claimed in claim.jobs:
+        for claimed in self._aborts.overtaken(claim.jobs) if self._aborts.early else claim.jobs:
             attempt = Attempt(claimed, queues[claimed.queue])
-            attempt.aborted = claimed.aborted and self.options.honour_aborts
+            if not self.options.honour_aborts:
+                attempt.aborted = 0.0
             earlier = self.held.get(attempt.job_id)
             if earlier is not None:  # its lease ran out here unnoticed, or the server would not have given it
                 self.executor.stop(earlier, StopReason.LOST)
@@ -386,12 +387,12 @@ class Engine:
         return {}
 
     def _leases_changed(self, renewal: Renewal) -> None:
-        aborted = renewal.aborted if self.options.honour_aborts else []
-        for leases, reason in ((renewal.lost, StopReason.LOST), (aborted, StopReason.ABORTED)):
-            for lease in leases:
-                attempt = self.held.get(lease.job_id)
-                if attempt is not None and attempt.lease.token == lease.token:
-                    self.executor.stop(attempt, reason)
+        for lease in renewal.lost:
+            attempt = self.held.get(lease.job_id)
+            if attempt is not None and attempt.lease.token == lease.token:
+                self.executor.stop(attempt, StopReason.LOST)
+        if self.options.honour_aborts:
+            self._aborts.renewed(renewal.aborted)
 
     async def _beat_regularly(self) -> None:
         backoff = Backoff()
@@ -410,9 +411,7 @@ class Engine:
             async with asyncio.timeout(self._patience):
                 await self._heartbeat()
                 if self.options.honour_aborts and self.held:
-                    # A stock arq client asks for an abort in a set, and tells nobody.
-                    for job_id in await self._store.aborting(list(self.held)):
-                        self.abort(job_id)
+                    await self._aborts.look(self._store)
         except TROUBLE as error:
             # Not the error's own text: that of a pipeline quotes the command, and so what a cron job is given.
             log.warning("heartbeat_failed", error=f"{type(error).__name__}: {reasons.reason(error)[0]}")

@@ -235,7 +235,7 @@ class Executor:
         extras = payload.extras
         if extras is not None and extras.until is not None and self._clock.now_ms() > extras.until:
             raise CannotRunError(self._ways.failure("job expired"))
-        if attempt.aborted:
+        if attempt.aborted and attempt.is_meant_by(attempt.aborted):
             attempt.stop = StopReason.ABORTED
             raise asyncio.CancelledError
         runnable = self._runnables.get(payload.task)

@@ -86,7 +86,7 @@ _READING = frozenset(
 
 PRODUCER = Role(
     "barque-producer",
-    "enqueues jobs, follows them, waits for results, aborts, keeps schedules, resets limits, replays dead letters",
+    "enqueues jobs, follows, aborts and reschedules them, waits for results, keeps schedules and limits, replays",
     own_keys=(
         *_JOBS,
         keys.WAITERS,
@@ -107,10 +107,11 @@ PRODUCER = Role(
         f"{keys.UNIQUE}*",
     ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, ""), (keys.LIFT, "")),
-    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange"},
+    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange", "zscan"},
     scripts=frozenset(
         {
-            *("enqueue", "enqueue_ranked", "await", "abort", "add_schedule", "remove_schedule", "pause_schedule"),
+            *("enqueue", "enqueue_ranked", "await", "abort", "reschedule"),
+            *("add_schedule", "remove_schedule", "pause_schedule"),
             *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique"),
         }
     ),

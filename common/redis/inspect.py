@@ -25,7 +25,7 @@ from common.redis.scores import is_parked, read_due
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED, to_plain
 
-__all__ = ["Inspector", "QueueReport", "WorkerReport"]
+__all__ = ["Inspector", "QueueReport", "WorkerReport", "queues_in_use"]
 
 
 _FIRST_ONES = 100
@@ -150,6 +150,10 @@ class Inspector:
         """Return how many jobs that failed for good are kept."""
         return int(await self._client.zcard(keys.DEAD))
 
+    async def queues_in_use(self, given: Sequence[str]) -> list[str]:
+        """Return these queues, then those that live workers serve besides."""
+        return queues_in_use(given, await self.workers())
+
     async def results(self, job_ids: Sequence[str]) -> list[Result | None]:
         """Return the results of these jobs, None where none is kept."""
         stored = await self._client.mget([_bytes(keys.result(job_id)) for job_id in job_ids])
@@ -193,6 +197,11 @@ class Inspector:
         if is_parked(score):
             return JobState.QUEUED
         return JobState.SCHEDULED if score > now_ms else JobState.QUEUED
+
+
+def queues_in_use(given: Sequence[str], workers: Sequence[WorkerReport]) -> list[str]:
+    """Return these queues, then those that live workers serve besides."""
+    return list(dict.fromkeys([*given, *(queue for worker in workers for queue in worker.queues)]))
 
 
 def _state_of(result: Result) -> JobState:

@@ -110,7 +110,7 @@ LIMIT_LANE = "barque:limit-lane:"
 """Sorted set: queue and job id -> when the job was due, Unix ms."""
 LIMIT_WAIT = "barque:limit-wait:"
 CONTROL_CHANNEL = "barque:control"
-"""Channel: "abort <job id>" for whichever worker runs it; "schedules" when one was changed."""
+"""Channel: "abort <token> <job id>" for the worker whose attempt it is; "schedules" when one was changed."""
 
 
 def job(job_id: str) -> str:

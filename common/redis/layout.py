@@ -89,11 +89,9 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
                 due, past, priority = max(int(score), 0), "", 0
             except ValueError:  # it has a fraction; or it is whatever a foreign program wrote, -inf included
                 due, past, priority = read_score(score, job_id)
-            jobs.append(
-                Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, False, queue, token, past, priority)
-            )
-    for index in aborted:
-        jobs[index] = jobs[index]._replace(aborted=True)
+            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, 0.0, queue, token, past, priority))
+    for index, wish in zip(aborted[::2], aborted[1::2], strict=True):
+        jobs[index] = jobs[index]._replace(aborted=float(wish))
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
 
 
@@ -166,10 +164,10 @@ def renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument
     return arguments
 
 
-def parse_renewal(reply: list[list[int]], leases: Sequence[HeldLease], into: Renewal) -> None:
+def parse_renewal(reply: list[list[Any]], leases: Sequence[HeldLease], into: Renewal) -> None:
     """Read renew.lua's reply."""
     into.lost.extend(leases[index] for index in reply[0])
-    into.aborted.extend(leases[index] for index in reply[1])
+    into.aborted.extend((leases[index], float(wish)) for index, wish in zip(reply[1][::2], reply[1][1::2], strict=True))
 
 
 def parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:

@@ -79,7 +79,7 @@ class Claimed(NamedTuple):
     Attributes:
         payload: None when the job expired, or was never there.
         due_ms: Unix ms it was due at; of one that was passed on, at first.
-        aborted: it is to be ended as cancelled, not run.
+        aborted: since when it is to be ended as cancelled, not run, as a score of `arq:abort`; 0 where nobody asked.
         queue: index of its queue among those asked for.
         past: how it came to be due.
         priority: what it had a head start for.
@@ -89,7 +89,7 @@ class Claimed(NamedTuple):
     payload: bytes | None
     attempt: int
     due_ms: int
-    aborted: bool
+    aborted: float
     queue: int
     token: str
     past: Past = ""
@@ -176,10 +176,10 @@ class PutBack(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """What a renewal brought: the attempts whose lease is lost, and those to abort."""
+    """What a renewal brought: the attempts whose lease is lost; those to abort, with the score of the wish."""
 
     lost: list[HeldLease]
-    aborted: list[HeldLease]
+    aborted: list[tuple[HeldLease, float]]
 
 
 class Refusals(NamedTuple):

@@ -26,7 +26,18 @@ from typing import Literal, NamedTuple
 
 from common.priorities import MOST_URGENT
 
-__all__ = ["HEAD_START_MS", "Past", "Score", "ahead", "is_parked", "put_off", "read_due", "read_score", "reserved"]
+__all__ = [
+    "HEAD_START_MS",
+    "Past",
+    "Score",
+    "ahead",
+    "is_meant",
+    "is_parked",
+    "put_off",
+    "read_due",
+    "read_score",
+    "reserved",
+]
 
 Past = Literal["", "lost", "passed_on", "reserved", "displaced", "parked"]
 """How a job came to be due, as far as a score tells: the lease of the attempt before ran out; its worker knew no such
@@ -114,6 +125,15 @@ def put_off(job_id: bytes, *, since_ms: int, after_ms: int) -> str:
     if code == _LEASE_END:
         code += 1
     return repr(since_ms + _waited(code, job_id) + code / _CODES)
+
+
+def is_meant(wish: float, enqueued_ms: int) -> bool:
+    """Tell whether a wish to abort an id, by its score in `arq:abort`, means the job of that id enqueued at that time.
+
+    Our own wishes have a fraction (abort.lua): they were made of a job that was there, and go when it ends. One of a
+    stock arq client may be older than the job: then it was left over from another one, which was not there any more.
+    """
+    return wish % 1 != 0 or wish >= enqueued_ms
 
 
 def _waited(code: int, job_id: bytes) -> int:

@@ -19,7 +19,6 @@ from redis.exceptions import NoScriptError, ResponseError
 from common.redis.wire import Argument, call, call_many
 
 __all__ = [
-    "ABORT",
     "AWAIT",
     "CLAIM",
     "COMPLETE",
@@ -116,6 +115,5 @@ CLAIM = Script("claim")
 COMPLETE = Script("complete")
 RENEW = Script("renew")
 AWAIT = Script("await")
-ABORT = Script("abort")
 
-SCRIPTS = (ENQUEUE, ENQUEUE_RANKED, CLAIM, COMPLETE, RENEW, AWAIT, ABORT)
+SCRIPTS = (ENQUEUE, ENQUEUE_RANKED, CLAIM, COMPLETE, RENEW, AWAIT)

@@ -7,7 +7,6 @@ layout.py, what goes in and out in records.py; reads for people are in inspect.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import redis
 import redis.asyncio
@@ -48,7 +47,6 @@ from common.redis.wire import Argument, call_many
 __all__ = [
     "FIRST_FIRST",
     "MOST_PER_CALL",
-    "AbortAnswer",
     "BlockingStore",
     "Claim",
     "Claimed",
@@ -74,8 +72,6 @@ _FETCHED_AT_ONCE = 64
 _FETCH = 2
 """await.lua's word for a result that is there, but too much for one reply."""
 
-
-AbortAnswer = Literal["cancelled", "running", "missing"]
 
 EnqueueAnswer = bool | ServerError
 
@@ -240,11 +236,6 @@ class Store:
         stored: bytes | None = await self.client.get(id_bytes(keys.job(job_id)))
         return stored
 
-    async def abort(self, queue: str, job_id: str, *, result: bytes, keep_ms: int) -> AbortAnswer:
-        """End a waiting job with this result, or have its worker cancel it if it runs."""
-        answer: AbortAnswer = (await scripts.ABORT(self.client, (queue,), (id_bytes(job_id), result, keep_ms))).decode()
-        return answer
-
     async def claim_when_woken(
         self,
         queues: Sequence[str],
@@ -281,15 +272,15 @@ class Store:
         """End this worker's wait for work."""
         await self.client.zadd(keys.nudge(worker), {"stop": 0})
 
-    async def aborting(self, job_ids: Sequence[str]) -> set[str]:
-        """Return those of these ids that are to be aborted, whoever asked."""
-        found: set[str] = set()
+    async def aborting(self, job_ids: Sequence[str]) -> dict[str, float]:
+        """Return those of these ids that are to be aborted, whoever asked, with the scores of the wishes."""
+        found: dict[str, float] = {}
         if not job_ids or not await self.client.exists(keys.ABORT):
             return found
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = job_ids[start : start + MOST_PER_CALL]
             asked = await self.client.zmscore(keys.ABORT, [id_bytes(job_id) for job_id in part])  # type: ignore[misc]  # bytes do as well
-            found.update(job_id for job_id, when in zip(part, asked, strict=True) if when is not None)
+            found.update((job_id, wish) for job_id, wish in zip(part, asked, strict=True) if wish is not None)
         return found
 
     async def erase(self, queue: str, job_ids: Sequence[str]) -> None:

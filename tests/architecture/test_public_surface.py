@@ -25,7 +25,9 @@ METHODS = {
         "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "map",
         "results", "schedules", "store", "watching",
     ],
-    "producer.Job": ["abort", "info", "progress", "result", "status", "stream", "wait", "watch"],
+    "producer.controls.Controls": ["abort_where"],
+    "producer.controls.BlockingControls": ["abort_where"],
+    "producer.Job": ["abort", "info", "progress", "reschedule", "result", "status", "stream", "wait", "watch"],
     "producer.BlockingProducer": [
         "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "map", "run",
         "schedules",
@@ -35,7 +37,8 @@ METHODS = {
     "producer.schedules.Schedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.schedules.BlockingSchedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.BlockingJob": [
-        "abort", "info", "is_new", "job_id", "progress", "queue", "replaced", "result", "status", "stream", "watch",
+        "abort", "info", "is_new", "job_id", "progress", "queue", "replaced", "reschedule", "result", "status",
+        "stream", "watch",
     ],
 }  # fmt: skip
 

@@ -96,6 +96,7 @@ class Job:
         attempts_until: a stock worker's count goes by itself.
         noted: its attempts are counted from the start, so that it is known of when its payload is gone.
         wish: since when it is to be aborted.
+        meant: the wish was made of this very job, and not by a stock client, of its id alone.
         waiters: who wants its result pushed.
         awaited: a result that is not kept, for those who waited and missed the push.
     """
@@ -111,6 +112,7 @@ class Job:
     result: Kept | None = None
     awaited: Kept | None = None
     wish: int | None = None
+    meant: bool = False
     waiters: list[str] = field(default_factory=list)
 
     @property
@@ -157,7 +159,7 @@ class Model:
         self.nudged: set[str] = set()
         self.pushed: defaultdict[str, list[tuple[str, bytes | None]]] = defaultdict(list)
         self.told: list[str] = []
-        """Jobs whose workers were told to cancel them."""
+        """Tokens and ids of attempts whose workers were told to cancel them."""
 
     # What producers do
 
@@ -195,8 +197,8 @@ class Model:
         """End a waiting job; have whoever runs it cancel it."""
         job = self.jobs[job_id]
         if job.runs:
-            job.wish = self.now
-            self.told.append(job_id)
+            job.wish, job.meant = self.now, True
+            self.told.append(f"{job.lease.token} {job_id}")
             return "running"
         if job.queue != queue:
             return "missing"
@@ -207,6 +209,23 @@ class Model:
         if not self._places(queue):
             self.awake.discard(queue)
         return "cancelled"
+
+    def reschedule(self, queue: str, job_id: str, due: int) -> tuple[str, int]:
+        """Let a job that waits come due at another minute; the attempts it had stay counted."""
+        job = self.jobs[job_id]
+        if job.runs:
+            return "running", 0
+        if job.queue != queue:
+            return "missing", 0
+        until = job.payload.until if job.payload else self.now
+        if job.payload is None or (until is not None and due >= until):
+            return "expires", until
+        attempts, lost = job.attempts, job.begun
+        job.put(queue, due)
+        if lost:
+            job.count(attempts)
+        self._call_a_worker(queue, due, {other: at for other, at in self._places(queue).items() if other != job_id})
+        return "moved", due
 
     def fetch(self, job_id: str) -> bytes | None:
         """Return the result of an ended job."""
@@ -321,7 +340,7 @@ class Model:
         job = self.jobs[job_id]
         if job.payload is not None and job.queue is not None and job.due > self.now:
             job.put(job.queue, AT_ONCE)
-        job.wish = self.now
+        job.wish, job.meant = self.now, False
 
     # What time does
 
@@ -421,6 +440,8 @@ class Model:
     def _put_back(self, outcome: Outcome, others: dict[str, int]) -> None:
         job = self.jobs[outcome.job_id]
         due = self.now + outcome.when if outcome.kind == "retry" else outcome.when
+        if job.wish is not None and job.meant:
+            due = min(due, self.now)
         self._call_a_worker(outcome.queue, due, others)
         job.lease = None
         job.put(outcome.queue, due)

@@ -71,7 +71,9 @@ for _, entry in ipairs(found) do
         local half = score % 1 == 0.5
         local minutes = nearest(score - now) - passed
         if score >= LONG_AGO then
-          redis.call('ZADD', key, string.format('%.1f', base + minutes * MINUTE + (half and 1.5 or 0)), member)
+          -- A wish to abort has a fraction of its own (abort.lua).
+          local past = half and 1.5 or score % 1
+          redis.call('ZADD', key, string.format('%.2f', base + minutes * MINUTE + past), member)
           value[#value + 1] = { member, half and 1 or 0, minutes }
         else
           value[#value + 1] = { member, -1, math.floor(score) }

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from common.redis import keys
 from common.redis.connection import connect
+from common.redis.control import Abort, ControlStore
 from common.redis.push import frames
 from common.redis.store import Claim, Enqueue, Finish, FreshJobs, HeldLease, PutBack, Store
 from common.settings import Settings
@@ -96,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self, bench: Bench) -> None:
         super().__init__()
         self.bench, self.world, self.redis = bench, bench.world, bench.client
-        self.store = Store(bench.client)
+        self.store, self.control = Store(bench.client), ControlStore(bench.client)
         self.model = Model()
         self.promises = Promises()
         self.workers = {name: Worker(name) for name in ("v", "w")}
@@ -188,10 +189,19 @@ class StoreMachine(RuleBasedStateMachine):
     def _abort(self, job_id, keep):
         queue = self.model.jobs[job_id].queue or QUEUES[0]
         result = b"aborted %d" % self.number()
-        answer = self.act(self.store.abort(queue, job_id, result=result, keep_ms=keep * MINUTE))
+        (answer,) = self.act(self.control.abort(queue, [Abort(job_id, result)], keep_ms=keep * MINUTE))
         assert answer == self.model.abort(queue, job_id, result=result, keep=keep)
         if answer == "cancelled":
             self.promises.ended(job_id, result if keep else None)
+
+    @rule(data=st.data(), how=st.sampled_from(("delay", "at")), minutes=st.sampled_from((0, 1, 5)))
+    def reschedule(self, data, how, minutes):
+        job_id = data.draw(self._any_id())
+        queue = self.model.jobs[job_id].queue or QUEUES[0]
+        due = self.model.now - 2 + minutes if how == "at" else self.model.now + minutes
+        when = {"at_ms": self.world.ms(due)} if how == "at" else {"delay_ms": minutes * MINUTE}
+        word, at = self.act(self.control.reschedule(queue, job_id, **when))
+        assert (word, self.world.minute(at) if at else 0) == self.model.reschedule(queue, job_id, due)
 
     @rule()
     def read(self):
@@ -204,7 +214,7 @@ class StoreMachine(RuleBasedStateMachine):
         results, aborting, payloads = self.act(read())
         jobs = [self.model.jobs[job_id] for job_id in ids]
         assert results == [self.model.fetch(job_id) for job_id in ids]
-        assert aborting == {job_id for job_id, job in zip(ids, jobs, strict=True) if job.wish is not None}
+        assert set(aborting) == {job_id for job_id, job in zip(ids, jobs, strict=True) if job.wish is not None}
         assert payloads == [job.payload.value if job.payload else None for job in jobs[:3]]
 
     # Workers
@@ -386,7 +396,7 @@ class StoreMachine(RuleBasedStateMachine):
         renewal = self.act(self.store.renew(QUEUES, leases, lease_ms=lease * MINUTE))
         lost, aborted = self.model.renew([(h.job_id, h.token, h.attempt) for h in leases], until)
         assert [held.job_id for held in renewal.lost] == lost
-        assert [held.job_id for held in renewal.aborted] == aborted
+        assert [held.job_id for held, _ in renewal.aborted] == aborted
         for held in leases:
             if held not in renewal.lost:
                 self.promises.renewed(held.job_id, held.token, until, self.model.now)
@@ -560,7 +570,7 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = self.model.claim(queues, most=most, lease=lease, worker=worker.name, number=worker.claims)
         worker.claims += 1
         taken = [
-            Taken(j.job_id, j.payload, j.attempt, self.world.minute(j.due_ms), j.aborted, j.queue, j.token)
+            Taken(j.job_id, j.payload, j.attempt, self.world.minute(j.due_ms), j.aborted > 0, j.queue, j.token)
             for j in found.jobs
         ]
         for job in taken:

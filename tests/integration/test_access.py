@@ -173,9 +173,7 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded, monkey
             assert [progress.done async for progress in telling.watch()][-1] == 2
             assert [item.value async for item in telling.stream(str)] == ["first"]
             assert (await telling.progress()).fraction == 1.0
-            waiting = await producer.enqueue(double(1), delay=3600)
-            assert await waiting.status() is JobState.SCHEDULED
-            assert await waiting.abort()
+            await steer(producer)
             held = await producer.enqueue(endless())
             await begun.wait()
             assert await held.abort(wait=None)
@@ -190,6 +188,14 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded, monkey
         await worker.close()
         await watching.aclose()
     assert await refusals(server) == []
+
+
+async def steer(producer) -> None:
+    waiting = await producer.enqueue(double(1), delay=3600)
+    assert await waiting.status() is JobState.SCHEDULED
+    await waiting.reschedule(delay=7200)
+    assert (await producer.abort_where(task=double, state="scheduled")).cancelled == 1
+    assert await (await producer.enqueue(double(1), delay=3600)).abort()
 
 
 async def keep_schedules(producer) -> None:

@@ -10,6 +10,7 @@ from common.redis.store import Claimed, Enqueue
 
 AWAKE = {"due": 0}
 TOKEN = (b"w:1:7", "60s")
+LATER = 10.0**13 + 0.25
 
 
 async def claim(store, *queues, most=10, lease_ms=60_000, worker="w", number=7):
@@ -134,13 +135,13 @@ CASES = {
             "arq:in-progress:b": TOKEN,
         },
     ),
-    "a job to be aborted says so": (
-        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": "now-60s"}},
+    "a job to be aborted says so, and since when": (
+        {"q": {"a": 5, "b": 6}, "arq:job:a": b"A", "arq:job:b": b"B", "arq:abort": {"b": LATER}},
         {},
-        [job("a", b"A", 5), job("b", b"B", 6, aborted=True)],
+        [job("a", b"A", 5), job("b", b"B", 6, aborted=LATER)],
         {
             "q": {"a": "lease+60s", "b": "lease+60s"}, "arq:job:a": b"A", "arq:job:b": b"B",
-            "arq:abort": {"b": "now-60s"}, "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
+            "arq:abort": {"b": int(LATER)}, "arq:in-progress:a": TOKEN, "arq:in-progress:b": TOKEN,
         },
     ),
     "two queues, the first one first": (
@@ -288,10 +289,10 @@ async def test_few_old_wishes_are_dropped_at_a_time(keyspace, store, redis):
 @pytest.mark.parametrize("count", [1, 1000, 2500])
 async def test_of_the_ids_asked_about_those_to_be_aborted_are_told(count, keyspace, store, redis):
     ids = ["\udcff", *(f"{n}" for n in range(count))]
-    assert await store.aborting(ids) == set()
+    assert await store.aborting(ids) == {}
     await redis.zadd("arq:abort", {b"\xff": 5, f"{count - 1}": 6, "another": 7})
-    assert await store.aborting(ids) == {"\udcff", f"{count - 1}"}
-    assert await store.aborting([]) == set()
+    assert await store.aborting(ids) == {"\udcff": 5.0, f"{count - 1}": 6.0}
+    assert await store.aborting([]) == {}
 
 
 async def test_no_more_than_a_thousand_are_taken_at_once(keyspace, store, redis):

@@ -137,6 +137,20 @@ CASES = {
         [],
         {"q": {"a": "now+60s", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "arq:abort": {"a": 5}},
     ),
+    "retried, and this very job is to be aborted: it is due at once, to be ended": (
+        {**EARLIER, "arq:abort": {"a": 5.25}},
+        [PutBack(held(), "retry", 60_000)],
+        [],
+        {"q": {"a": "now", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "arq:abort": {"a": 5},
+         "barque:wake:q": AWAKE},
+    ),
+    "put back to wait for a worker that knows it, and to be aborted": (
+        {**EARLIER, "arq:abort": {"a": 5.25}},
+        [PutBack(held(), "release", "99999999999999.5")],
+        [],
+        {"q": {"a": "now", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"1", "arq:abort": {"a": 5},
+         "barque:wake:q": AWAKE},
+    ),
     "in the queue it was taken from": (
         {**RUNNING, "q": {"x": 5}, "r": {"a": "now+10s"}},
         [Finish(held(queue=1), b"R", 0)],

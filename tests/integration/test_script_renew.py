@@ -36,7 +36,7 @@ CASES = {
     "to be aborted is renewed as well: its worker still has to record the end": (
         {**HELD, "arq:abort": {"a": 5, "b": 6}},
         [lease()],
-        Renewal([], [lease()]),
+        Renewal([], [(lease(), 5.0)]),
         {**RENEWED, "arq:abort": {"a": 5, "b": 6}},
     ),
     "lost and to be aborted is lost": (
@@ -51,7 +51,7 @@ CASES = {
             "arq:in-progress:b": (b"v:1:1", "10s"), "arq:in-progress:c": (b"w:1:2", "10s"), "arq:abort": {"c": 1},
         },
         [lease("a"), lease("b"), lease("c", "w:1:2", 1)],
-        Renewal([lease("b")], [lease("c", "w:1:2", 1)]),
+        Renewal([lease("b")], [(lease("c", "w:1:2", 1), 1.0)]),
         {
             "q": {"a": "lease+60s", "b": "now+10s"}, "r": {"c": "lease+60s"}, "arq:in-progress:a": (b"w:1:1", "60s"),
             "arq:in-progress:b": (b"v:1:1", "10s"), "arq:in-progress:c": (b"w:1:2", "60s"), "arq:abort": {"c": 1},

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from common.redis import scripts
+from common.redis import control, scripts
 from common.redis.connection import blocking_twin
+from common.redis.control import Abort, ControlStore
 from common.redis.store import MOST_PER_CALL, BlockingStore, Enqueue, Finish, HeldLease, PutBack, Refusals
 
 LEASE = HeldLease(0, "a", "w:1:1", 1)
@@ -16,13 +17,15 @@ CALLS = {
     "complete": lambda store: store.complete(("q",), [PutBack(LEASE, "retry", 0)]),
     "renew": lambda store: store.renew(("q",), [LEASE], lease_ms=1000),
     "await": lambda store: store.await_results("c", ["a"]),
-    "abort": lambda store: store.abort("q", "a", result=b"", keep_ms=0),
+    "abort": lambda store: ControlStore(store.client).abort("q", [Abort("a", b"")], keep_ms=0),
+    "reschedule": lambda store: ControlStore(store.client).reschedule("q", "a"),
 }
 
 
 async def loaded(redis) -> dict[str, bool]:
-    found = await redis.script_exists(*(script.sha for script in scripts.SCRIPTS))
-    return {script.name: bool(there) for script, there in zip(scripts.SCRIPTS, found, strict=True)}
+    every = (*scripts.SCRIPTS, *control.SCRIPTS)
+    found = await redis.script_exists(*(script.sha for script in every))
+    return {script.name: bool(there) for script, there in zip(every, found, strict=True)}
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -29,7 +29,10 @@ from common.settings import Settings, load_settings
 from common.tasks import Call, task
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["worker", "enqueue", "result", "status", "schedules", "dead", "redis", "config", "doctor"]
+COMMANDS = [
+    *("worker", "enqueue", "result", "status", "abort", "reschedule"),
+    *("schedules", "dead", "redis", "config", "doctor"),
+]
 
 
 @pytest.fixture(autouse=True)

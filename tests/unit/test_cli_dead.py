@@ -194,7 +194,7 @@ def test_what_cannot_be_taken_back_is_asked_about_with_its_number(
 
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr(dead.typer, "confirm", confirm)
-    monkeypatch.setattr(dead, "_run", run)
+    monkeypatch.setattr(dead, "ask", run)
     with pytest.raises(SystemExit) as ended:
         main(["dead", command, *arguments])
     assert asked == ([question] if question else [])

@@ -1,6 +1,7 @@
 """common/redis/lua/: each script's header against the code around it, and prelude.lua against keys.py."""
 
 import asyncio
+import hashlib
 import inspect
 import re
 from importlib import resources
@@ -8,7 +9,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from common.redis import dead_letters, keys, limits, progress, schedules, scripts, unique
+from common.redis import control, dead_letters, keys, limits, progress, schedules, scripts, unique
+from common.redis.control import Abort, ControlStore
 from common.redis.dead_letters import DeadStore
 from common.redis.limits import Ask, Leaver, LimitStore, gate
 from common.redis.progress import ProgressStore, Report
@@ -17,8 +19,8 @@ from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBac
 from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
 from common.uniqueness import Rule
 
-ALL = (*scripts.SCRIPTS, *schedules.SCRIPTS, *dead_letters.SCRIPTS, *progress.SCRIPTS, *unique.SCRIPTS, *limits.SCRIPTS)
-SCRIPTS = {script.name: script for script in ALL}
+MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits)
+SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
 PRELUDES = {"prelude", "unique_prelude", "gates_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
 
@@ -138,11 +140,18 @@ WIRE = {
     ),
     "await": ([0, 0], lambda s: s.await_results("c", ["a", "b"]), [], ["c", "a", "b"], ["channel", "job ids"]),
     "abort": (
-        b"missing",
-        lambda s: s.abort("q", "id", result=b"R", keep_ms=9),
+        [0, 1],
+        lambda s: ControlStore(s.client).abort("q", [Abort("a", b"R"), Abort("b", b"S", b"P")], keep_ms=9),
         ["q"],
-        ["id", "R", 9],
-        ["id", "result to store", "keep it for ms"],
+        [9, "a", "", "R", "b", hashlib.sha1(b"P").hexdigest(), "S"],
+        ["keep the results for ms", "id", "SHA-1 of the payload", "result to store"],
+    ),
+    "reschedule": (
+        [b"moved", 8],
+        lambda s: ControlStore(s.client).reschedule("q", "id", delay_ms=6, at_ms=7),
+        ["q"],
+        ["id", 6, 7],
+        ["id", "due after ms", "due at"],
     ),
     "tick": (
         [1, 0],
@@ -351,6 +360,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
     for names, values in re.findall(r"^local ([A-Z_, ]+) = ('.*')$", text, re.MULTILINE):
         found |= dict(zip(names.split(", "), re.findall(r"'([^']*)'", values), strict=True))
     assert found.pop("DONE") == "done"
+    assert found.pop("MEANT") == ".25"
     assert found == {
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
@@ -377,8 +387,6 @@ def test_every_key_function_is_exported_and_says_what_its_key_is():
 
 
 def test_a_scripts_digest_is_that_of_prelude_and_script():
-    import hashlib
-
     for script in SCRIPTS.values():
         assert script.source.startswith("-- prelude:")
         assert f"-- {script.name}: " in script.source

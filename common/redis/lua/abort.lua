@@ -1,24 +1,64 @@
--- abort: end a waiting job now, or have the worker that runs it cancel it.
+-- abort: end waiting jobs now, and have the workers of running ones cancel them.
 --
 -- KEYS: 1 queue
--- ARGV: 1 id, 2 result to store for a job that was waiting, 3 keep it for ms (0 = do not)
--- Returns: "cancelled" (it was waiting and has ended), "running" (its worker has been told),
---          "missing" (no such job in this queue)
--- Invariant: a job that runs is ended by its own worker, which alone holds the lease.
+-- ARGV: 1 keep the results for ms (0 = do not); then for each job three: id, SHA-1 of the payload it is to have
+--       ("" = whatever it is), result to store if it waits
+-- Returns: for each job 2 (it waited, and has ended), 1 (its worker has been told), 0 (no such job in this queue),
+--          -1 (it has another payload: the id was enqueued again since somebody looked)
+-- Invariant: a job that runs is ended by its own worker, which alone holds the lease; and only the attempt that runs
+--            now is told of, by its token, never a later one of the same id.
+--
+-- A wish in the set carries a quarter of a millisecond, which says that the job was there when it was made (see MEANT
+-- in the prelude). Of a payload that is not there the digest is that of an empty one.
 
-local queue, id, result, keep = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local holder = redis.call('GET', LEASE .. id)
-if holder and holder ~= DONE then
-  redis.call('ZADD', ABORT, now_ms(), id)
-  redis.pcall('PUBLISH', CONTROL, 'abort ' .. id)
-  return 'running'
+local STRIDE = 3
+local queue, keep = KEYS[1], ARGV[1]
+local wish
+local reply, ended, results, keeps = {}, {}, {}, {}
+
+local function has_changed(id, digest)
+  if digest == '' or not redis.sha1hex then return false end -- fakeredis has none
+  local payload = redis.pcall('GET', JOB .. id)
+  return redis.sha1hex(type(payload) == 'string' and payload or '') ~= digest
 end
-if not redis.call('ZSCORE', queue, id) then return 'missing' end
-redis.call('ZREM', queue, id)
-redis.call('DEL', JOB .. id, RETRY .. id)
-redis.pcall('ZREM', ABORT, id)
-redis.pcall('ZREM', LIFT .. queue, id)
-if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
-if redis.call('EXISTS', queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
-push_results({ id }, { result }, { keep })
-return 'cancelled'
+
+local function tell_worker(id, token)
+  redis.call('DEL', AWAITED .. id) -- a write that needs no memory (see the prelude); a running job has no such key
+  wish = wish or decimal(now_ms()) .. MEANT
+  redis.call('ZADD', ABORT, wish, id)
+  redis.pcall('PUBLISH', CONTROL, 'abort ' .. token .. ' ' .. id)
+end
+
+local function end_now(id, result)
+  redis.call('ZREM', queue, id)
+  redis.call('DEL', JOB .. id, RETRY .. id)
+  redis.pcall('ZREM', ABORT, id)
+  redis.pcall('ZREM', LIFT .. queue, id)
+  if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
+  ended[#ended + 1], results[#results + 1], keeps[#keeps + 1] = id, result, keep
+end
+
+for i = 2, #ARGV, STRIDE do
+  local id, digest, result = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local holder = redis.pcall('GET', LEASE .. id)
+  local runs = type(holder) == 'string' and holder ~= DONE
+  local word = 0
+  if not runs and not redis.call('ZSCORE', queue, id) then
+    word = 0
+  elseif has_changed(id, digest) then
+    word = -1
+  elseif runs then
+    tell_worker(id, holder)
+    word = 1
+  else
+    end_now(id, result)
+    word = 2
+  end
+  reply[#reply + 1] = word
+end
+
+if #ended > 0 then
+  if redis.call('EXISTS', queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
+  push_results(ended, results, keeps)
+end
+return reply

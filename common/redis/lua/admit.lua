@@ -153,7 +153,7 @@ local reply = {}
 for i, job in ipairs(jobs) do
   if holders[i] ~= job.token then
     reply[i] = { 'lost' }
-  elseif aborts and aborts[i] then
+  elseif aborts and aborts[i] and string.sub(aborts[i], -#MEANT) == MEANT then
     reply[i] = { 'aborted' }
   else
     reply[i] = admit(job)

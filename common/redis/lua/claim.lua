@@ -5,8 +5,8 @@
 --       claims whose reply did not come (0 = none); and for several queues: 6 ms after which a waiting job of a queue
 --       that is not the first has a share (0 = never); then, where the queues have weights, the weight of each
 -- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues; places, counted from 0
---          over all jobs taken, of those to be aborted; whose they are: index of a queue from 0 and how many jobs were
---          taken there, again and again, in the order of the jobs;
+--          over all jobs taken, of those to be aborted, each with the time of the wish (see abort.lua); whose they are:
+--          index of a queue from 0 and how many jobs were taken there, again and again, in the order of the jobs;
 --          then for each job taken: id, payload (nil if it expired), due ms, attempt
 -- Invariant: each job taken has a lease key with token "worker:attempt:claim", all its earlier attempts counted, and
 --            its score half a millisecond past the end of the lease, so that it is due again by itself, and this
@@ -85,7 +85,9 @@ local function take(queue, page)
       end
       if length == HEAD then redis.call('DEL', keys[i]) end -- a write that needs no memory (see the prelude)
       redis.call('SET', keys[i], token, 'PX', lease_ms)
-      if aborts and aborts[i] then abort_at[#abort_at + 1] = (length - HEAD) / 4 end
+      if aborts and aborts[i] then
+        abort_at[#abort_at + 1], abort_at[#abort_at + 2] = (length - HEAD) / 4, aborts[i]
+      end
       taken = taken + 1
       places[2 * taken - 1], places[2 * taken] = lease_end, id
       reply[length + 1], reply[length + 2], reply[length + 3] = id, found[2 * count + i], due
@@ -192,11 +194,13 @@ local function on(index, work)
 end
 
 local function drop_old_wishes()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ABORT, '-inf', now - OLD_WISH, 'LIMIT', 0, MOST_WISHES)) do
+  local old = redis.call('ZRANGEBYSCORE', ABORT, '-inf', now - OLD_WISH, 'WITHSCORES', 'LIMIT', 0, MOST_WISHES)
+  for i = 1, #old, 2 do
+    local id, wish = old[i], tonumber(old[i + 1])
     if redis.call('EXISTS', JOB .. id, LEASE .. id) == 0 then
       redis.call('ZREM', ABORT, id)
     else
-      redis.call('ZADD', ABORT, now, id) -- looked at again in a day
+      redis.call('ZADD', ABORT, string.format('%.2f', now + wish % 1), id) -- looked at again in a day
     end
   end
 end

@@ -23,6 +23,9 @@
 -- Where the lease ran out while the server was away, and nobody took the job since, the queue still has its end as
 -- the score: then the outcome is taken all the same.
 --
+-- A job that is to be aborted and goes back to wait is due at once, so that a worker ends it now and not after the
+-- backoff, where it is this very job that is meant.
+--
 -- A letter's score is when it came, and past that of the letter before: a fraction of a millisecond tells those of one
 -- batch apart, so that whoever pages through them needs a score alone. Letters over age or over number go here, some
 -- at a time; and all of them by themselves, when none has come for as long as one is kept.
@@ -62,7 +65,16 @@ local gone, counts = {}, {} -- keys; keys and attempts
 local ended, results, keeps, ticks = {}, {}, {}, {}
 local buried, keep_letters, most_letters = {}, 0, 0 -- places in ARGV and queues
 
+local aborting
+
+local function is_unwanted(id)
+  if aborting == nil then aborting = redis.call('EXISTS', ABORT) == 1 end
+  local wish = aborting and redis.pcall('ZSCORE', ABORT, id)
+  return type(wish) == 'string' and string.sub(wish, -#MEANT) == MEANT
+end
+
 local function put_back(queue, id, attempts, due, priority)
+  if due > now and is_unwanted(id) then due = now end
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
   gone[#gone + 1] = LEASE .. id
   if attempts > 0 then

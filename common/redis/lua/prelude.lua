@@ -17,6 +17,10 @@ local LIMIT_WAIT, LIMITS = 'barque:limit-wait:', 'barque:limits'
 -- What an ended cron tick leaves in its lease key, so that a late second enqueue of it is dropped.
 local DONE = 'done'
 
+-- How the score of a wish to abort ends that was made of a job that was there (abort.lua). One of a stock arq client is
+-- a whole number, and may be older than the job of its id: only a worker can tell whether it means that one (scores.py).
+local MEANT = '.25'
+
 -- The score of a job of a priority above 0 is its due time, and this, and for each step of the priority this more: it
 -- stands an hour earlier for each, and its fraction says so (scores.py).
 local LEAD, LEAD_EACH = 2032 / 2048, 1 / 2048 - 3600000

@@ -2,7 +2,8 @@
 --
 -- KEYS: queues, in the order the worker names them
 -- ARGV: 1 lease ms; then for each attempt three: index of its queue from 0, id, token
--- Returns: two arrays of indexes from 0: attempts whose lease is lost, attempts to abort
+-- Returns: two arrays: indexes from 0 of attempts whose lease is lost; indexes of attempts to abort, each with the time
+--          of the wish (see abort.lua)
 -- Invariant: a lease that is another's is left alone.
 
 local STRIDE = 3
@@ -25,7 +26,7 @@ for i = 1, count do
     places[queue] = places[queue] or {}
     table.insert(places[queue], lease_end)
     table.insert(places[queue], ids[i])
-    if aborts and aborts[i] then aborted[#aborted + 1] = i - 1 end
+    if aborts and aborts[i] then aborted[#aborted + 1], aborted[#aborted + 2] = i - 1, aborts[i] end
   else
     lost[#lost + 1] = i - 1
   end

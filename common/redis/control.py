@@ -1,0 +1,139 @@
+"""Steering jobs that are under way, as typed methods: abort, reschedule, and the walk over all that waits or runs.
+
+Owns the commands and the layout of these scripts' arguments. Which jobs are meant by a filter is
+producer/aborting.py's, what a worker does about a wish to abort is workers/aborts.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import redis.asyncio
+
+from common.jobs import JobState
+from common.redis import keys
+from common.redis.layout import bounds, id_bytes
+from common.redis.scores import is_parked
+from common.redis.scripts import Script
+from common.redis.wire import Argument
+
+__all__ = ["SCRIPTS", "Abort", "AbortAnswer", "ControlStore", "Due", "Page", "Waiting"]
+
+ABORT = Script("abort")
+RESCHEDULE = Script("reschedule")
+
+SCRIPTS = (ABORT, RESCHEDULE)
+
+_PAGE = 100
+"""Jobs in one page, about: their payloads come with it, and one may have a megabyte."""
+
+_ANY = "surrogateescape"
+_DONE = b"done"
+
+AbortAnswer = Literal["cancelled", "running", "missing", "changed"]
+_ANSWERS: dict[int, AbortAnswer] = {2: "cancelled", 1: "running", 0: "missing", -1: "changed"}
+
+
+class Abort(NamedTuple):
+    """One job to end.
+
+    Attributes:
+        result: what to store where it waits.
+        payload: end it only if this is its payload, b"" being none at all; None ends it whatever it has.
+    """
+
+    job_id: str
+    result: bytes
+    payload: bytes | None = None
+
+
+class Due(NamedTuple):
+    """What became of a wish to reschedule, in reschedule.lua's words, and its time (Unix ms)."""
+
+    word: Literal["moved", "running", "missing", "expires"]
+    at_ms: int
+
+
+class Waiting(NamedTuple):
+    """One job of a queue that has not ended; `payload` is None where it expired."""
+
+    job_id: str
+    state: JobState
+    payload: bytes | None
+
+
+class Page(NamedTuple):
+    """Some jobs of a queue, in no order.
+
+    Attributes:
+        cursor: where to go on; 0 when these were the last.
+    """
+
+    now_ms: int
+    cursor: int
+    jobs: list[Waiting]
+
+
+class ControlStore:
+    """The jobs of one server, to be steered."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+
+    async def abort(self, queue: str, jobs: Sequence[Abort], *, keep_ms: int) -> list[AbortAnswer]:
+        """End those of these jobs that wait, with their results, and have the workers of the others cancel them.
+
+        Args:
+            keep_ms: keep the results so long; 0 does not keep them.
+
+        Returns:
+            For each: "cancelled", it has ended; "running", its worker has been told; "missing", there is no such job in
+            this queue; "changed", it has another payload than was said.
+
+        Raises:
+            redis.exceptions.ConnectionError and the like: it is not known which were aborted; it may be asked again.
+        """
+        answers: list[AbortAnswer] = []
+        for start, end in bounds([len(job.result) for job in jobs]):
+            arguments: list[Argument] = [keep_ms]
+            for job in jobs[start:end]:
+                arguments += (id_bytes(job.job_id), _digest(job.payload), job.result)
+            answers += [_ANSWERS[word] for word in await ABORT(self.client, (queue,), arguments)]
+        return answers
+
+    async def reschedule(self, queue: str, job_id: str, *, delay_ms: int = 0, at_ms: int = 0) -> Due:
+        """Have a job that waits come due after a delay by the server's clock, or at a time (Unix ms)."""
+        word, at = await RESCHEDULE(self.client, (queue,), (id_bytes(job_id), delay_ms, at_ms))
+        return Due(word.decode(), int(at))
+
+    async def page(self, queue: str, cursor: int = 0) -> Page:
+        """Return some jobs of a queue, wait they or run, with their payloads.
+
+        Pages from cursor 0 on, until it is 0 again, hold each job that is there all the while, some perhaps twice. A
+        page is about a hundred jobs, however many there are: the server is never kept for long.
+        """
+        following, found = await self.client.zscan(queue, cursor, count=_PAGE, score_cast_func=float)
+        ids: list[bytes] = [job_id for job_id, _ in found]
+        if not ids:
+            seconds, micros = await self.client.time()
+            return Page(int(seconds) * 1000 + int(micros) // 1000, int(following), [])
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.mget([keys.LEASE.encode() + job_id for job_id in ids])
+        pipeline.mget([keys.JOB.encode() + job_id for job_id in ids])
+        (seconds, micros), holders, payloads = await pipeline.execute()
+        now = int(seconds) * 1000 + int(micros) // 1000
+        jobs = []
+        for (job_id, score), holder, payload in zip(found, holders, payloads, strict=True):
+            if holder is not None and holder != _DONE:
+                state = JobState.RUNNING
+            else:  # one in the lane of a limit is due, and has a score that is far away
+                state = JobState.SCHEDULED if score > now and not is_parked(score) else JobState.QUEUED
+            jobs.append(Waiting(job_id.decode(errors=_ANY), state, payload))
+        return Page(now, int(following), jobs)
+
+
+def _digest(payload: bytes | None) -> str:
+    return "" if payload is None else hashlib.sha1(payload, usedforsecurity=False).hexdigest()
