@@ -47,7 +47,7 @@ def check_call(call: Call[Any], settings: Settings, *, must_import: bool) -> Cal
         raise ConfigurationError(_unknown(call.name, sorted(tasks), settings.tasks))
     _check_arguments(call, task)
     for name in _like_keywords(call):
-        if name in inspect.signature(task.function).parameters:
+        if name in task.signature.parameters:
             note(f"Note: {name}=… travels as a positional argument; keyword arguments go as `-k {name}=…`.")
     call.task = task
     return call
@@ -67,7 +67,7 @@ def _hint(call: Call[Any], task: Task[Any, Any], complaint: str) -> str:
 
     An argument's value is not repeated, the name before its `=` is.
     """
-    taken = inspect.signature(task.function).parameters
+    taken = task.signature.parameters
     text = _TEXT_WAS_EXPECTED.search(complaint)
     # An argument as a whole, or one of *args; not a part of a list: --raw would make the whole list a text.
     if text and (text[2] is None or taken[text[1]].kind is inspect.Parameter.VAR_POSITIONAL):

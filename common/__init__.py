@@ -1,7 +1,7 @@
 """What producers and workers share: tasks, settings, errors.
 
-`cron`, `every`, `schedule` and `Resources` are looked up lazily (PEP 562): a program that schedules or opens nothing
-does not import them.
+What few programs use (`cron`, `every`, `schedule`, `BatchContext`, `Resources`) is looked up lazily (PEP 562), so that
+the others do not import it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from common.tasks import Call, Task, task
 from common.uniqueness import Debounce, Throttle, Unique
 
 if TYPE_CHECKING:
+    from common.batches import BatchContext
     from common.open_resources import Resources
     from common.schedules import cron, every, schedule
 
@@ -26,6 +27,7 @@ __all__ = [
     "NEVER",
     "AttemptCall",
     "BarqueError",
+    "BatchContext",
     "Call",
     "CircuitBreaker",
     "ConcurrencyLimit",
@@ -63,6 +65,10 @@ def __getattr__(name: str) -> Any:
         from common import schedules  # noqa: PLC0415 - lazy by design, see above
 
         return getattr(schedules, name)
+    if name == "BatchContext":
+        from common.batches import BatchContext  # noqa: PLC0415 - as above
+
+        return BatchContext
     if name == "Resources":
         from common.open_resources import Resources  # noqa: PLC0415 - as above
 

@@ -36,7 +36,7 @@ class ArgumentReader:
 
     def __init__(self, function: Callable[..., Any], task: str) -> None:
         self.task = task
-        hints = _hints(function, task)
+        hints = hints_of(function, task)
         parameters = list(inspect.signature(function).parameters.values())
         if not parameters or parameters[0].kind not in {_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD}:
             raise ConfigurationError(f"task {task!r}: its first parameter must be the context (ctx: Context)")
@@ -149,11 +149,16 @@ def _same(value: Any) -> Any:
 
 def return_reader(function: Callable[..., Any], task: str) -> ValueReader:
     """Return a reader for what the function's return annotation says."""
-    annotation = _hints(function, task).get("return", Any)
+    annotation = hints_of(function, task).get("return", Any)
     return ValueReader(type(None) if annotation is None else annotation)
 
 
-def _hints(function: Callable[..., Any], task: str) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any], task: str) -> dict[str, Any]:
+    """Return the annotations of a task's function, resolved.
+
+    Raises:
+        ConfigurationError: one cannot be.
+    """
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, AttributeError, TypeError) as error:

@@ -17,6 +17,7 @@
     │   └── ArgumentMismatch        an argument is not what the task's annotation says
     ├── TaskNotFound                a worker has no task of that name
     ├── JobLost                     the worker of a job's last attempt was lost
+    ├── BatchMismatch               a batch function returned another number of outcomes than it had items
     ├── ResourceFailed              what the tasks of a worker share could not be opened, or is gone
     ├── ScheduleNotFound            there is no schedule of that name
     ├── JobError                    about one job; carries its id
@@ -45,6 +46,7 @@ from typing import Any
 __all__ = [
     "ArgumentMismatch",
     "BarqueError",
+    "BatchMismatch",
     "ConfigurationError",
     "DeadlinePassed",
     "Discard",
@@ -163,6 +165,10 @@ class TaskNotFound(BarqueError):
 
 class JobLost(BarqueError):
     """A job's last attempt was lost with its worker: killed, out of memory, cut off, or held up past its lease."""
+
+
+class BatchMismatch(BarqueError):
+    """The function of a `@task(batch=…)` returned another number of outcomes than it had items; not tried again."""
 
 
 class ResourceFailed(BarqueError):

@@ -27,11 +27,13 @@ from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
 
 if TYPE_CHECKING:
+    from common.batches import BatchContext, BatchTask
     from common.schedules import Schedule
 
 __all__ = ["Call", "PlainTask", "Task", "TaskOptions", "import_tasks", "registered_tasks", "task"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -53,6 +55,8 @@ class TaskOptions:
         middleware: what goes around each attempt, the outermost first, inside of the worker's own.
         priority: of its jobs, from 0 to 9.
         limits: what its jobs are held to across the fleet.
+        batch: jobs its function takes at once, at the most; None takes one.
+        within: seconds a job waits for others of its batch, at the most.
     """
 
     queue: str | None = None
@@ -65,6 +69,8 @@ class TaskOptions:
     middleware: tuple[Middleware, ...] = ()
     priority: int = 0
     limits: tuple[Limit, ...] = ()
+    batch: int | None = None
+    within: float | None = None
 
 
 class Call(Generic[R_co]):
@@ -179,6 +185,20 @@ class _Registers(Protocol):
     def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> PlainTask[P, R]: ...
 
 
+class _RegistersBatch(Protocol):
+    """What `@task(batch=…)` gives."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[BatchContext, list[T]], Coroutine[Any, Any, None]], /
+    ) -> BatchTask[T, None]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[BatchContext, list[T]], Coroutine[Any, Any, Sequence[R | BaseException]]], /
+    ) -> BatchTask[T, R]: ...
+
+
 _registry: dict[str, Task[Any, Any]] = {}
 
 
@@ -209,6 +229,25 @@ def task(
 ) -> _Registers: ...
 
 
+@overload
+def task(
+    *,
+    batch: int,
+    within: float | timedelta = 0.1,
+    name: str | None = None,
+    queue: str | None = None,
+    timeout: float | timedelta | None = None,
+    soft_timeout: float | timedelta | None = None,
+    deadline: float | timedelta | None = None,
+    retry: RetryPolicy | None = None,
+    keep_result: float | timedelta | None = None,
+    unique: Uniqueness | None = None,
+    middleware: Sequence[Middleware] = (),
+    priority: Priority = 0,
+    limits: Sequence[Limit] = (),
+) -> _RegistersBatch: ...
+
+
 def task(
     function: Callable[..., Any] | None = None,
     /,
@@ -224,6 +263,8 @@ def task(
     middleware: Sequence[Middleware] = (),
     priority: Priority = 0,
     limits: Sequence[Limit] = (),
+    batch: int | None = None,
+    within: float | timedelta | None = None,
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -243,6 +284,9 @@ def task(
         middleware: what goes around each attempt, the outermost first, inside of the worker's own.
         priority: of its jobs, unless an enqueue says otherwise: 0 to 9, or "normal", "high", "urgent", "critical".
         limits: what its jobs are held to across the fleet: `RateLimit`, `ConcurrencyLimit`, `CircuitBreaker`.
+        batch: hand its function so many jobs at once, at the most: it takes a `BatchContext` and a list of items, and
+            returns a list of outcomes; the Task takes one item. See docs/batches.md.
+        within: seconds a job waits for others of its batch, at the most.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -258,6 +302,8 @@ def task(
         unique=unique,
         middleware=true_middleware(middleware, "@task(middleware=…)"),
         priority=read_priority("@task: priority", priority) or 0,
+        batch=batch,
+        within=_seconds(within),
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")
@@ -265,9 +311,11 @@ def task(
         raise ConfigurationError(
             f"@task(soft_timeout={soft_timeout!r}, timeout={timeout!r}): the soft limit comes first, or nobody is told"
         )
+    if within is not None and batch is None:
+        raise ConfigurationError("@task(within=…) is for a task that takes many jobs at once: give batch= too")
 
     def register(function: Callable[..., Any]) -> Task[..., Any]:
-        kind = _kind(function)
+        kind = _kind(function) if batch is None else _kind_of_batch(function)
         # As arq names functions, but a task made inside a function loses the "<locals>" prefix.
         title = name or function.__qualname__.rpartition("<locals>.")[2]
         if title == "<lambda>":
@@ -309,6 +357,17 @@ def _kind(function: Callable[..., Any]) -> type[Task[..., Any]]:
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(plain):
         return PlainTask
     return Task
+
+
+def _kind_of_batch(function: Callable[..., Any]) -> type[Task[..., Any]]:
+    if _kind(function) is PlainTask:
+        raise ConfigurationError(
+            f"@task(batch=…) on {getattr(function, '__qualname__', function)!r}: write `async def`, and in it "
+            "`await asyncio.to_thread(…)` for what blocks"
+        )
+    from common.batches import BatchTask  # noqa: PLC0415 - most programs have none
+
+    return BatchTask
 
 
 def registered_tasks() -> dict[str, Task[Any, Any]]:

@@ -14,11 +14,12 @@ from common.codec import Payload
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.scores import is_meant
 from common.redis.store import Claimed, Finish, HeldLease, PutBack
-from common.stopping import Lifetime
+from common.stopping import Lifetime, WhyStop
 from workers.runnables import Runnable
 
 if TYPE_CHECKING:
     from workers.admission import Passage
+    from workers.batch_runs import RunLifetime
 
 __all__ = ["Attempt", "Outcome", "PassedOnError", "StopReason"]
 
@@ -66,12 +67,14 @@ class Attempt(Lifetime):
         busy: seconds its steps held the event loop, all together.
         longest_block: seconds the longest of them did.
         steps: how many there were.
+        batch: the run it shares with other jobs, told to stop as it is; None for a job that runs alone.
         deadline_ms: Unix ms by the server's clock at which its job ends, whatever it has come to; None is no limit.
         aborted: since when it is to be aborted, as a score of `arq:abort`; 0 where nobody asked.
     """
 
     __slots__ = (
         "aborted",
+        "batch",
         "begun",
         "busy",
         "context",
@@ -132,6 +135,7 @@ class Attempt(Lifetime):
         self.started_ms = 0
         self.busy = self.longest_block = 0.0
         self.steps = 0
+        self.batch: RunLifetime | None = None
 
     def note_step(self, seconds: float) -> None:
         """Count a step that held the event loop for so long."""
@@ -139,6 +143,12 @@ class Attempt(Lifetime):
         self.busy += seconds
         if seconds > self.longest_block:  # noqa: PLR1730 - max() takes as long as all the rest of this
             self.longest_block = seconds
+
+    def tell(self, why: WhyStop) -> None:
+        """Have the task come to an end, and with it the run it shares with other jobs."""
+        super().tell(why)
+        if self.batch is not None:
+            self.batch.tell(why)
 
     @property
     def queued_ms(self) -> int:

@@ -54,6 +54,7 @@ class AttemptLine(msgspec.Struct, omit_defaults=True, gc=False):
     error: str | None = None
     retry_in_ms: int | None = None
     reason: str | None = None
+    batch: int | None = None
     traceback: str | None = None
 
 
@@ -114,6 +115,7 @@ class AttemptLog:
             line.traceback = outcome.error.traceback or None
         line.retry_in_ms = outcome.retry_in_ms
         line.reason = outcome.reason or None
+        line.batch = None if attempt.batch is None else attempt.batch.size
         return line
 
     def _write_one(self, line: AttemptLine) -> None:

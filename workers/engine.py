@@ -30,6 +30,7 @@ from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
 from workers.backoff import Backoff
+from workers.batch_runs import batches_of
 from workers.claimer import Claimer
 from workers.clock import ServerClock
 from workers.completer import Completer
@@ -38,6 +39,7 @@ from workers.dead_letters import Burials
 from workers.engine_options import EngineOptions
 from workers.executor import Executor
 from workers.leases import LeaseKeeper
+from workers.leaving import whatever_happens
 from workers.loop_watch import LoopWatch
 from workers.metrics import Metrics
 from workers.reporter import Reporter
@@ -153,6 +155,7 @@ class Engine:
             limits=options.limits.stream_limits,
             patience=self._patience,
         )
+        self._batches = batches_of(runnables.values(), state, self._runs_nothing_else)
         for runnable in runnables.values():
             runnable.outlets = self._reporter.outlet
         self._completer = Completer(
@@ -216,7 +219,7 @@ class Engine:
                     end.cancel()
         finally:
             self._verdicts.leaving = True
-            await _whatever_happens(self._wind_down(background))
+            await whatever_happens(self._wind_down(background))
 
     def stop_claiming(self, within: float | None = None) -> None:
         """Claim no more; `run` returns when the jobs that run now have ended.
@@ -229,11 +232,13 @@ class Engine:
         if self._claiming is not None and self._claimer.accepting:
             self._claiming.cancel()  # once: it then waits for the claim that is on its way
         self._claimer.accepting = False
+        if self._batches is not None and not (self._releasing.is_set() or self._verdicts.leaving):
+            self._batches.no_more()
 
     def release(self) -> None:
         """Claim no more and give back what runs; `run` returns when that is recorded."""
-        self.stop_claiming()
         self._releasing.set()
+        self.stop_claiming()
         for attempt in list(self.held.values()):
             self.executor.stop(attempt, StopReason.RELEASED)
 
@@ -317,6 +322,10 @@ class Engine:
             return self.options.concurrency - len(self.held) - len(self._hook_tasks)
         return self.options.concurrency - self.executor.running
 
+    def _runs_nothing_else(self, jobs: int) -> bool:
+        """Tell whether all slots are taken, by so many jobs or fewer."""
+        return jobs >= self.executor.running and self._room() <= 0
+
     def _start(self, claim: Claim) -> None:
         self._nothing_held.clear()
         queues = self.options.queues
@@ -384,7 +393,7 @@ class Engine:
         for attempt in list(self.held.values()):
             if attempt.task is task and task is not None:
                 return {"task": attempt.task_name, "job_id": attempt.job_id, "attempt": attempt.number}
-        return {}
+        return {} if self._batches is None else self._batches.about(task)
 
     def _leases_changed(self, renewal: Renewal) -> None:
         for lease in renewal.lost:
@@ -417,17 +426,3 @@ class Engine:
             log.warning("heartbeat_failed", error=f"{type(error).__name__}: {reasons.reason(error)[0]}")
             return False
         return True
-
-
-async def _whatever_happens(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await to the end, even when cancelled in between; the cancellation is raised afterwards."""
-    task = asyncio.ensure_future(coroutine)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError

@@ -11,7 +11,7 @@ from common.jobs import RemoteError
 
 __all__ = ["describe"]
 
-_OUR_FRAMES = ("executor.py", "verdicts.py", "runnables.py", "stepping.py", "task_threads.py")
+_OUR_FRAMES = ("executor.py", "verdicts.py", "runnables.py", "stepping.py", "task_threads.py", "batch_runs.py")
 
 _LONGEST_TEXT = 64 * 1024
 """Characters of an exception's message, and of its traceback, that are kept."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["LAST_WORD", "LEAVING", "Leaving"]
+__all__ = ["LAST_WORD", "LEAVING", "Leaving", "whatever_happens"]
 
 log = structlog.get_logger("barque.worker")
 
@@ -55,3 +55,17 @@ class Leaving:
                 log.warning("stop_step_cut_short", step=name, seconds=seconds)
         finally:
             task.cancel()  # not awaited: it may swallow that
+
+
+async def whatever_happens(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await to the end, even when cancelled in between; the cancellation is raised afterwards."""
+    task = asyncio.ensure_future(coroutine)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -45,6 +45,17 @@ def task_runnables(
     return [
         ThreadRunnable(task, defaults, worker, threads)
         if isinstance(task, PlainTask)
-        else TaskRunnable(task, defaults, worker)
+        else _on_the_loop(task, defaults, worker)
         for task in tasks
     ]
+
+
+def _on_the_loop(task: Task[..., Any], defaults: Defaults, worker: str) -> Runnable:
+    if task.options.batch is None:
+        return TaskRunnable(task, defaults, worker)
+    # Imported here: most workers have no such task.
+    from common.batches import BatchTask  # noqa: PLC0415
+    from workers.batch_runs import BatchRunnable  # noqa: PLC0415
+
+    assert isinstance(task, BatchTask)
+    return BatchRunnable(task, defaults, worker)

@@ -249,6 +249,7 @@ def _context(runnable: Runnable, attempt: Attempt, payload: Payload, state: dict
         metadata=extras.meta if extras is not None else None,
         state=state,
         outlets=runnable.outlets,
+        lifetime=attempt,
     )
 
 

@@ -10,16 +10,22 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
-from typing import Any
-
-from workers.attempt import Attempt
+from typing import Any, Protocol
 
 __all__ = ["stepped"]
 
 
+class Counts(Protocol):
+    """What is told of each step: an attempt, say."""
+
+    def note_step(self, seconds: float) -> None:
+        """Count a step that held the event loop for so long."""
+        ...
+
+
 @types.coroutine
 def stepped(
-    coroutine: Coroutine[Any, Any, Any], attempt: Attempt, yielded: Any, began: float
+    coroutine: Coroutine[Any, Any, Any], attempt: Counts, yielded: Any, began: float
 ) -> Generator[Any, Any, Any]:
     """Go on with a coroutine whose first step is done, to its end, and return what it returns.
 

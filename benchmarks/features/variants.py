@@ -6,11 +6,11 @@ not what it is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import Context, RetryPolicy, task
+from common import AttemptCall, BatchContext, Context, Proceed, RetryPolicy, lifespan, task
 from common.tasks import Task
 
 __all__ = ["PLAIN", "VARIANTS", "Variant"]
@@ -67,6 +67,30 @@ async def with_deadline(_ctx: Context, number: int) -> int:
     return number
 
 
+@lifespan(lazy=True)
+async def numbers() -> AsyncIterator[list[int]]:
+    yield []
+
+
+@task(name="features:resource")
+async def with_resource(ctx: Context, number: int) -> int:
+    return number + len(await ctx.open(numbers))
+
+
+async def around(_attempt: AttemptCall, proceed: Proceed) -> Any:
+    return await proceed()
+
+
+@task(name="features:middleware", middleware=[around])
+async def with_middleware(_ctx: Context, number: int) -> int:
+    return number
+
+
+@task(name="features:batch", batch=50, within=0.01)
+async def in_batches(_ctx: BatchContext, given: list[int]) -> list[int]:
+    return given
+
+
 VARIANTS: dict[str, Variant] = {
     PLAIN: Variant("none", plain),
     "policy": Variant("`RetryPolicy(rules=…, max_time=…)`", with_policy),
@@ -74,6 +98,9 @@ VARIANTS: dict[str, Variant] = {
     "soft": Variant("`@task(soft_timeout=…)`", with_soft_timeout),
     "deadline": Variant("`@task(deadline=…)`", with_deadline),
     "own_deadline": Variant("`enqueue(deadline=…)`", plain, {"deadline": 3600}),
+    "resource": Variant("`await ctx.open(resource)`", with_resource),
+    "middleware": Variant("`@task(middleware=[one])`", with_middleware),
+    "batch": Variant("`@task(batch=50)`", in_batches),
     "metadata": Variant("`enqueue(metadata=…)`", plain, {"metadata": {"customer": "17"}}),
     "progress": Variant("`ctx.progress(…)` once", progress, jobs=0.5),
     "emit": Variant("`ctx.emit(…)` once", emit, jobs=0.5),

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 SURFACE = {
     "common": [
-        "NEVER", "AttemptCall", "BarqueError", "Call", "CircuitBreaker", "ConcurrencyLimit", "Context",
-        "Debounce", "Discard", "Middleware", "Proceed", "RateLimit", "Resource", "Resources", "Retry",
+        "NEVER", "AttemptCall", "BarqueError", "BatchContext", "Call", "CircuitBreaker", "ConcurrencyLimit",
+        "Context", "Debounce", "Discard", "Middleware", "Proceed", "RateLimit", "Resource", "Resources", "Retry",
         "RetryPolicy", "RetryRule", "Settings", "Snooze", "Task", "Throttle", "Unique", "cron", "every",
         "exponential", "fixed", "lifespan", "linear", "load_settings", "middleware", "schedule", "task",
     ],

@@ -63,7 +63,7 @@ async def test_the_first_one_is_the_outermost_and_the_tasks_own_are_inside(produ
 
         return around
 
-    @task(name="ordered", middleware=[named("task 1"), named("task 2")])
+    @task(name="around_ordered", middleware=[named("task 1"), named("task 2")])
     async def ordered(ctx: Context) -> None:
         SEEN.append("task runs")
 
@@ -132,7 +132,7 @@ async def test_a_tasks_own_traceback_shows_what_is_around_it_and_nothing_of_barq
 async def test_a_timeout_and_an_abort_pass_through_it(producer, run_worker):
     running = asyncio.Event()
 
-    @task(name="endless", retry=RetryPolicy(max_attempts=1))
+    @task(name="around_endless", retry=RetryPolicy(max_attempts=1))
     async def endless(ctx: Context) -> None:
         running.set()
         await asyncio.Event().wait()
@@ -156,7 +156,7 @@ async def test_what_it_sets_for_its_context_the_task_sees(producer, run_worker):
         with structlog.contextvars.bound_contextvars(tenant=tenant.get()):
             return await proceed()
 
-    @task(name="who")
+    @task(name="around_who")
     async def who(ctx: Context) -> str:
         return tenant.get()
 
@@ -207,7 +207,7 @@ async def test_a_task_without_any_is_called_as_ever(producer, run_worker):
 
 
 async def test_enqueues_are_seen_by_the_producers_own_hooks(redis_url, run_worker):
-    @task(name="metadata_of")
+    @task(name="around_metadata_of")
     async def metadata_of(ctx: Context, number: int) -> dict[str, Any]:
         return dict(ctx.metadata)
 
@@ -217,9 +217,9 @@ async def test_enqueues_are_seen_by_the_producers_own_hooks(redis_url, run_worke
     await run_worker(metadata_of)
     async with Producer(redis_url, before_enqueue=[traced]) as producer:
         job = await producer.enqueue(metadata_of(1), metadata={"by": "caller"})
-        assert await job.result(timeout=10) == {"trace": "of metadata_of", "by": "caller"}
+        assert await job.result(timeout=10) == {"trace": "of around_metadata_of", "by": "caller"}
         every = await producer.gather(metadata_of(1), metadata_of(2), timeout=10)
-        assert every == [{"trace": "of metadata_of", "by": "hook"}] * 2
+        assert every == [{"trace": "of around_metadata_of", "by": "hook"}] * 2
 
 
 async def test_a_hook_may_refuse_an_enqueue(redis_url, redis):
@@ -244,11 +244,11 @@ async def test_it_goes_around_a_task_that_runs_in_a_thread_and_stays_on_the_loop
     async def where(attempt: AttemptCall, proceed: Proceed) -> Any:
         return threading.get_ident(), await proceed()
 
-    @task(name="in_a_thread", middleware=[watching])
+    @task(name="around_in_a_thread", middleware=[watching])
     def in_a_thread(ctx: Context, number: int) -> bool:
         return threading.get_ident() != loop_thread
 
     await run_worker(in_a_thread, middleware=[where])
     job = await producer.enqueue(in_a_thread(3))
     assert tuple(await producer.job(job.job_id).result(timeout=10)) == (loop_thread, True)
-    assert SEEN == [("in_a_thread", 1, (3,), {}, True)]
+    assert SEEN == [("around_in_a_thread", 1, (3,), {}, True)]

@@ -126,7 +126,7 @@ async def test_it_is_there_in_hooks_and_in_plain_functions_too(producer, run_wor
 async def test_running_jobs_have_it_until_they_have_ended(producer, run_worker):
     running, go_on = asyncio.Event(), asyncio.Event()
 
-    @task(name="takes_its_time")
+    @task(name="resource_takes_its_time")
     async def takes_its_time(ctx: Context) -> bool:
         running.set()
         await go_on.wait()
@@ -166,7 +166,7 @@ async def test_a_lazy_one_that_cannot_be_opened_fails_the_attempt_and_the_next_o
             raise ConnectionRefusedError("not yet")
         yield "open"
 
-    @task(name="patient", retry=RetryPolicy(backoff=fixed(0)))
+    @task(name="resource_patient", retry=RetryPolicy(backoff=fixed(0)))
     async def patient(ctx: Context) -> str:
         return f"{await ctx.open(second_time_lucky)} in attempt {ctx.attempt}"
 
@@ -220,7 +220,7 @@ async def test_a_worker_whose_resource_breaks_gives_its_jobs_back_and_ends(produ
 
     started = asyncio.Event()
 
-    @task(name="goes_on")
+    @task(name="resource_goes_on")
     async def goes_on(ctx: Context) -> str:
         if not broke.is_set():
             started.set()
@@ -279,7 +279,7 @@ async def test_whatever_opens_and_closes_will_do(producer, run_worker):
     client: Resource[str] = lifespan(Client)
     other = lifespan(managed)
 
-    @task(name="both")
+    @task(name="resource_both")
     async def both(ctx: Context) -> list[str]:
         return [ctx[client], ctx[other]]
 

@@ -1,6 +1,6 @@
 """What must type-check for users of Barque, with the types it must have. Never run; mypy reads it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self, assert_type
@@ -8,6 +8,7 @@ from typing import Literal, Self, assert_type
 from common import (
     NEVER,
     AttemptCall,
+    BatchContext,
     Call,
     Context,
     Discard,
@@ -282,3 +283,32 @@ async def look_at_what_was_said() -> None:
     ctx = Context()
     assert_type(await tells.function(ctx, ["a"]), int)
     assert_type(ctx.progress_made, list[Progress])
+
+
+@task(batch=100, within=timedelta(milliseconds=200), timeout=5)
+async def insert(ctx: BatchContext, pages: list[Page]) -> list[int]:
+    assert_type(ctx.jobs, tuple[Context, ...])
+    assert_type(ctx[clients], Client)
+    return [len(page.text) for page in pages]
+
+
+@task(batch=10)
+async def some_fail(ctx: BatchContext, words: list[str]) -> list[int | Exception]:
+    return [len(word) or ValueError("empty") for word in words]
+
+
+@task(batch=10, retry=NEVER, middleware=[timing])
+async def gives_nothing(ctx: BatchContext, words: list[str]) -> None: ...
+
+
+assert_type(insert(Page()), Call[int])
+assert_type(gives_nothing("w"), Call[None])
+
+
+async def with_batches(producer: Producer) -> None:
+    assert_type(await producer.enqueue(insert(Page())), Job[int])
+    assert_type(await producer.gather(insert(Page()), insert(Page())), list[int])
+    assert_type(producer.map(insert, [Page()]), AsyncIterator[int])
+    length: int | Exception = await (await producer.enqueue(some_fail("w"))).result()
+    assert_type(await insert.function(BatchContext(), [Page()]), Sequence[int | BaseException] | None)
+    assert isinstance(length, int)

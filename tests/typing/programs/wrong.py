@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from common import (
+    BatchContext,
     Call,
     Context,
     Discard,
@@ -185,3 +186,28 @@ async def follow(producer: Producer) -> None:
         item.value.upper()  # E: attr-defined
     for progress in job.watch():  # E: attr-defined
         assert progress
+
+
+@task(batch=10)
+async def insert(ctx: BatchContext, words: list[str]) -> list[int]:
+    return [len(word) for word in words]
+
+
+@task(batch=10)  # E: arg-type call-overload
+async def takes_one_item(ctx: BatchContext, word: str) -> list[int]:
+    return [len(word)]
+
+
+@task(batch=10)  # E: arg-type call-overload
+async def returns_one_outcome(ctx: BatchContext, words: list[str]) -> int:
+    return len(words)
+
+
+@task(within=1)  # E: call-overload untyped-decorator
+async def within_what(ctx: Context) -> None: ...
+
+
+insert(5)  # E: arg-type
+insert(["word"])  # E: arg-type
+insert("word", "word")  # E: call-arg
+length: str = Producer().gather(insert("word"))  # E: assignment
