@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.redis import keys
+from common.redis.control import Abort, ControlStore
 from common.redis.store import Enqueue, Finish, HeldLease, PutBack, Store
 from common.redis.unique import UniqueAnswer, UniqueEnqueue, UniqueStore
 from common.uniqueness import Debounce, Throttle, Unique
@@ -154,6 +155,7 @@ class World:
 
     def __init__(self, redis) -> None:
         self.redis, self.store, self.unique = redis, Store(redis), UniqueStore(redis)
+        self.control = ControlStore(redis)
         self.model, self.made, self.claims = Model(), 0, 0
 
     async def step(self, name: str, *arguments) -> None:
@@ -202,7 +204,7 @@ class World:
 
     async def do_abort(self, which: int) -> None:
         if (job_id := self.pick(which, running=False)) is not None:
-            assert await self.store.abort("q", job_id, result=b"", keep_ms=0) == "cancelled"
+            assert await self.control.abort("q", [Abort(job_id, b"")], keep_ms=0) == ["cancelled"]
             del self.model.jobs[job_id]
 
     async def complete(self, outcome) -> None:
