@@ -37,6 +37,7 @@ Seconds = float | timedelta
 MOST_COST = 1_000_000.0
 """What one job may cost at the most."""
 
+_OPEN_AT_MOST = 300.0
 _LONGEST = 30 * 24 * 3600.0
 _NAME = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]{1,200}")
 
@@ -115,7 +116,7 @@ class CircuitBreaker:
         minimum: attempts in the window below which it does not open.
         window: seconds over which attempts are counted.
         open_for: seconds it stays open before the first trial; doubled each time a trial fails.
-        open_at_most: seconds it stays open at the most.
+        open_at_most: seconds it stays open at the most; by default 300, or `open_for` where that is more.
         trials: attempts that must succeed, one after the other or side by side, for it to close again.
         errors: exceptions that count as failures. `Exception` covers timeouts. Another one counts as a success: what
             is called has answered. A `Retry` (`Snooze`, `Discard`) counts as its cause, and not at all if it has none.
@@ -129,7 +130,7 @@ class CircuitBreaker:
     minimum: int = 10
     window: Seconds = 30.0
     open_for: Seconds = 15.0
-    open_at_most: Seconds = 300.0
+    open_at_most: Seconds | None = None
     trials: int = 1
     errors: tuple[type[BaseException], ...] = (Exception,)
     ignore: tuple[type[BaseException], ...] = ()
@@ -140,9 +141,11 @@ class CircuitBreaker:
         _number("CircuitBreaker", "threshold", self.threshold, 0, 1, "a share above 0, at most 1")
         for name in ("minimum", "trials"):
             _count("CircuitBreaker", name, getattr(self, name), 10_000)
-        for name in ("window", "open_for", "open_at_most"):
+        for name in ("window", "open_for"):
             _duration("CircuitBreaker", name, getattr(self, name))
-        if _seconds(self.open_at_most) < _seconds(self.open_for):
+        if self.open_at_most is not None:
+            _duration("CircuitBreaker", "open_at_most", self.open_at_most)
+        if self.longest_open < _seconds(self.open_for):
             raise ConfigurationError(
                 f"CircuitBreaker(open_for={self.open_for!r}, open_at_most={self.open_at_most!r}): "
                 "open_at_most is the longest of the times it stays open; make it the larger one"
@@ -154,6 +157,13 @@ class CircuitBreaker:
             ):
                 raise ConfigurationError(f"CircuitBreaker({name}={kinds!r}): give a tuple of exception classes")
         _common("CircuitBreaker", self.key, self.name)
+
+    @property
+    def longest_open(self) -> float:
+        """Seconds it stays open at the most."""
+        if self.open_at_most is None:
+            return max(_OPEN_AT_MOST, _seconds(self.open_for))
+        return _seconds(self.open_at_most)
 
     def counts(self, kind: type[BaseException]) -> bool:
         """Return whether this kind of error counts as a failure."""

@@ -58,7 +58,7 @@ class _Made:
             self.numbers = (
                 limit.trials,
                 _ms(limit.open_for),
-                _ms(limit.open_at_most),
+                limit.longest_open * 1000,
                 limit.threshold,
                 limit.minimum,
                 _ms(limit.window),
