@@ -25,6 +25,8 @@ from cli.demo.command import demo
 from cli.doctor import doctor
 from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
+from cli.limits import COMMANDS as LIMITS_COMMANDS
+from cli.limits import limits
 from cli.metrics import metrics
 from cli.output import note
 from cli.reschedule import reschedule
@@ -88,6 +90,11 @@ for _command in (worker, enqueue, result, status, abort, reschedule, metrics, re
     app.command(cls=_PlainFlags, help=_help(_command))(_command)
 _add_group(schedules, SCHEDULE_COMMANDS)
 _add_group(dead, DEAD_COMMANDS)
+
+_limits = typer.Typer(cls=_PlainFlagsGroup, help=_help(limits), no_args_is_help=True)
+for _name, _command in LIMITS_COMMANDS.items():
+    _limits.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
+app.add_typer(_limits, name="limits")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -153,6 +153,7 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
         # A running job's score is the end of its lease.
         shown = "lease ends" if name == "due_at" and info.state is JobState.RUNNING else name.removesuffix("_at")
         rows.append((shown, moment(getattr(info, name))))
+    rows.append(("waits for", info.waits_for))
     if info.error is not None and info.state is JobState.ENDED:
         rows.append(("", f"its result cannot be read here: {info.error.message}"))
     elif info.error is not None:

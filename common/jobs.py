@@ -112,7 +112,7 @@ class JobInfo:
         timing: how its last attempt used the event loop; of ended jobs, from a worker that tells.
         progress: what the task last said of how far it is.
         priority: from 0, normal, to 9; of a job that has not ended.
-        waits_for: the limit it waits for, as `Inspector.limits` gives it under `gate`.
+        waits_for: the limit it waits for, as `barque limits list` and `producer.limits` know it.
     """
 
     job_id: str

@@ -29,6 +29,7 @@ from producer.options import EnqueueArguments, not_one_call
 
 if TYPE_CHECKING:
     from producer.dead import BlockingDeadLetters
+    from producer.limits import BlockingLimits
     from producer.schedules import BlockingSchedules
 
 __all__ = ["BlockingJob", "BlockingProducer"]
@@ -240,6 +241,13 @@ class BlockingProducer(BlockingControls):
         from producer.dead import BlockingDeadLetters  # noqa: PLC0415 - see Producer.schedules
 
         return BlockingDeadLetters(self, self._open().producer.dead)
+
+    @property
+    def limits(self) -> BlockingLimits:
+        """How limits stand on the fleet; see `Producer.limits`."""
+        from producer.limits import BlockingLimits  # noqa: PLC0415 - see Producer.schedules
+
+        return BlockingLimits(self, self._open().producer.limits)
 
     def close(self) -> None:
         """Close the connection and end the thread. Jobs are not affected; calls that still wait raise an error."""

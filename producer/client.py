@@ -32,6 +32,7 @@ from producer.unique import UniqueJobs, uniqueness_of
 
 if TYPE_CHECKING:
     from producer.dead import DeadLetters
+    from producer.limits import Limits
     from producer.schedules import Schedules
     from producer.watching import Watching
 
@@ -158,6 +159,13 @@ class Producer(Controls):
         from producer.dead import DeadLetters  # noqa: PLC0415 - as above
 
         return DeadLetters(self)
+
+    @property
+    def limits(self) -> Limits:
+        """How rates, concurrency limits and circuit breakers stand on the fleet; having them begin anew."""
+        from producer.limits import Limits  # noqa: PLC0415 - as above
+
+        return Limits(self)
 
     @property
     def results(self) -> ResultListener:

@@ -22,20 +22,22 @@ SURFACE = {
 
 METHODS = {
     "producer.Producer": [
-        "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "map",
-        "results", "schedules", "store", "watching",
+        "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "limits",
+        "map", "results", "schedules", "store", "watching",
     ],
     "producer.controls.Controls": ["abort_where"],
     "producer.controls.BlockingControls": ["abort_where"],
     "producer.Job": ["abort", "info", "progress", "reschedule", "result", "status", "stream", "wait", "watch"],
     "producer.BlockingProducer": [
-        "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "map", "run",
+        "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "limits", "map", "run",
         "schedules",
     ],
     "producer.dead.DeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
     "producer.dead.BlockingDeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
     "producer.schedules.Schedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
     "producer.schedules.BlockingSchedules": ["add", "get", "list", "pause", "remove", "resume", "run_now"],
+    "producer.limits.BlockingLimits": ["list", "reset"],
+    "producer.limits.Limits": ["list", "reset"],
     "producer.BlockingJob": [
         "abort", "info", "is_new", "job_id", "progress", "queue", "replaced", "reschedule", "result", "status",
         "stream", "watch",

@@ -7,7 +7,6 @@ import structlog
 
 from common import NEVER, CircuitBreaker, Context, Retry, RetryPolicy, fixed, task
 from common.errors import ConfigurationError, TaskFailed
-from common.redis.limits import LimitStore
 from tests.support.fleet import ran, start_workers
 
 __all__ = ["start_workers"]
@@ -68,7 +67,7 @@ async def state(producer, wanted: str, name: str = "", key: str | None = None) -
     async with asyncio.timeout(10):
         while not any(
             limit.state == wanted and (key is None or limit.key == key)
-            for limit in await producer.inspector.limits(name or None)
+            for limit in await producer.limits.list(name or None)
         ):
             await asyncio.sleep(0.01)
 
@@ -92,7 +91,7 @@ async def test_it_opens_when_too_many_fail_and_jobs_wait_instead(producer, run_w
     job = await producer.enqueue(call("waits"))
     assert await waits(job) == "breaker:call"
     assert "waits" not in service.asked
-    (limit,) = await producer.inspector.limits("call")
+    (limit,) = await producer.limits.list("call")
     assert (limit.state, limit.waiting, limit.in_use) == ("open", 1, 0)
     assert limit.next_free is not None
     assert events() == ["circuit_opened"]
@@ -112,7 +111,7 @@ async def test_below_the_minimum_and_the_threshold_it_stays_closed(producer, run
     for name in ("good", "good"):
         assert await (await producer.enqueue(mostly_well(name))).result(timeout=10) == name
     await fails(await producer.enqueue(mostly_well("bad")))  # 4 of 6
-    (limit,) = await producer.inspector.limits("mostly_well")
+    (limit,) = await producer.limits.list("mostly_well")
     assert limit.state == "closed"
 
 
@@ -198,7 +197,7 @@ async def test_which_errors_count_is_said_by_their_classes(producer, run_worker,
     else:
         for job in jobs:
             await job.result(timeout=10)
-        assert (await producer.inspector.limits("choosy"))[0].state == "closed"
+        assert (await producer.limits.list("choosy"))[0].state == "closed"
 
 
 async def test_a_timeout_counts(producer, run_worker):
@@ -217,7 +216,7 @@ async def test_it_can_be_closed_by_hand(producer, run_worker):
     for job in jobs:
         await waits(job)
     service.down = False
-    (before,) = await LimitStore(producer.store.client).reset("call")
+    (before,) = await producer.limits.reset("call")
     assert before.state == "open"
     assert [await job.result(timeout=10) for job in jobs] == ["0", "1", "2"]
 

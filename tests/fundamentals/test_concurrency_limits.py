@@ -86,7 +86,7 @@ async def test_no_more_run_at_once_and_the_next_is_woken_by_the_one_that_ends(pr
     await parked(jobs[3])
     info = await jobs[2].info()
     assert (info.state, info.waits_for, info.attempt, info.due_at) == (JobState.QUEUED, "concurrency:pair", 0, None)
-    (limit,) = await producer.inspector.limits()
+    (limit,) = await producer.limits.list()
     assert (limit.name, limit.limit, limit.in_use, limit.waiting) == ("pair", 2, 2, 2)
     await doors.let("b")
     assert await doors.begin(3) == ["a", "b", "c"]

@@ -81,7 +81,7 @@ async def test_each_key_has_a_rate_of_its_own(producer, run_worker):
     jobs = [await producer.enqueue(polite(host, path="/x")) for host in ("a", "b", "a")]
     assert [await waiting(job) for job in jobs] == [False, False, True]
     assert started == [("a", "/x"), ("b", "/x")]
-    limits = await producer.inspector.limits("polite")
+    limits = await producer.limits.list("polite")
     assert [(limit.kind, limit.key, limit.next_free is not None) for limit in limits] == [
         ("rate", "a", True), ("rate", "b", True),
     ]  # fmt: skip
@@ -149,7 +149,7 @@ async def test_a_job_that_is_told_to_come_back_holds_back_its_whole_key_if_the_l
     await run_worker(limited)
     told = await producer.enqueue(limited("busy"))
     async with asyncio.timeout(10):
-        while not any(limit.next_free for limit in await producer.inspector.limits("call_api") if limit.key == "busy"):
+        while not any(limit.next_free for limit in await producer.limits.list("call_api") if limit.key == "busy"):
             await asyncio.sleep(0.01)
     held = await producer.enqueue(limited("busy"))
     assert await waiting(held)

@@ -22,7 +22,7 @@ local GATE = 11 -- values of a gate: id, kind, name, key, keep ms, a, b, c, d, e
 local RESERVED, DISPLACED, PARKED = 2047 / 2048, 2046 / 2048, 2045 / 2048
 local FAR, LOOK_AGAIN = 600000, 1000
 local RAMP, RAMP_PAUSE = 100, 100 -- jobs that an opened gate lets go in one step, and ms until the next one
-local MOST_STALE, MOST_CHECKED = 200, 1000
+local MOST_STALE, MOST_CHECKED, MOST_IN_HAND = 1000, 1000, 20
 local IDLE = 60000 -- for how long a gate that nobody uses is kept, to be looked at
 local SPOKEN_FOR = 60000 -- for how long past its time it is known what a job waited for
 local HEAD_START = 3600000
@@ -209,11 +209,13 @@ local function move(queue, id, score)
   redis.call('ZADD', queue, score, id)
 end
 
+-- See to it that the first of a lane who is not in a worker's hands comes by itself, when it is time to look.
 local function wind_up_head(gate)
   local look = next_look(gate)
   if not look then return end
+  local in_hand = 0
   for _ = 1, MOST_STALE do
-    local first = redis.call('ZRANGE', gate.lane, 0, 0)[1]
+    local first = redis.call('ZRANGE', gate.lane, in_hand, in_hand)[1]
     if not first then return end
     local queue, id = parts_of(first)
     local score = redis.pcall('ZSCORE', queue, id)
@@ -222,9 +224,12 @@ local function wind_up_head(gate)
         if tonumber(score) > look + 1 then move(queue, id, scored(look, PARKED)) end
         return
       end
-      if redis.call('EXISTS', LEASE .. id) == 1 then return end
     end
-    out_of_lane(gate, first)
+    if score and in_hand < MOST_IN_HAND and redis.call('EXISTS', LEASE .. id) == 1 then
+      in_hand = in_hand + 1
+    else
+      out_of_lane(gate, first)
+    end
   end
 end
 
