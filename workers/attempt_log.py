@@ -113,9 +113,12 @@ class AttemptLog:
         if outcome.error is not None:
             line.error = f"{outcome.error.type.removeprefix('builtins.')}: {outcome.error.message}"
             line.traceback = outcome.error.traceback or None
-        line.retry_in_ms = outcome.retry_in_ms
-        line.reason = outcome.reason or None
-        line.batch = None if attempt.batch is None else attempt.batch.size
+        if outcome.retry_in_ms is not None:
+            line.retry_in_ms = outcome.retry_in_ms
+        if outcome.reason:
+            line.reason = outcome.reason
+        if attempt.batch is not None:
+            line.batch = attempt.batch.size
         return line
 
     def _write_one(self, line: AttemptLine) -> None:

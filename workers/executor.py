@@ -215,7 +215,8 @@ class Executor:
 
     def _finish(self, attempt: Attempt) -> None:
         attempt.finished = True
-        self._limits.note_end(attempt)
+        if attempt.ends_at is not None or attempt.soft_timeout is not None:
+            self._limits.note_end()
 
     def _hand_on(self, outcome: Outcome) -> None:
         self.running -= 1

@@ -64,10 +64,9 @@ class TimeLimits:
         elif attempt.ends_at is not None:
             self._deadlines.add(attempt, attempt.ends_at)
 
-    def note_end(self, attempt: Attempt) -> None:
-        """Take note that an attempt has ended."""
-        if attempt.ends_at is not None or attempt.soft_timeout is not None:
-            self._deadlines.note_end()
+    def note_end(self) -> None:
+        """Take note that an attempt which was watched has ended."""
+        self._deadlines.note_end()
 
     def close(self) -> None:
         """Watch nothing any more."""
