@@ -78,6 +78,11 @@ class ResourceKeeper:
         self._numbers = itertools.count(1)
         self._closing = False
 
+    @property
+    def opening(self) -> bool:
+        """Whether something is being opened."""
+        return not all(held.number for held in self._held.values())
+
     async def open_all(self, resources: Iterable[Resource[Any]]) -> None:
         """Open, one after the other, all that are not lazy; raises as `opened`."""
         for resource in resources:
@@ -134,7 +139,14 @@ class ResourceKeeper:
             within: seconds for all of them; None leaves each its own.
         """
         self._closing = True
-        until = None if within is None else time.monotonic() + within
+        try:
+            await self._close_all(None if within is None else time.monotonic() + within)
+        finally:
+            self._closing = False
+            if self.state.get(RESOURCES) is self:
+                del self.state[RESOURCES]
+
+    async def _close_all(self, until: float | None) -> None:
         # By when they were open: what another needs came before it.
         held = sorted(self._held.values(), key=lambda held: held.number)
         self._held.clear()
@@ -144,9 +156,6 @@ class ResourceKeeper:
             if until is not None:
                 seconds = min(seconds, max(_NO_MORE, until - time.monotonic() - _NO_MORE * (1 + 2 * len(held))))
             await self._close(last, seconds)
-        self._closing = False
-        if self.state.get(RESOURCES) is self:
-            del self.state[RESOURCES]
 
     async def _close(self, held: _Held, seconds: float) -> None:
         self.state.pop(held.resource, None)

@@ -252,6 +252,8 @@ class _Run:
         steps = _Steps()
         try:
             outcomes = self._outcomes(await self._called(steps))
+        except GeneratorExit:  # the event loop is gone, and with it all that waits
+            raise
         except BaseException as error:
             self._error, self._traceback = error, error.__traceback__
             outcomes = [error] * len(self._places)

@@ -376,8 +376,9 @@ class Worker(arq.worker.Worker):
         if self._drain is not None:
             self.handle_sig(signum)
             return
-        # One that waits for its server has nothing to wait for else.
-        seconds = self._job_completion_wait if self._pool is not None else 0
+        # One that waits for its server, or for what its tasks share, has nothing to wait for else.
+        waits = self._pool is None or (self._engine is None and self._resources.opening)
+        seconds = 0 if waits else self._job_completion_wait
         self._leaving.begin(seconds)
         farewell.draining(signum, running=len(self.tasks), seconds=seconds, program=self.settings is not None)
         self.allow_pick_jobs = False

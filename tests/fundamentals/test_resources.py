@@ -1,6 +1,7 @@
 """What tasks share is opened once a worker, typed in each task, and closed when the last job has ended."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -297,3 +298,36 @@ async def test_it_is_one_for_all_jobs_where_hooks_give_each_job_a_dict_of_its_ow
     assert await producer.gather(*(uses_the_reports() for _ in range(5)), timeout=10) == ["reports"] * 5
     await worker.close()
     assert EVENTS == ["reports opened", "reports closed"]
+
+
+async def test_a_worker_that_runs_again_opens_anew(producer, worker_here):
+    worker = worker_here(uses_the_database, lifespans=[database], burst=True)
+    for _ in range(2):
+        job = await producer.enqueue(uses_the_database())
+        await worker.async_run()
+        await worker.close()
+        assert await job.result(timeout=10) == "database"
+    assert EVENTS == ["database opened", "database closed"] * 2
+
+
+async def test_a_stop_while_something_is_opened_waits_for_nothing(worker_here):
+    began, gone = asyncio.Event(), asyncio.Event()
+
+    @lifespan
+    async def endless() -> AsyncIterator[None]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        yield
+
+    worker = worker_here(uses_the_database, lifespans=[database, endless], job_completion_wait=3600)
+    running = asyncio.create_task(worker.async_run())
+    await began.wait()
+    worker.handle_sig_wait_for_completion(signal.SIGTERM)
+    async with asyncio.timeout(30):
+        await asyncio.wait({running})
+        await worker.close()
+        await gone.wait()
+    assert EVENTS == ["database opened", "database closed"]
