@@ -20,6 +20,7 @@ from common.cron_expression import parse_cron
 from common.errors import ConfigurationError, Undecodable
 from common.schedules import Missed, Timetable, as_moment, zone_of
 from common.tasks import Call
+from common.uniqueness import UniqueTick, digest_of, key_of
 from common.values import MALFORMED, encode
 
 __all__ = ["ScheduleInfo", "ScheduleRecord", "decode_record", "digest", "encode_record", "job_id_of", "payload_of"]
@@ -32,6 +33,7 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
         args, kwargs: plain data once it was stored.
         cron: an expression, or None for an interval.
         declared: by the code of workers, rather than added while they ran.
+        unique: the key of its jobs and what keeps others of that key away, where its task says so.
     """
 
     task: str
@@ -45,6 +47,7 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
     jitter: float = 0.0
     overlap: bool = True
     declared: bool = False
+    unique: UniqueTick | None = None
 
     @classmethod
     def of(cls, call: Call[Any], when: Timetable, *, queue: str, declared: bool) -> ScheduleRecord:
@@ -61,6 +64,7 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
             jitter=when.jitter,
             overlap=when.overlap,
             declared=declared,
+            unique=unique_tick(call),
         )
 
     @property
@@ -73,6 +77,19 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
         return _timetable(
             self.cron, self.every_ms, self.timezone, self.missed, jitter=self.jitter, overlap=self.overlap
         )
+
+
+def unique_tick(call: Call[Any]) -> UniqueTick | None:
+    """Return what a call's task says of two jobs that are the same; None where it says nothing, or is not known.
+
+    A tick never replaces, is never put off and never rejected: it is left out where a job of its key is there.
+    """
+    if call.task is None or call.task.options.unique is None:
+        return None
+    uniqueness = call.task.options.unique
+    key = key_of(uniqueness, call.task.signature, call.args, call.kwargs)
+    rule = uniqueness.rule
+    return UniqueTick(digest_of(call.name, key), rule.until, rule.window_ms)
 
 
 @functools.lru_cache(maxsize=1024)

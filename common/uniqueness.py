@@ -21,6 +21,7 @@ __all__ = [
     "Rule",
     "Throttle",
     "Unique",
+    "UniqueTick",
     "Uniqueness",
     "check_key",
     "check_uniqueness",
@@ -54,6 +55,14 @@ class Rule(NamedTuple):
     def replaces(self) -> bool:
         """Whether the job that is there may get another payload."""
         return self.on_conflict in {"replace", "trail"}
+
+
+class UniqueTick(NamedTuple):
+    """What the server is told of the jobs of a schedule whose task is unique: the key's digest, and of its `Rule`."""
+
+    key: str
+    until: str
+    window_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ class Binder:
             options.check_expires_after(rule.window_ms / 1000)
         key = digest_of(call.name, self._key_of(call, options, uniqueness))
         own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
-        job = self.bind(call, options, own_id)
+        job = Binder.bind(self, call, options, own_id)  # a subclass has shown the call to its hooks by now
         unsigned, signed = None, None
         if self._signing is not None and rule.replaces:
             unsigned, signed = self._encoded(call, options, job.rank), Signed(own_id, job.queue)

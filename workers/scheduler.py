@@ -53,6 +53,13 @@ _AHEAD = 2
 _AGAIN_MS = 5_000
 """After so long a schedule is tried again whose job could not be made, or that its queue did not take."""
 
+_LEFT_OUT = {
+    "passed": "missed",
+    "busy": "the job before has not ended",
+    "held": "a job of its unique key is there",
+}
+"""Why a tick that was due did not run."""
+
 _FAR_MS = 3600_000
 """The longest sleep: clocks drift."""
 
@@ -266,7 +273,7 @@ class Scheduler:
                 self._put_off(name)
                 return None
             room -= len(ticks[-1].payload)
-        return Plan(name, record.queue, since, record.missed, record.overlap, ticks, following)
+        return Plan(name, record.queue, since, record.missed, record.overlap, ticks, following, record.unique)
 
     def _planned(self, record: ScheduleRecord, name: str, tick_ms: int, now: int) -> PlannedTick:
         job_id = job_id_of(name, tick_ms)
@@ -287,8 +294,8 @@ class Scheduler:
             self._put_off(plan.name)
         elif judged.word == "orphan":
             log.info("schedule_orphaned", schedule=plan.name, declared_by_none_for_s=BELIEVED_MS / 1000)
-        elif judged.word in {"passed", "busy"}:
-            why = "missed" if judged.word == "passed" else "the job before has not ended"
+        elif judged.word in _LEFT_OUT:
+            why = _LEFT_OUT[judged.word]
             log.warning(
                 "schedule_tick_left_out", schedule=plan.name, why=why, since=as_moment(plan.next_ms).isoformat()
             )

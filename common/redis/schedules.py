@@ -17,6 +17,7 @@ from common.redis import keys
 from common.redis.scripts import Script
 from common.redis.wire import Argument
 from common.schedules import GRACE_MS, Missed
+from common.uniqueness import UniqueTick
 
 __all__ = [
     "BELIEVED_MS",
@@ -90,6 +91,7 @@ class Plan(NamedTuple):
         next_ms: its next tick, as far as the worker knows.
         ticks: in order; those that are due are run as `missed` says.
         following_ms: the tick after them; None if there is none.
+        unique: the key of its jobs, and what keeps others of that key away; None where they are many.
     """
 
     name: str
@@ -99,9 +101,10 @@ class Plan(NamedTuple):
     overlap: bool
     ticks: Sequence[PlannedTick]
     following_ms: int | None
+    unique: UniqueTick | None = None
 
 
-Word = Literal["ran", "passed", "busy", "early", "taken", "orphan", "refused"]
+Word = Literal["ran", "passed", "busy", "held", "early", "taken", "orphan", "refused"]
 
 
 class Judged(NamedTuple):
@@ -213,6 +216,7 @@ class ScheduleStore:
         for plan in plans:
             arguments += (
                 _bytes(plan.name), queues.index(plan.queue), plan.next_ms, plan.missed, int(plan.overlap),
+                *(plan.unique or ("", "", 0)),
                 _tick(plan.following_ms), len(plan.ticks),
             )  # fmt: skip
             for tick in plan.ticks:

@@ -34,6 +34,7 @@ __all__ = [
 
 _PRELUDES = {
     "enqueue_unique": ("unique_prelude",),
+    "tick": ("unique_prelude",),
     "admit": ("gates_prelude",),
     "leave": ("gates_prelude",),
 }

@@ -78,11 +78,10 @@ async def test_with_trailing_the_last_call_of_a_window_runs_at_its_end(producer,
 
 async def test_the_trailing_job_begins_the_next_window(producer, run_worker, redis):
     await run_worker(refresh_twice)
-    for call in (1, 2):
-        await producer.enqueue(refresh_twice("u1", call))
+    first, second = [await producer.enqueue(refresh_twice("u1", call)) for call in (1, 2)]
+    assert await first.result(timeout=10) == 1
     await pass_time(redis, 61)
-    while ran != [1, 2]:
-        await producer.job("any").status()
+    assert await second.result(timeout=10) == 2
     third = await producer.enqueue(refresh_twice("u1", 3))
     assert await third.status() is JobState.SCHEDULED, "the second window is not over"
     await pass_time(redis, 61)

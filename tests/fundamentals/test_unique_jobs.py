@@ -4,15 +4,16 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import structlog
 
-from common import NEVER, Call, Context, Debounce, Retry, Throttle, Unique, task
+from common import NEVER, Call, Context, Debounce, Retry, Throttle, Unique, every, task
 from common.errors import ConfigurationError, DuplicateJob, JobNotFound
 from common.jobs import JobState
 from producer import BlockingProducer
 from tests.support.passing_time import pass_time
 
 # Most of this page looks at jobs that no worker has taken yet.
-pytestmark = pytest.mark.leaves_keys("arq:*", "barque:wake:*")
+pytestmark = pytest.mark.leaves_keys("arq:*", "barque:wake:*", "barque:schedules*")
 
 ran: list[object] = []
 may_end: asyncio.Event
@@ -52,6 +53,11 @@ async def close_account(ctx: Context, user_id: str) -> None: ...
 @task(unique=Unique(key="user_id"), retry=NEVER)
 async def fails(ctx: Context, user_id: str) -> None:
     raise ValueError("no")
+
+
+@task(unique=Unique(key="region"))
+async def nightly_report(ctx: Context, region: str) -> None:
+    ran.append(region)
 
 
 @pytest.fixture(autouse=True)
@@ -316,6 +322,50 @@ def test_from_synchronous_code(redis_url):
         again = producer.enqueue(latest_wins("u1"))
         assert (first.is_new, again.is_new, again.replaced, again.job_id) == (True, False, True, first.job_id)
         assert first.abort()
+
+
+# Schedules
+
+
+async def test_a_tick_of_a_unique_task_is_left_out_while_a_job_of_its_key_is_there(producer, run_worker):
+    job = await producer.enqueue(nightly_report("north"), delay=3600)
+    await producer.schedules.add("north", nightly_report("north"), every(1))
+    await producer.schedules.add("south", nightly_report("south"), every(1))
+    with structlog.testing.capture_logs() as lines:
+        await run_worker(nightly_report)
+        async with asyncio.timeout(20):
+            while not {("north", "schedule_tick_left_out"), ("south", "schedule_ticked")} <= {
+                (line.get("schedule"), line["event"]) for line in lines
+            }:
+                await asyncio.sleep(0.01)
+    left_out = next(line for line in lines if line["event"] == "schedule_tick_left_out")
+    assert (left_out["schedule"], left_out["why"]) == ("north", "a job of its unique key is there")
+    assert "north" not in ran
+    assert await job.status() is JobState.SCHEDULED
+
+
+# Dead letters
+
+
+async def test_a_job_that_is_replayed_takes_its_key_up_again(producer, run_worker):
+    job = await producer.enqueue(fails("u1"))
+    worker = await run_worker(fails)
+    await job.wait(timeout=10)
+    await worker.close()
+    assert (await producer.dead.replay(job.job_id)).replayed == 1
+    again = await producer.enqueue(fails("u1"))
+    assert (again.job_id, again.is_new) == (job.job_id, False)
+
+
+async def test_unless_another_one_has_it_and_then_both_run(producer, run_worker):
+    job = await producer.enqueue(fails("u1"))
+    worker = await run_worker(fails)
+    await job.wait(timeout=10)
+    await worker.close()
+    other = await producer.enqueue(fails("u1"))
+    assert (await producer.dead.replay(job.job_id)).replayed == 1
+    assert (other.is_new, await job.status(), await other.status()) == (True, JobState.QUEUED, JobState.QUEUED)
+    assert (await producer.enqueue(fails("u1"))).job_id == other.job_id
 
 
 # What stays behind

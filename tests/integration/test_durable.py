@@ -5,9 +5,9 @@ import contextlib
 
 import pytest
 
-from common import Context, task
+from common import Context, Unique, task
 from common.embedded import EmbeddedServer
-from common.errors import ConfigurationError, NotConfirmed, RedisUnavailable
+from common.errors import ConfigurationError, DuplicateJob, NotConfirmed, RedisUnavailable
 from common.redis.connection import connect
 from common.redis.diagnosis import diagnose
 from common.server_binary import installed_servers
@@ -191,6 +191,28 @@ async def test_a_refused_job_is_refused_and_its_neighbours_are_confirmed(lasting
     assert good.is_new
     assert type(bad) is RedisUnavailable
     assert "WRONGTYPE" in str(bad)
+
+
+async def test_unique_jobs_are_confirmed_be_they_added_replaced_or_found_and_none_that_is_rejected(lasting, admin):
+    unique = {kind: Unique(key="n", on_conflict=kind) for kind in ("return", "replace", "reject")}
+    async with Producer(lasting.url, durable=True) as producer:
+        for kind in ("return", "return", "replace"):
+            said = await calls(admin, "waitaof")
+            await producer.enqueue(durable(1), unique=unique[kind])
+            assert await calls(admin, "waitaof") == said + 1
+        said = await calls(admin, "waitaof")
+        with pytest.raises(DuplicateJob):
+            await producer.enqueue(durable(1), unique=unique["reject"])
+        assert await calls(admin, "waitaof") == said
+        await producer.enqueue_many([durable(1), durable(2)], unique=unique["return"])
+        assert await calls(admin, "waitaof") == said + 1
+        await producer.enqueue(durable(3), unique=unique["return"], durable=False)
+        assert await calls(admin, "waitaof") == said + 1
+        await admin.config_set("appendonly", "no")
+        with pytest.raises(NotConfirmed):
+            await producer.enqueue(durable(1), unique=unique["return"])
+        with pytest.raises(DuplicateJob):
+            await producer.enqueue(durable(1), unique=unique["reject"])
 
 
 async def connecting_says(kind: type[Exception], **options) -> str:

@@ -155,11 +155,16 @@ async def test_a_replaced_job_expires_as_the_new_one_says(unique, keyspace):
     assert (await left(keyspace)) == {"q": {"a": "now+60s"}, "arq:job:a": b"B", "barque:wake:q": AWAKE}
 
 
-async def test_a_job_that_was_passed_on_keeps_its_score_to_the_last_bit(unique, keyspace, redis):
+@pytest.mark.parametrize("ahead_ms", [-600_000, 600_000])
+@pytest.mark.parametrize("code", [7, 2035, 2045, 2047], ids=["passed on", "head start", "parked", "reserved"])
+async def test_a_job_that_waits_for_a_reason_of_its_own_keeps_its_score_to_the_last_bit(
+    ahead_ms, code, unique, keyspace, redis
+):
+    score = await keyspace.now_ms() + ahead_ms + code / 2048
     await hold(keyspace, {"arq:job:a": b"A"})
-    await redis.zadd("q", {"a": 1790000060001.00341796875})
-    await unique.enqueue([job(rule=REPLACE)])
-    assert await redis.zscore("q", "a") == 1790000060001.00341796875
+    await redis.zadd("q", {"a": score})
+    assert await unique.enqueue([job(rule=REPLACE)]) == [UniqueAnswer("replaced", "a", "q")]
+    assert await redis.zscore("q", "a") == score
 
 
 async def test_a_debounced_job_is_put_off_but_not_for_ever(unique, keyspace):

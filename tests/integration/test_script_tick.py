@@ -6,6 +6,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from common.redis.schedules import BELIEVED_MS, Plan, PlannedTick, ScheduleStore
+from common.redis.store import Enqueue
+from common.redis.unique import UniqueAnswer, UniqueEnqueue, UniqueStore
+from common.uniqueness import Throttle, Unique, UniqueTick
+from tests.support.passing_time import pass_time
 
 HOUR = 3_600_000
 AWAKE = {"due": 0}
@@ -209,3 +213,63 @@ async def test_a_full_server_keeps_the_tick_for_later(keyspace, schedules, plan_
         judged = ("refused", [], plan.next_ms)
     assert judged == ("refused", [], plan.next_ms)
     assert await keyspace.dump() == before
+
+
+# Ticks of a task that is unique
+
+
+DONE = UniqueTick("k", "done", 0)
+
+
+def unique(job_id: str, declared=None) -> list[UniqueEnqueue]:
+    rule = (declared or Unique()).rule
+    return [UniqueEnqueue(Enqueue("q", job_id, b"other", False), "k", rule, minted=True)]
+
+
+async def test_a_tick_takes_a_key_that_is_free_and_enqueues_meet_it(redis, keyspace, schedules, plan_at):
+    plan = plan_at(-500, unique=DONE)
+    await keyspace.seed(seeded(plan.next_ms))
+    assert await tick(schedules, plan) == ("ran", [0], plan.following_ms)
+    assert await UniqueStore(redis).enqueue(unique("a")) == [UniqueAnswer("there", "schedule:n:0", "q")]
+    assert await redis.zscore("barque:unique", "k")
+
+
+@pytest.mark.parametrize("missed", ["once", "all"])
+async def test_a_tick_is_left_out_where_a_job_of_its_key_is_there(missed, redis, keyspace, schedules, plan_at):
+    plan = plan_at(-HOUR, -500, unique=DONE, missed=missed)
+    await keyspace.seed(seeded(plan.next_ms))
+    await UniqueStore(redis).enqueue(unique("a"))
+    assert await tick(schedules, plan) == ("held", [], plan.following_ms)
+    assert await redis.zcard("q") == 1
+    assert (await schedules.load()).last == {}
+
+
+async def test_of_many_missed_ticks_the_first_runs_and_keeps_the_others_away(redis, keyspace, schedules, plan_at):
+    plan = plan_at(-3 * HOUR, -2 * HOUR, -HOUR, unique=DONE, missed="all")
+    await keyspace.seed(seeded(plan.next_ms))
+    assert await tick(schedules, plan) == ("ran", [0], plan.following_ms)
+    assert (await schedules.load()).last["n"].runs == 1
+
+
+async def test_a_window_keeps_ticks_away_until_it_is_over(redis, keyspace, schedules, plan_at):
+    throttle = Throttle(7200)
+    plan = plan_at(-500, unique=UniqueTick("k", "time", throttle.rule.window_ms))
+    await keyspace.seed(seeded(plan.next_ms))
+    await UniqueStore(redis).enqueue(unique("a", throttle))
+    await redis.delete("arq:job:a", "q")
+    assert await tick(schedules, plan) == ("held", [], plan.following_ms)
+    await pass_time(redis, 7201)
+    now = await keyspace.now_ms()
+    due = plan._replace(next_ms=plan.following_ms - 7_201_000, following_ms=now + HOUR)
+    assert await tick(schedules, due) == ("ran", [0], now + HOUR)
+    ttl = await redis.pttl("barque:unique:k")
+    assert 7_100_000 < ttl <= 7_200_000
+
+
+async def test_a_record_of_a_foreign_type_keeps_no_tick_away_but_fails_none_beside_it(
+    redis, keyspace, schedules, plan_at
+):
+    plan = plan_at(-500)
+    await keyspace.seed(seeded(plan.next_ms))
+    await redis.set("barque:unique:other", b"foreign")
+    assert (await tick(schedules, plan))[0] == "ran"

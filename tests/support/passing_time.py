@@ -2,7 +2,7 @@
 
 A server's clock cannot be set, but what is stored relative to it can: `pass_time` moves every time in the keyspace
 back by so much, in one step, which is what it would look like that much later. It knows queues, leases, the records of
-unique keys, and times to live.
+unique keys, and times to live. A job that runs meanwhile has its lease run out: wait for its end first.
 """
 
 import redis.asyncio

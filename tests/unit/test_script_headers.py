@@ -17,7 +17,7 @@ from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Rank, Store
 from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
-from common.uniqueness import Rule
+from common.uniqueness import Rule, UniqueTick
 
 MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits)
 SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
@@ -77,6 +77,7 @@ SCHEDULES = [
     keys.SCHEDULES, keys.SCHEDULES_NEXT, keys.SCHEDULES_LAST, keys.SCHEDULES_DECLARED, keys.SCHEDULES_REVISION,
 ]  # fmt: skip
 TICKS = [12, 13, "id", "P", 14, 15, "id", "P"]
+UNIQUE_TICK = UniqueTick("k", "done", 17)
 RULE = Rule("done", 14, "replace", at_most_ms=15)
 PLAN = Plan("n", "q", 11, "once", True, [PlannedTick(12, 13, "id", b"P"), PlannedTick(14, 15, "id", b"P")], 16)
 
@@ -156,13 +157,51 @@ WIRE = {
     "tick": (
         [1, 0],
         lambda s: ScheduleStore(s.client).tick(
-            b"7", [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None)], now_ms=8
+            b"7", [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None, unique=UNIQUE_TICK)], now_ms=8
         ),
         [*SCHEDULES, "q", "r"],
-        ["7", 8, 60_000, 60_000, "n", 0, 11, "once", 1, 16, 2, *TICKS, "n", 1, 11, "once", 0, -1, 2, *TICKS],
+        [
+            "7",
+            8,
+            60_000,
+            60_000,
+            "n",
+            0,
+            11,
+            "once",
+            1,
+            "",
+            "",
+            0,
+            16,
+            2,
+            *TICKS,
+            "n",
+            1,
+            11,
+            "once",
+            0,
+            "k",
+            "done",
+            17,
+            -1,
+            2,
+            *TICKS,
+        ],
         [
             *("revision", "now as", "ms a declaration", "ms of grace", "name", "index of its queue", "next tick"),
-            *("overlap", "tick after", "number", "tick (Unix ms)", "delay ms", "job id", "payload"),
+            *(
+                "overlap",
+                "unique key",
+                "until",
+                "window ms",
+                "tick after",
+                "number",
+                "tick (Unix ms)",
+                "delay ms",
+                "job id",
+                "payload",
+            ),
         ],
     ),
     "declare": (
@@ -341,13 +380,13 @@ def test_the_kinds_of_outcome_are_the_ones_the_header_tells():
 
 def test_the_words_for_what_became_of_ticks_are_the_ones_the_headers_tell():
     assert set(re.findall(r'"(\w+)"', part("tick", "Returns"))) == set(get_args(schedules.Word))
-    assert set(re.findall(r"return '(\w+)'", SCRIPTS["tick"].source)) | {"ran", "passed", "busy"} == set(
+    assert set(re.findall(r"return '(\w+)'", lua("tick"))) | {"ran", "passed", "busy", "held"} == set(
         get_args(schedules.Word)
     )
     for name in ("declare", "add_schedule", "remove_schedule", "pause_schedule"):
         words = set(re.findall(r"'(\w+)'", "\n".join(re.findall(r"return .*'.*", lua(name)))))
         assert set(re.findall(r'"(\w+)"', part(name, "Returns"))) == words
-    assert "HEAD, STRIDE = 5, 7, 4" in SCRIPTS["tick"].source
+    assert "HEAD, STRIDE = 5, 10, 4" in SCRIPTS["tick"].source
 
 
 def lua(name: str) -> str:

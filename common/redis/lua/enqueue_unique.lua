@@ -13,7 +13,7 @@
 --            is sent again is found to be there, and is not in conflict with itself. A job's payload, its place and the
 --            record of its key appear together or not at all.
 --
--- A replaced job keeps its id, its queue, and its place if both it and the new one are due. One of which an attempt has
+-- A replaced job keeps its id, its queue, and its place if both it and the new one are due, or it waits for a limit. One of which an attempt has
 -- begun is never changed.
 --
 -- As in enqueue.lua the queue is written first: it alone can fail. Records that are to live on are seen to at the end,
@@ -76,9 +76,11 @@ local function replace(at, id, queue, score, due)
   return 'replaced', id, queue
 end
 
--- When a job is due that is replaced; nil where it keeps its place.
+-- When a job is due that is replaced; nil where it keeps its place. A score with a fraction was not asked for by an
+-- enqueue: the job is kept waiting by a limit, say, and is called up at that place or not at all.
 local function put_off(at, score, first)
-  if ARGV[at + 5] == '0' and ARGV[at + 6] == '0' and tonumber(score) <= now then return nil end
+  local number = tonumber(score)
+  if ARGV[at + 5] == '0' and ARGV[at + 6] == '0' and (number <= now or number % 1 ~= 0) then return nil end
   local at_most = tonumber(ARGV[at + 11])
   return at_most > 0 and math.min(due_of(at), first + at_most) or due_of(at)
 end

@@ -11,6 +11,7 @@ from common import (
     BatchContext,
     Call,
     Context,
+    Debounce,
     Discard,
     Proceed,
     Resource,
@@ -20,6 +21,8 @@ from common import (
     RetryRule,
     Snooze,
     Task,
+    Throttle,
+    Unique,
     cron,
     every,
     exponential,
@@ -57,6 +60,24 @@ async def fetch_url(ctx: Context, url: str, *, tries: int = 1) -> Page:
 @task(timeout=timedelta(seconds=10), retry=RetryPolicy(max_attempts=5, backoff=exponential(1, maximum=60)), queue="q")
 async def count(ctx: Context, words: list[str]) -> int:
     return len(words)
+
+
+@task(unique=Unique(key=("user", "region"), until="started", for_=timedelta(hours=1), on_conflict="replace"))
+async def synced(ctx: Context, user: str, region: str) -> int:
+    return len(user)
+
+
+@task(unique=Debounce(5, at_most=60, key=lambda document: document))
+def indexed(ctx: Context, document: str) -> None: ...
+
+
+async def unique_jobs(producer: Producer, blocking: BlockingProducer) -> None:
+    job = await producer.enqueue(synced("u", "r"), unique=Throttle(60, trailing=True))
+    assert_type(job, Job[int])
+    assert_type(job.replaced, bool)
+    await producer.enqueue(indexed("d"), unique=False)
+    await producer.enqueue_many([synced("u", "r")], unique=Unique(until=None, for_=5), unique_key=["u", 5])
+    assert_type(blocking.enqueue(synced("u", "r"), unique_key="u").replaced, bool)
 
 
 @task(name="no_arguments", retry=NEVER, keep_result=0, timeout=60, soft_timeout=50, deadline=timedelta(hours=1))

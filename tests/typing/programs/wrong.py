@@ -10,6 +10,8 @@ from common import (
     RetryPolicy,
     RetryRule,
     Snooze,
+    Throttle,
+    Unique,
     cron,
     every,
     exponential,
@@ -211,3 +213,10 @@ insert(5)  # E: arg-type
 insert(["word"])  # E: arg-type
 insert("word", "word")  # E: call-arg
 length: str = Producer().gather(insert("word"))  # E: assignment
+Unique(until="ended")  # E: arg-type
+Unique("user")  # E: misc call-arg
+Throttle(60, on_conflict="replace")  # E: arg-type
+
+
+@task(unique="user")  # E: call-overload arg-type untyped-decorator
+async def unique_by_a_word(ctx: Context, user: str) -> None: ...
