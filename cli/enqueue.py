@@ -166,8 +166,10 @@ async def _enqueue(
         async with Producer(settings=settings) as producer:
             job = await producer.enqueue(call, **options)
             head = {"job_id": job.job_id, "task": call.name, "queue": job.queue, "is_new": job.is_new}
-            if not job.is_new:
-                note(f"Nothing was added: job {job.job_id} is there already, or its result is still kept.")
+            if job.replaced:
+                note(f"Job {job.job_id} of the same unique key waited, and has these arguments now.")
+            elif not job.is_new:
+                note(f"Nothing was added: job {job.job_id} is there, by its id or unique key, or its result is kept.")
             if waiting.asked:
                 if job.is_new:
                     note(f"Job {job.job_id} is in {job.queue}; waiting for its result.")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import AttemptCall, BatchContext, Context, Proceed, RetryPolicy, lifespan, task
+from common import AttemptCall, BatchContext, Context, Proceed, RetryPolicy, Unique, lifespan, task
 from common.tasks import Task
 
 __all__ = ["PLAIN", "VARIANTS", "Variant"]
@@ -86,6 +86,11 @@ async def with_middleware(_ctx: Context, number: int) -> int:
     return number
 
 
+@task(name="features:unique", unique=Unique(key="number"))
+async def unique(_ctx: Context, number: int) -> int:
+    return number
+
+
 @task(name="features:batch", batch=50, within=0.01)
 async def in_batches(_ctx: BatchContext, given: list[int]) -> list[int]:
     return given
@@ -101,6 +106,7 @@ VARIANTS: dict[str, Variant] = {
     "resource": Variant("`await ctx.open(resource)`", with_resource),
     "middleware": Variant("`@task(middleware=[one])`", with_middleware),
     "batch": Variant("`@task(batch=50)`", in_batches),
+    "unique": Variant("`@task(unique=Unique(key=…))`", unique),
     "metadata": Variant("`enqueue(metadata=…)`", plain, {"metadata": {"customer": "17"}}),
     "progress": Variant("`ctx.progress(…)` once", progress, jobs=0.5),
     "emit": Variant("`ctx.emit(…)` once", emit, jobs=0.5),

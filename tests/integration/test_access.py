@@ -14,7 +14,7 @@ from arq.connections import RedisSettings
 from pydantic import SecretStr
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from common import Call, Context, RetryPolicy, every, fixed, task
+from common import Call, Context, Debounce, RetryPolicy, Unique, every, fixed, task
 from common.embedded import EmbeddedServer
 from common.errors import JobCancelled, TaskFailed, TaskTimedOut
 from common.jobs import JobState
@@ -191,6 +191,10 @@ async def test_all_that_workers_producers_and_readers_do(binary, guarded, monkey
 
 
 async def steer(producer) -> None:
+    assert await (await producer.enqueue(double(3), unique=Unique())).result() == 6
+    for _ in range(2):
+        quiet = await producer.enqueue(double(3), unique=Debounce(3600))
+    assert (quiet.is_new, quiet.replaced, await quiet.abort()) == (False, True, True)
     waiting = await producer.enqueue(double(1), delay=3600)
     assert await waiting.status() is JobState.SCHEDULED
     await waiting.reschedule(delay=7200)
