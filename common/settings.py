@@ -209,7 +209,9 @@ class Settings(BaseSettings):
         SecretStr("sqlite+aiosqlite:///barque-data/barque.sqlite3"),
         description="SQLAlchemy URL the database tasks use unless a call names another",
     )
-    compute_processes: int = Field(0, ge=0, description="Processes for CPU-bound work; 0 means one a core")
+    compute_processes: int = Field(0, ge=0, le=1000, description="Processes for CPU-bound work; 0 means one a core")
+    compute_max_jobs: int = Field(0, ge=0, description="Replace such a process after so many jobs; 0 is never")
+    compute_max_memory: int = Field(0, ge=0, description="Replace it when it holds more bytes after a job; 0 is never")
 
     @property
     def dead_caps(self) -> tuple[int, int]:

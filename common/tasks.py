@@ -23,6 +23,7 @@ from common.limits import Limit, check_limits
 from common.middleware import Middleware, true_middleware
 from common.priorities import Priority, read_priority
 from common.retry import RetryPolicy
+from common.task_functions import is_plain
 from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
 
@@ -57,6 +58,7 @@ class TaskOptions:
         limits: what its jobs are held to across the fleet.
         batch: jobs its function takes at once, at the most; None takes one.
         within: seconds a job waits for others of its batch, at the most.
+        cpu: it runs in a process of its own beside the worker's.
     """
 
     queue: str | None = None
@@ -71,6 +73,7 @@ class TaskOptions:
     limits: tuple[Limit, ...] = ()
     batch: int | None = None
     within: float | None = None
+    cpu: bool = False
 
 
 class Call(Generic[R_co]):
@@ -163,7 +166,7 @@ class Task(Generic[P, R]):
 
 
 class PlainTask(Task[P, R]):
-    """A Task made of a plain `def`: its worker runs it in a thread.
+    """A Task made of a plain `def`: its worker runs it in a thread, or with `cpu=True` in a process.
 
     Attributes:
         function: the function itself, to call it directly: `shrink.function(ctx, path)`. It runs where it is called.
@@ -226,6 +229,7 @@ def task(
     middleware: Sequence[Middleware] = (),
     priority: Priority = 0,
     limits: Sequence[Limit] = (),
+    cpu: bool = False,
 ) -> _Registers: ...
 
 
@@ -265,6 +269,7 @@ def task(
     limits: Sequence[Limit] = (),
     batch: int | None = None,
     within: float | timedelta | None = None,
+    cpu: bool = False,
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -287,6 +292,7 @@ def task(
         batch: hand its function so many jobs at once, at the most: it takes a `BatchContext` and a list of items, and
             returns a list of outcomes; the Task takes one item. See docs/batches.md.
         within: seconds a job waits for others of its batch, at the most.
+        cpu: run it, a `def`, in a process beside the worker's, which can be killed.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -304,6 +310,7 @@ def task(
         priority=read_priority("@task: priority", priority) or 0,
         batch=batch,
         within=_seconds(within),
+        cpu=cpu,
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")
@@ -315,7 +322,7 @@ def task(
         raise ConfigurationError("@task(within=…) is for a task that takes many jobs at once: give batch= too")
 
     def register(function: Callable[..., Any]) -> Task[..., Any]:
-        kind = _kind(function) if batch is None else _kind_of_batch(function)
+        kind = _kind(function, options)
         # As arq names functions, but a task made inside a function loses the "<locals>" prefix.
         title = name or function.__qualname__.rpartition("<locals>.")[2]
         if title == "<lambda>":
@@ -337,34 +344,10 @@ def task(
     return register if function is None else register(function)
 
 
-def _kind(function: Callable[..., Any]) -> type[Task[..., Any]]:
-    """Return what this function makes: a Task, or a PlainTask.
-
-    Raises:
-        ConfigurationError: it makes neither.
-    """
-    plain = inspect.unwrap(function)
-    said = f"@task on {getattr(function, '__qualname__', function)!r}"
-    if not inspect.isfunction(plain):
-        raise ConfigurationError(f"{said}: a task is a function; write `async def`, or `def` for one that blocks")
-    for form in (function, plain):
-        if inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form):
-            raise ConfigurationError(
-                f"{said}: a task returns one value, and a function with `yield` returns a generator, which nothing "
-                "would run. Return a list, or enqueue a job for each item"
-            )
-    # A decorator's own `def` around a coroutine function gives back the coroutine.
-    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(plain):
-        return PlainTask
-    return Task
-
-
-def _kind_of_batch(function: Callable[..., Any]) -> type[Task[..., Any]]:
-    if _kind(function) is PlainTask:
-        raise ConfigurationError(
-            f"@task(batch=…) on {getattr(function, '__qualname__', function)!r}: write `async def`, and in it "
-            "`await asyncio.to_thread(…)` for what blocks"
-        )
+def _kind(function: Callable[..., Any], options: TaskOptions) -> type[Task[..., Any]]:
+    plain = is_plain(function, cpu=options.cpu, batch=options.batch is not None)
+    if options.batch is None:
+        return PlainTask if plain else Task
     from common.batches import BatchTask  # noqa: PLC0415 - most programs have none
 
     return BatchTask

@@ -64,6 +64,7 @@ class Attempt(Lifetime):
         soft_timeout: seconds after which it is told to come to an end, until it has been.
         ends_at: when it is stopped, in the event loop's time, once that is watched; None is never.
         leaves_by: when its worker gives it back, having been asked to stop, in the event loop's time.
+        place: what its runnable took to run it outside the event loop; unset where it runs on it.
         busy: seconds its steps held the event loop, all together.
         longest_block: seconds the longest of them did.
         steps: how many there were.
@@ -91,6 +92,7 @@ class Attempt(Lifetime):
         "passage",
         "past",
         "payload",
+        "place",
         "priority",
         "queue",
         "raw",
@@ -105,6 +107,7 @@ class Attempt(Lifetime):
     )
 
     passage: Passage
+    place: Any
 
     def __init__(self, claimed: Claimed, queue: str) -> None:
         self.told = ""

@@ -5,13 +5,16 @@ Owns what of an exception leaves the process. Knows nothing of attempts.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 
 from common.jobs import RemoteError
 
-__all__ = ["describe"]
+__all__ = ["describe", "raised_elsewhere"]
 
 _OUR_FRAMES = ("executor.py", "verdicts.py", "runnables.py", "stepping.py", "task_threads.py", "batch_runs.py")
+
+_ELSEWHERE = "_barque_traceback"
 
 _LONGEST_TEXT = 64 * 1024
 """Characters of an exception's message, and of its traceback, that are kept."""
@@ -31,7 +34,16 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> RemoteErro
     return RemoteError(name, message, _traceback(kind, error) if with_traceback else "")
 
 
+def raised_elsewhere(error: BaseException, words: str) -> None:
+    """Note the traceback of an exception that was raised in another process, in words: it has no frames here."""
+    with contextlib.suppress(Exception):  # a user's own type
+        setattr(error, _ELSEWHERE, words)
+
+
 def _traceback(kind: type[BaseException], error: BaseException) -> str:
+    words = getattr(error, _ELSEWHERE, None)
+    if isinstance(words, str):
+        return _cut(words)
     frames = error.__traceback__
     if frames is None:
         return ""

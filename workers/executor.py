@@ -21,7 +21,6 @@ from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hook, Hooks
 from workers.attempt import Attempt, Outcome, PassedOnError, StopReason
 from workers.clock import ServerClock
-from workers.places import Places
 from workers.runnables import Runnable
 from workers.stepping import stepped
 from workers.time_limits import TimeLimits
@@ -178,7 +177,8 @@ class Executor:
                     attempt.context = self._job_context(attempt)
                     if self._hooks.on_job_start is not None:
                         await self._hooks.on_job_start(attempt.context)
-                coroutine = self._coroutine(attempt, runnable)
+                begin = self._coroutine if runnable.places is None else self._in_place
+                coroutine = begin(attempt, runnable)
                 began = time.perf_counter()
                 try:
                     yielded = coroutine.send(None)
@@ -298,31 +298,20 @@ class Executor:
             coroutine = runnable.start(attempt, payload, self._state if attempt.context is None else attempt.context)
         except PayloadError as error:
             raise CannotRunError(error) from None
-        if runnable.places is not None:
-            return self._in_place(attempt, runnable, runnable.places, coroutine)
         self._limits.begin(attempt, runnable, payload.extras)
         return coroutine
 
-    async def _in_place(
-        self, attempt: Attempt, runnable: Runnable, places: Places, coroutine: Coroutine[Any, Any, Any]
-    ) -> Any:
-        """Await it once there is a place for it: the attempt starts then, and its time runs from there."""
-        try:
-            await places.enter()
-        except BaseException:
-            coroutine.close()
-            raise
+    async def _in_place(self, attempt: Attempt, runnable: Runnable) -> Any:
+        """Run it once there is a place for it: the attempt starts then, and its time runs from there."""
+        await runnable.enter(attempt)
         started = attempt.started = time.perf_counter()
         attempt.started_ms = self._clock.at(started)
         try:
             if self._limits.deadline_passed(attempt):
-                coroutine.close()
                 raise self._too_late(attempt)
-            assert attempt.payload is not None
-            self._limits.begin(attempt, runnable, attempt.payload.extras)
-            return await coroutine
+            return await self._coroutine(attempt, runnable)
         finally:
-            places.leave(time.perf_counter() - started)
+            runnable.leave(attempt, time.perf_counter() - started)
 
     def _job_context(self, attempt: Attempt) -> dict[Any, Any]:
         """Build the dict arq gives its functions and hooks."""

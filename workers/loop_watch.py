@@ -28,7 +28,7 @@ _MOST_FRAMES = 30
 
 _ADVICE = (
     "nothing else of this worker goes on meanwhile. Where the task calls what blocks, write it as a plain `def`: it "
-    "runs in a thread; or `await asyncio.to_thread(…)` that call. Where it computes: `await run_in_process(ctx, f, …)`"
+    "runs in a thread; or `await asyncio.to_thread(…)` that call. Where it computes: @task(cpu=True) on a plain `def`"
 )
 
 

@@ -28,6 +28,11 @@ they are short, as many as it can run twice over: places stand never empty for w
 _WEIGHT = 0.1
 """Of the newest attempt in the average of how long they take."""
 
+_MOST_WAIT_MS = 1000
+_MOST_IN_LINE = 16
+"""As many wait as will probably have their turn within that time, at the most so many for each place; and one for
+each in any case, so that no place stands empty between two claims."""
+
 
 class NoPlaceLeft(BarqueError):
     """Every place is held by work that was given up and runs on. Retried; another worker may have places."""
@@ -42,17 +47,17 @@ class Places:
 
     Attributes:
         taken: places that are held now.
-        most_waiting: how many may wait before the line is full.
+        gives_back: whether the line is ever full; otherwise all wait, however many.
     """
 
     def __init__(self, size: int, none_left: str = "no place is left") -> None:
         self.size = size
         self.taken = 0
-        self.most_waiting: float = size
+        self.gives_back = True
         self._none_left = none_left
         self._line: deque[asyncio.Future[None]] = deque()
         self._next_slot_ms = 0.0
-        self._average_ms = 0.0
+        self._average_ms: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -61,10 +66,13 @@ class Places:
 
     @property
     def full(self) -> bool:
-        """Whether whoever comes now would have to wait behind as many as there are places, or for ever."""
-        if self.taken < self.size:
+        """Whether whoever comes now would wait for long, or for ever, and had better go elsewhere."""
+        if self.taken < self.size or not self.gives_back:
             return False
-        return self.size <= 0 or self.waiting >= self.most_waiting
+        each = 1.0
+        if self._average_ms is not None:
+            each = min(_MOST_IN_LINE, max(each, _MOST_WAIT_MS / max(self._average_ms, 1.0)))
+        return len(self._line) >= each * self.size
 
     async def enter(self) -> None:
         """Take a place, waiting for one if need be; give it back with `leave`.
@@ -96,7 +104,9 @@ class Places:
         """
         self.taken -= 1
         if seconds is not None:
-            self._average_ms += _WEIGHT * (seconds * 1000 - self._average_ms)
+            newest = seconds * 1000
+            average = newest if self._average_ms is None else self._average_ms
+            self._average_ms = average + _WEIGHT * (newest - average)
         self._admit()
 
     def close_one(self) -> None:
@@ -112,7 +122,9 @@ class Places:
 
     def due_again(self, clock: ServerClock) -> str:
         """Return when a job that finds the line full is due again, as a score: Unix ms."""
-        apart = min(_MOST_APART_MS, max(_LEAST_APART_MS, self._average_ms / max(1, self.size) / 2))
+        apart = _MOST_APART_MS
+        if self._average_ms is not None:
+            apart = min(apart, max(_LEAST_APART_MS, self._average_ms / max(1, self.size) / 2))
         soonest = clock.now_ms() + _SOONEST_MS * (1 + random.random())  # noqa: S311 - no secret
         self._next_slot_ms = max(soonest, self._next_slot_ms + apart)
         return str(round(self._next_slot_ms))

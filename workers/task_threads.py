@@ -36,7 +36,8 @@ _MOST_FRAMES = 30
 
 _NONE_LEFT = (
     "every thread of this worker (BARQUE_THREADS, and as many again) is held by a plain `def` task that was told to "
-    "stop and runs on. Give what it calls a timeout, call ctx.check() in its loops, and restart this worker"
+    "stop and runs on. Give what it calls a timeout, call ctx.check() in its loops, or declare it @task(cpu=True), "
+    "whose process can be killed; and restart this worker"
 )
 
 

@@ -303,7 +303,7 @@ class Worker(arq.worker.Worker):
         defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms, self.keep_result_forever)
         started = self.jobs_complete + self.jobs_retried + self.jobs_failed
         names = {task.name for task in self._tasks}
-        runnables = task_runnables(self._tasks, defaults, self.worker_id, self._limits, burst=self.burst)
+        runnables = task_runnables(self._tasks, defaults, self.worker_id, self.ctx, self._limits, burst=self.burst)
         runnables += [FunctionRunnable(f, defaults) for name, f in self.functions.items() if name not in names]
         pool = self.pool
         return Engine(

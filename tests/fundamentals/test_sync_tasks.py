@@ -101,6 +101,13 @@ def as_far_as_it_goes(ctx: Context) -> int:
     return steps
 
 
+@task(timeout=60, soft_timeout=0.05, retry=NEVER)
+def looks_at_its_time(ctx: Context) -> tuple[str, bool]:
+    while not ctx.stopping:
+        time.sleep(0.001)
+    return ctx.stopping.why, 30 < ctx.time_left < 60
+
+
 @task(retry=NEVER)
 def exits(ctx: Context) -> None:
     raise SystemExit(3)
@@ -282,6 +289,12 @@ async def test_one_that_looks_is_told_to_stop(producer, run_worker):
 async def test_what_it_returns_when_told_to_stop_counts(producer, run_worker):
     await run_worker(as_far_as_it_goes)
     assert await (await producer.enqueue(as_far_as_it_goes())).result(timeout=20) > 0
+
+
+async def test_it_sees_that_its_soft_timeout_has_passed(producer, run_worker):
+    await run_worker(looks_at_its_time)
+    job = await producer.enqueue(looks_at_its_time())
+    assert await job.result(timeout=20) == ("soft_timeout", True)
 
 
 async def test_a_worker_that_leaves_gives_it_back(redis_url, producer, run_worker):

@@ -21,9 +21,11 @@ import pytest
 from common import Context
 from common.errors import ConfigurationError
 from common.open_resources import keeper_of
-from workers.tasks import compress_file, process_pool, run_in_process
+from common.settings import settings_for_process
+from workers.processes import pool
+from workers.processes.pool import ProcessLost, processes
+from workers.tasks import compress_file, run_in_process
 from workers.tasks.data_root import PathRefused
-from workers.tasks.process_pool import ProcessLost
 
 # The functions handed to processes are the standard library's: a process imports what it runs, and this
 # file is no module it could import.
@@ -87,34 +89,75 @@ async def test_what_cannot_be_sent_says_so(ctx):
         await run_in_process(ctx, lambda: 1)
     with pytest.raises(ConfigurationError, match="an argument of"):
         await run_in_process(ctx, len, (n for n in "abc"))
-    assert ctx[process_pool.processes]._executor is None  # nothing was started for it
+    assert not ctx[processes]._all  # nothing was started for it
 
 
-async def test_a_killed_process_is_replaced(ctx):
+async def test_a_killed_process_costs_its_own_call_and_is_replaced(ctx, tmp_path):
     first = await run_in_process(ctx, os.getpid)
-    lost = [asyncio.create_task(run_in_process(ctx, time.sleep, 600)) for _ in range(3)]
-    await asyncio.sleep(0)
+    release = tmp_path / "release"
+    os.mkfifo(release)
+    lost = asyncio.create_task(run_in_process(ctx, release.read_text))
+    waiting = [asyncio.create_task(run_in_process(ctx, os.getpid)) for _ in range(3)]
+    writing = await asyncio.to_thread(os.open, release, os.O_WRONLY)  # opens once it is being read
     os.kill(first, signal.SIGKILL)
-    for result in await asyncio.gather(*lost, return_exceptions=True):
-        assert isinstance(result, ProcessLost)
-        assert compress_file.options.retry.retries(result)
-    second = await run_in_process(ctx, os.getpid)
+    os.close(writing)
+    with pytest.raises(
+        ProcessLost, match=r"the process that ran .*read_text died: it was killed \(SIGKILL\); out of mem"
+    ):
+        await lost
+    assert compress_file.options.retry.retries(lost.exception())
+    (second,) = {await call for call in waiting}
     assert second != first
     assert not is_alive(first)
 
 
+async def test_a_process_that_ends_by_itself_says_with_what(ctx):
+    with pytest.raises(ProcessLost, match="it ended with exit code 7"):
+        await run_in_process(ctx, os._exit, 7)
+    with pytest.raises(ProcessLost, match=r"it crashed \(SIGABRT\)"):
+        await run_in_process(ctx, os.abort)
+    with pytest.raises(SystemExit):
+        await run_in_process(ctx, sys.exit, 7)
+    assert await run_in_process(ctx, int, "7") == 7
+
+
 async def test_a_process_killed_while_idle_is_replaced(ctx):
     first = await run_in_process(ctx, os.getpid)
-    process = ctx[process_pool.processes]._executor._processes[first]
+    (process,) = ctx[processes]._all
     os.kill(first, signal.SIGKILL)
-    await asyncio.to_thread(process.join)
-    for _ in range(2):  # the first call may be the one that finds out
-        try:
-            second = await run_in_process(ctx, os.getpid)
-            break
-        except ProcessLost:
-            continue
-    assert second != first
+    await process.ended()
+    assert await run_in_process(ctx, os.getpid) != first
+
+
+async def test_cancelling_a_call_kills_its_process_and_what_that_started(ctx, tmp_path):
+    first = await run_in_process(ctx, os.getpid)
+    pid = tmp_path / "pid"
+    os.mkfifo(pid)
+    call = asyncio.create_task(run_in_process(ctx, subprocess.call, ["sh", "-c", f"echo $$ >{pid}; exec sleep 600"]))
+    grandchild = int(await asyncio.to_thread(pid.read_text))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await run_in_process(ctx, os.getpid) != first
+    async with asyncio.timeout(20):
+        while is_running(first) or is_running(grandchild):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_process_is_replaced_after_so_many_jobs_or_above_a_memory_size(monkeypatch):
+    monkeypatch.setenv("BARQUE_COMPUTE_MAX_JOBS", "2")
+    context = Context()
+    pids = [await run_in_process(context, os.getpid) for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    await keeper_of(context.state).close()
+    settings_for_process.cache_clear()
+    monkeypatch.setenv("BARQUE_COMPUTE_MAX_JOBS", "0")
+    monkeypatch.setenv("BARQUE_COMPUTE_MAX_MEMORY", str(256 * 1024 * 1024))
+    first = await run_in_process(context, os.getpid)
+    assert await run_in_process(context, os.getpid) == first
+    await run_in_process(context, exec, f"import common; common.hoard = bytearray(b'1') * {256 * 1024 * 1024}")
+    assert await run_in_process(context, os.getpid) != first
+    await keeper_of(context.state).close()
 
 
 async def test_a_cancelled_call_that_has_not_started_never_does(ctx, tmp_path):
@@ -134,7 +177,7 @@ async def test_a_cancelled_call_that_has_not_started_never_does(ctx, tmp_path):
 
 
 async def test_closing_kills_what_is_still_at_work(monkeypatch, tmp_path):
-    monkeypatch.setattr(process_pool, "_SECONDS_TO_END", 0.1)
+    monkeypatch.setattr(pool, "_SECONDS_TO_END", 0.1)
     context = Context(job_id="j1")
     pid = await run_in_process(context, os.getpid)
     release = tmp_path / "release"
@@ -154,8 +197,21 @@ async def test_closing_leaves_no_process(ctx):
     assert await run_in_process(ctx, os.getpid) != pid  # and a later call starts anew
 
 
-async def test_ctrl_c_is_the_workers_to_decide(ctx):
-    assert await run_in_process(ctx, signal.getsignal, signal.SIGINT) == signal.SIG_IGN
+async def test_signals_are_the_workers_to_decide_on(ctx):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert (
+            await run_in_process(ctx, eval, f"__import__('os').kill(__import__('os').getpid(), {int(number)})") is None
+        )
+    first = await run_in_process(ctx, os.getpid)
+    assert await run_in_process(ctx, os.getpid) == first
+
+
+async def test_the_traceback_tells_of_both_sides(ctx):
+    with pytest.raises(ZeroDivisionError) as raised:
+        await run_in_process(ctx, eval, "1 / 0")
+    (note,) = raised.value.__notes__
+    assert note.startswith("\nIn the process:\nTraceback")
+    assert "workers/processes/inside.py" in note or "<string>" in note
 
 
 def test_the_processes_of_a_killed_worker_end_too(tmp_path):
@@ -181,6 +237,9 @@ def test_the_processes_of_a_killed_worker_end_too(tmp_path):
         process.kill()
         # The child holds the other end of this pipe until it has ended.
         assert process.stdout.read() == b""
+    late = time.monotonic() + 20
+    while is_running(child) and time.monotonic() < late:  # it closes its files a moment before it is gone
+        time.sleep(0.005)
     assert not is_running(child)
 
 

@@ -76,7 +76,7 @@ async def test_the_place_is_where_the_program_calls_what_blocks_and_not_within_a
     (line,) = lines
     assert re.match(rf"{re.escape(__file__)}:\d+ in test_the_place_is_where_the_program_calls", line["place"])
     assert "threading.py" in line["stack"].splitlines()[-2]
-    for way_out in ("plain `def`", "run_in_process", "asyncio.to_thread"):
+    for way_out in ("plain `def`", "@task(cpu=True)", "asyncio.to_thread"):
         assert way_out in line["advice"]
     await turn()
 

@@ -59,9 +59,28 @@ async def test_the_line_is_full_when_as_many_wait_as_there_are_places():
     assert [*fullness, places.full] == [False, False, False, False, True]
     places.leave()
     assert not places.full
-    places.most_waiting = 1
+    tasks.append(in_line(places, order, 4))
+    await turn()
     assert places.full
-    for _ in range(2):
+    places.gives_back = False
+    assert not places.full
+    for _ in range(3):
+        places.leave()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, 16), (0.1, 10), (0.5, 2), (60, 1)])
+async def test_as_many_wait_as_will_soon_have_their_turn(seconds, most):
+    places, order = Places(1), []
+    await places.enter()
+    places.leave(seconds)
+    await places.enter()
+    tasks = []
+    while not places.full:
+        tasks.append(in_line(places, order, None))
+        await turn()
+    assert len(tasks) == most
+    for _ in tasks:
         places.leave()
     await asyncio.gather(*tasks)
 

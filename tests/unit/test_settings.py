@@ -53,7 +53,9 @@ WRONG = {
     "HTTP_MAX_BYTES": ["0"],
     "HTTP_DOWNLOAD_MAX_BYTES": ["-1"],
     "HTTP_TIMEOUT": ["0"],
-    "COMPUTE_PROCESSES": ["-1"],
+    "COMPUTE_PROCESSES": ["-1", "1001"],
+    "COMPUTE_MAX_JOBS": ["-1"],
+    "COMPUTE_MAX_MEMORY": ["-1", "1GB"],
 }
 # Any text is a fair value of these.
 FREE = {

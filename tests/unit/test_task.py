@@ -147,6 +147,8 @@ def test_a_plain_function_makes_a_task_of_its_own_kind():
     assert isinstance(made, PlainTask)
     assert made.function(Context(), "a.png", to=5) == "a.png@5"
     assert made("a.png", to=5).kwargs == {"to": 5}
+    assert not made.options.cpu
+    assert task(cpu=True)(shrink).options.cpu
     assert not isinstance(task(fetch), PlainTask)
 
 
@@ -187,10 +189,25 @@ async def yields_asynchronously(ctx: Context):
     yield 1
 
 
+@pytest.mark.parametrize("cpu", [False, True])
 @pytest.mark.parametrize("generator", [yields, yields_asynchronously])
-def test_a_generator_function_is_refused_and_told_what_to_do(generator):
+def test_a_generator_function_is_refused_and_told_what_to_do(generator, cpu):
     with pytest.raises(ConfigurationError, match=f"@task on {generator.__qualname__!r}.*`yield`.*Return a list"):
-        task(generator)
+        task(cpu=cpu)(generator)
+    assert registered_tasks() == {}
+
+
+def test_a_process_must_find_it_in_its_module():
+    def inner(ctx: Context) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="move it to the top level of a module"):
+        task(cpu=True)(inner)
+    assert isinstance(task(inner), PlainTask), "a thread need not"
+
+
+def test_a_coroutine_function_cannot_run_in_a_process_and_is_told_what_to_do():
+    with pytest.raises(ConfigurationError, match=r"@task on 'fetch': cpu=True .*write `def`.*run_in_process"):
+        task(cpu=True)(fetch)
     assert registered_tasks() == {}
 
 

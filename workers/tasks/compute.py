@@ -1,7 +1,7 @@
 """A CPU-bound task: compress a file.
 
 Shows the way such work goes: the coroutine only hands a plain function to a process
-(`process_pool.run_in_process`) and waits, so that the event loop and the other jobs of the worker go on.
+(`run_in_process`, workers/processes/pool.py) and waits, so that the event loop and the other jobs of the worker go on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import msgspec
 from common import Context, RetryPolicy, task
 from common.errors import ConfigurationError
 from common.settings import settings_for_process
+from workers.processes.pool import run_in_process
 from workers.tasks.data_root import DataRoot, PathRefused
-from workers.tasks.process_pool import run_in_process
 
 __all__ = ["Compressed", "compress_file", "run_in_process"]
 

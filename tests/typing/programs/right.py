@@ -95,13 +95,13 @@ def shrink(ctx: Context, path: str, *, to: int = 100) -> Page:
 def in_a_thread(ctx: Context) -> None: ...
 
 
-@task(timeout=60)
+@task(cpu=True, timeout=60)
 def primes(ctx: Context, below: int) -> list[int]:
     return [below]
 
 
 @every(60)
-@task(timeout=60)
+@task(cpu=True)
 def computed_on_schedule(ctx: Context, below: int = 10) -> None: ...
 
 

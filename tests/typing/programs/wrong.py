@@ -48,7 +48,11 @@ def plain_without_a_context(url: str) -> str:
     return url
 
 
-@task(timeout=5)  # E: arg-type call-overload
+@task(cpu="yes")  # E: arg-type call-overload untyped-decorator
+def cpu_as_text(ctx: Context) -> None: ...
+
+
+@task(cpu=True)  # E: arg-type call-overload
 def computes_without_a_context(n: int) -> int:
     return n
 

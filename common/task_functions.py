@@ -1,0 +1,51 @@
+"""What a function must be for `@task` to make a task of it, and where a task of it runs: on the event loop, or not.
+
+Owns these two answers, and the words for a function that will not do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from common.errors import ConfigurationError
+
+__all__ = ["is_plain"]
+
+
+def is_plain(function: Callable[..., Any], *, cpu: bool, batch: bool) -> bool:
+    """Return whether a task's function is a plain `def`: then it runs in a thread, or with `cpu` in a process.
+
+    Raises:
+        ConfigurationError: it can be no task, or not of that kind; the message says what to write.
+    """
+    inner: Any = inspect.unwrap(function)
+    said = f"@task on {getattr(function, '__qualname__', function)!r}"
+    if not inspect.isfunction(inner):
+        raise ConfigurationError(f"{said}: a task is a function; write `async def`, or `def` for one that blocks")
+    for form in (function, inner):
+        if inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form):
+            raise ConfigurationError(
+                f"{said}: a task returns one value, and a function with `yield` returns a generator, which nothing "
+                "would run. Return a list, or enqueue a job for each item"
+            )
+    # A decorator's own `def` around a coroutine function gives back the coroutine.
+    plain = not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(inner)
+    if plain and batch:
+        raise ConfigurationError(
+            f"@task(batch=…) on {getattr(function, '__qualname__', function)!r}: write `async def`, and in it "
+            "`await asyncio.to_thread(…)` for what blocks, or `await run_in_process(…)` for what computes"
+        )
+    if cpu and not plain:
+        raise ConfigurationError(
+            f"{said}: cpu=True takes a plain function: write `def`, without `async`, and it runs in a process beside "
+            "the worker's. Where only a part of it computes, leave cpu=True out and "
+            "`await run_in_process(ctx, function, …)` for that part"
+        )
+    if cpu and "<locals>" in inner.__qualname__:
+        raise ConfigurationError(
+            f"{said}: the process that runs it imports its module and finds it there; move it to the top level of a "
+            "module"
+        )
+    return plain
