@@ -29,7 +29,7 @@
 -- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
 -- written by each claim was a tenth of all that a job costs the server.
 
-local MOST_URGENT = 9
+local MOST_URGENT = 12 -- 9, and what stands before those: whose time by a limit has come (gates_prelude.lua)
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
@@ -147,7 +147,7 @@ local function lift(queue)
   for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
     local noted = tonumber(due[2 * i])
     local when = math.floor(noted)
-    if score and tonumber(score) == when then
+    if score and math.floor(tonumber(score)) == when then
       local priority = (noted - when - LEAD) * 2048
       places[#places + 1] = when + LEAD + priority * LEAD_EACH
       places[#places + 1] = ids[i]
