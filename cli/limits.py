@@ -15,7 +15,7 @@ import typer
 from cli.asking import ask
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, RedisUrl, read_settings
-from cli.output import machine, note, show, styled, to_jsonable, visible
+from cli.output import listing, machine, note, show, styled, to_jsonable, visible
 
 if TYPE_CHECKING:
     from common.redis.limits import LimitInfo
@@ -91,12 +91,9 @@ COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "reset": reset}
 
 
 def _show(found: Sequence[LimitInfo], *, keys: bool) -> None:
-    from rich.table import Table  # noqa: PLC0415 - see the top of main.py
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    titles = ("Limit", *(("Key",) if keys else ()), "Kind", "In use", "Waiting", "Next", "State")
+    table = listing(*((title, len(title)) for title in titles))
     now = datetime.now(UTC)
-    for title in ("Limit", *(("Key",) if keys else ()), "Kind", "In use", "Waiting", "Next", "State"):
-        table.add_column(title, overflow="fold", min_width=len(title))
     for info in found:
         table.add_row(
             styled(info.name if keys or info.key is None else info.gate.partition(":")[2]),

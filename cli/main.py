@@ -29,6 +29,7 @@ from cli.limits import COMMANDS as LIMITS_COMMANDS
 from cli.limits import limits
 from cli.metrics import metrics
 from cli.output import note
+from cli.pause import pause, resume
 from cli.reschedule import reschedule
 from cli.result import result
 from cli.schedules import COMMANDS as SCHEDULE_COMMANDS
@@ -86,15 +87,25 @@ def _add_group(group: Callable[..., None], commands: Mapping[str, Callable[..., 
     app.add_typer(made, name=group.__name__)
 
 
-for _command in (worker, enqueue, result, status, abort, reschedule, metrics, redis, config, doctor, demo):
+for _command in (
+    worker,
+    enqueue,
+    result,
+    status,
+    pause,
+    resume,
+    abort,
+    reschedule,
+    metrics,
+    redis,
+    config,
+    doctor,
+    demo,
+):
     app.command(cls=_PlainFlags, help=_help(_command))(_command)
 _add_group(schedules, SCHEDULE_COMMANDS)
 _add_group(dead, DEAD_COMMANDS)
-
-_limits = typer.Typer(cls=_PlainFlagsGroup, help=_help(limits), no_args_is_help=True)
-for _name, _command in LIMITS_COMMANDS.items():
-    _limits.command(_name, cls=_PlainFlags, help=_help(_command))(_command)
-app.add_typer(_limits, name="limits")
+_add_group(limits, LIMITS_COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -74,7 +74,8 @@ async def _overview(settings: Settings, *, only: bool) -> Overview:
             queues = settings.queues if only else queues_in_use(settings.queues, workers)
             reports = [await inspector.queue(queue) for queue in queues]
             server = await read_server(producer.store.client)
-    return Overview(describe(settings), server, reports, workers)
+            pauses = await producer.pauses()
+    return Overview(describe(settings), server, reports, workers, pauses)
 
 
 async def _jobs(job_ids: list[str], settings: Settings, *, only: bool) -> list[JobInfo]:

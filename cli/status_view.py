@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.output import fields, machine, show, styled, to_jsonable
+from cli.pause import described, pause_document
 from cli.progress_line import progress_text
-from cli.words import age, compact, moment
+from cli.words import age, compact, jobs, moment
 from common.jobs import JobInfo, JobState
+from common.pauses import Pause
 from common.redis.inspect import QueueReport, WorkerReport
 from common.redis.server_report import ServerReport
 
@@ -43,6 +45,11 @@ class Overview:
     server: ServerReport | None
     queues: Sequence[QueueReport]
     workers: Sequence[WorkerReport]
+    pauses: Sequence[Pause] = ()
+
+    def is_paused(self, queue: str) -> bool:
+        """Whether nothing of a queue is claimed."""
+        return any(pause.kind == "queue" and pause.name == queue for pause in self.pauses)
 
     def served_by(self, queue: str) -> int:
         """Return how many live workers serve a queue."""
@@ -55,6 +62,8 @@ def show_overview(overview: Overview, *, as_json: bool) -> None:
         machine(_overview_document(overview))
         return
     show(styled(_server_line(overview)), "", _queue_table(overview), "")
+    if overview.pauses:
+        show(*(styled(_paused_line(pause), "yellow") for pause in overview.pauses), "")
     if overview.workers:
         show(_worker_table(overview.workers))
     else:
@@ -70,15 +79,26 @@ def show_jobs(infos: Sequence[JobInfo], *, arguments: bool, as_json: bool) -> No
         show(styled(f"Job {info.job_id}", "bold"), fields(_job_rows(info, arguments=arguments), styles=_styles(info)))
 
 
+def _paused_line(pause: Pause) -> str:
+    waiting = f", {jobs(pause.waiting)} put aside" if pause.waiting else ""
+    return f"Paused: {pause.kind} {pause.name}, {described(pause)}{waiting}"
+
+
 def _overview_document(overview: Overview) -> dict[str, Any]:
     return {
         "server": {"url": overview.where, **(dataclasses.asdict(overview.server) if overview.server else {})},
         "queues": [
-            {**dataclasses.asdict(report), "workers": overview.served_by(report.queue)} for report in overview.queues
+            {
+                **dataclasses.asdict(report),
+                "workers": overview.served_by(report.queue),
+                "paused": overview.is_paused(report.queue),
+            }
+            for report in overview.queues
         ],
         "workers": [
             {field: getattr(worker, field) for field in WorkerReport.__struct_fields__} for worker in overview.workers
         ],
+        "pauses": [pause_document(pause) for pause in overview.pauses],
     }
 
 
@@ -98,7 +118,7 @@ def _queue_table(overview: Overview) -> Table:
         waiting = report.oldest_due_seconds
         workers = overview.served_by(report.queue)
         # Jobs are due and nobody takes them: most often a worker of other queues, or none.
-        forgotten = "red" if report.queued and not workers else ""
+        forgotten = "red" if report.queued and not workers else "yellow" if overview.is_paused(report.queue) else ""
         table.add_row(
             styled(report.queue),
             styled(report.queued, forgotten),

@@ -1,4 +1,4 @@
-"""What an operator does to jobs that are under way, as methods of a producer: abort many of them by what they are.
+"""What an operator does to jobs that are under way, as methods of a producer: pause, resume, abort by what they are.
 
 Owns what these calls check and say. Which jobs a filter means, and the walk, are aborting.py's; one job is steered by
 its handle, job.py. `BlockingControls` is the same for synchronous code.
@@ -6,11 +6,17 @@ its handle, job.py. `BlockingControls` is the same for synchronous code.
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack
 
 from common.errors import ConfigurationError
+from common.pauses import LONGEST_REASON, Pause, encode_said, read_pause
 from common.redis.control import ControlStore
+from common.tasks import Task
+from producer.options import check_id_from_elsewhere, is_text
 
 if TYPE_CHECKING:
     from common.codec import Reading
@@ -43,6 +49,64 @@ class _Open(Protocol):
 
 class Controls:
     """What `Producer` has these methods from."""
+
+    async def pause(
+        self: _Open,
+        *,
+        queue: str | None = None,
+        task: str | Task[..., Any] | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> Pause:
+        """Have no more jobs of a queue, or of a task in any queue, started until it is resumed. What runs goes on.
+
+        Of a queue nothing is claimed any more once this returns. Of a task, workers hear of it at once: what they
+        claim of it is put aside, not counted as an attempt. It holds whatever restarts, until `resume`.
+
+        Args:
+            queue, task: one of the two.
+            reason: why, for who lists pauses and reads logs; not for secrets.
+            by: who; this user and host by default.
+
+        Returns:
+            The pause; the one there is already, with `is_new` False, where it was paused before.
+
+        Raises:
+            ConfigurationError: it is not clear what is meant, or too much is paused already.
+        """
+        kind, name = _paused(queue, task)
+        said = encode_said(_text("by", by) or _user(), _text("reason", reason))
+        asked = ControlStore(self.store.client).pause(kind, name, said)
+        word, stored = await self.answers.of(asked, "a pause", otherwise="it may be paused or not")
+        if word == "full":
+            raise ConfigurationError(f"{kind} {name} was not paused: there are a thousand pauses; resume some first")
+        return replace(read_pause(*stored), is_new=word == "paused")
+
+    async def resume(self: _Open, *, queue: str | None = None, task: str | Task[..., Any] | None = None) -> bool:
+        """Let jobs of a queue, or of a task, be started again; return whether it was paused.
+
+        Workers that sleep are woken. Jobs of a task that were put aside go back to where they stood in their queues,
+        some hundred at a time; should this be interrupted, workers go on with that.
+        """
+        kind, name = _paused(queue, task)
+        store = ControlStore(self.store.client)
+        otherwise = "it may be resumed or not"
+        was_paused = await self.answers.of(store.resume(kind, name), "the end of a pause", otherwise=otherwise)
+        left = 1 if kind == "task" else 0
+        while left:
+            left = await self.answers.of(store.call_up(name), "jobs to go on", otherwise=otherwise)
+        return was_paused
+
+    async def pauses(self: _Open) -> list[Pause]:
+        """Return all that is paused, since when, by whom and why; the first ones first."""
+        store = ControlStore(self.store.client)
+        standing = await self.answers.of(store.standing(), "what is paused")
+        tasks = [stored.name for stored in standing.pauses if stored.kind == "task"]
+        waiting = dict(zip(tasks, await self.answers.of(store.waiting(tasks), "what is paused"), strict=True))
+        return [
+            replace(read_pause(*stored), waiting=waiting[stored.name] if stored.kind == "task" else None)
+            for stored in standing.pauses
+        ]
 
     async def abort_where(
         self: _Open,
@@ -102,6 +166,28 @@ class _Openable(Protocol):
 class BlockingControls:
     """What `BlockingProducer` has these methods from; each is that of `Controls`, and waits."""
 
+    def pause(
+        self: _Openable,
+        *,
+        queue: str | None = None,
+        task: str | Task[..., Any] | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> Pause:
+        """Have no more jobs of a queue, or of a task, started; see `Producer.pause`."""
+        background, producer = self._open()
+        return background.run(producer.pause(queue=queue, task=task, reason=reason, by=by))
+
+    def resume(self: _Openable, *, queue: str | None = None, task: str | Task[..., Any] | None = None) -> bool:
+        """Let them be started again; see `Producer.resume`."""
+        background, producer = self._open()
+        return background.run(producer.resume(queue=queue, task=task))
+
+    def pauses(self: _Openable) -> list[Pause]:
+        """Return all that is paused; see `Producer.pauses`."""
+        background, producer = self._open()
+        return background.run(producer.pauses())
+
     def abort_where(
         self: _Openable,
         *,
@@ -115,3 +201,30 @@ class BlockingControls:
         return background.run(
             producer.abort_where(everything=everything, dry_run=dry_run, progress=progress, **filters)
         )
+
+
+def _paused(queue: str | None, task: str | Task[..., Any] | None) -> tuple[Literal["queue", "task"], str]:
+    """Return what is meant.
+
+    Raises:
+        ConfigurationError: neither or both are given, or it can be no name.
+    """
+    if (queue is None) == (task is None):
+        raise ConfigurationError("say which: queue= or task=, one of the two")
+    if queue is not None:
+        return "queue", check_id_from_elsewhere("queue", queue)
+    return "task", check_id_from_elsewhere("task", task.name if isinstance(task, Task) else task)
+
+
+def _text(option: str, given: str | None) -> str | None:
+    if given is not None and not is_text(given, most=LONGEST_REASON):
+        raise ConfigurationError(f"{option}=…: give text of 1 to {LONGEST_REASON} characters")
+    return given
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{os.uname().nodename}"

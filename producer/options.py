@@ -204,9 +204,9 @@ def check_id_from_elsewhere(option: str, name: object) -> str:
     return name
 
 
-def is_text(given: object) -> bool:
-    """Whether it is text, and not empty."""
-    return isinstance(given, str) and bool(given)
+def is_text(given: object, *, most: int | None = None) -> bool:
+    """Whether it is text, not empty, and of so many characters at the most."""
+    return isinstance(given, str) and bool(given) and (most is None or len(given) <= most)
 
 
 def seconds(name: str, value: float | timedelta | None, *, least: float) -> float | None:

@@ -19,8 +19,7 @@ import structlog
 
 from common.codec import Reading
 from common.jobs import OutcomeKind
-from common.redis import reasons
-from common.redis.connection import TROUBLE
+from common.redis.control import ControlStore
 from common.redis.limits import LimitStore
 from common.redis.progress import ProgressStore
 from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
@@ -29,7 +28,6 @@ from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
-from workers.backoff import Backoff
 from workers.batch_runs import batches_of
 from workers.claimer import Claimer
 from workers.clock import ServerClock
@@ -38,10 +36,12 @@ from workers.control import listen_for_orders
 from workers.dead_letters import Burials
 from workers.engine_options import EngineOptions
 from workers.executor import Executor
+from workers.heartbeat import Heartbeat
 from workers.leases import LeaseKeeper
 from workers.leaving import whatever_happens
 from workers.loop_watch import LoopWatch
 from workers.metrics import Metrics
+from workers.pauses import Pauses
 from workers.reporter import Reporter
 from workers.runnables import Runnable
 from workers.unknown_tasks import UnknownTasks
@@ -101,7 +101,7 @@ class Engine:
         self.held: dict[str, Attempt] = {}
         self._store = store
         self._hooks = hooks
-        self._heartbeat = heartbeat
+        self._work_at_each_beat = heartbeat
         self._count = recorded
         self._schedules_changed = schedules_changed
         self._metrics = metrics
@@ -129,7 +129,7 @@ class Engine:
             patience=self._patience,
             clock=self.clock,
         )
-        limited = any(runnable.limits is not None for runnable in runnables.values())
+        self._limited = any(runnable.limits is not None for runnable in runnables.values())
         self.executor = Executor(
             runnables=runnables,
             unknown=UnknownTasks(
@@ -145,7 +145,7 @@ class Engine:
             ways=ways,
             hooks=hooks,
             state=state,
-            on_outcome=self._left if limited else self._ended,
+            on_outcome=self._ended,
         )
         self._reporter = Reporter(
             ProgressStore(store.client),
@@ -196,6 +196,8 @@ class Engine:
         self._aborts = Aborts(
             options.worker, self.held, lambda attempt: self.executor.stop(attempt, StopReason.ABORTED)
         )
+        self._heartbeat = Heartbeat(self._at_each_beat, every=options.poll_delay, patience=self._patience)
+        self._pauses = Pauses(ControlStore(store.client), options.queues, runnables)
         self._claiming: asyncio.Task[None] | None = None
         self._releasing = asyncio.Event()
 
@@ -205,7 +207,7 @@ class Engine:
         Cancelling it releases what still runs: those jobs go back to their queues at once, the attempt not
         counted.
         """
-        await self._beat()  # cron jobs due at start-up are in the queue before the first claim
+        await self._heartbeat.beat()  # cron jobs due at start-up are in the queue before the first claim
         self._leases.start()
         background = [asyncio.create_task(part, name=name) for name, part in self._background()]
         self._claiming = asyncio.create_task(self._claimer.run(), name="barque-claimer")
@@ -258,12 +260,17 @@ class Engine:
         return self._completer.waiting
 
     def _background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        parts = [("barque-completer", self._completer.run()), ("barque-heartbeat", self._beat_regularly())]
-        if self.options.honour_aborts:
-            parts.append(
-                ("barque-control", listen_for_orders(self._store, self._aborts.order, self._schedules_changed))
-            )
-        return parts
+        listening = listen_for_orders(
+            self._store,
+            abort=self._aborts.order if self.options.honour_aborts else None,
+            schedules_changed=self._schedules_changed,
+            pauses_changed=self._pauses.changed,
+        )
+        return [
+            ("barque-completer", self._completer.run()),
+            ("barque-heartbeat", self._heartbeat.run()),
+            ("barque-control", listening),
+        ]
 
     async def _watch(self, awaited: Collection[asyncio.Task[Any]], background: Collection[asyncio.Task[None]]) -> None:
         """Wait for one of these to end; a component that fails takes the worker down loudly, not silently."""
@@ -300,6 +307,7 @@ class Engine:
             await asyncio.wait({ending}, timeout=leave_at - loop.time())
         if not ending.done():
             self._say_what_is_left()
+        self._pauses.close()
         await self._admission.close(within=_LAST_STEPS)
         parts = {ending, *background, *self._hook_tasks}
         for task in parts:
@@ -341,11 +349,6 @@ class Engine:
             if not self._claimer.accepting:  # the server had given it before it heard that this worker stops
                 self.executor.stop(attempt, StopReason.RELEASED)
 
-    def _left(self, outcome: Outcome) -> None:
-        # Not only once it is recorded: whoever waits for the place need not wait for that.
-        self._admission.ended(outcome)
-        self._ended(outcome)
-
     def _ended(self, outcome: Outcome) -> None:
         if self._reporter.reports:
             self._reporter.last_words(outcome, lambda: self._completer.add(outcome))
@@ -359,6 +362,8 @@ class Engine:
         self._count(outcomes)
         if self._metrics is not None:
             self._metrics.recorded(outcomes)
+        if self._limited:
+            self._admission.ended(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
                 task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
@@ -406,26 +411,8 @@ class Engine:
         if self.options.honour_aborts:
             self._aborts.renewed(renewal.aborted)
 
-    async def _beat_regularly(self) -> None:
-        backoff = Backoff()
-        longer = 0.0
-        while True:
-            await asyncio.sleep(self.options.poll_delay + longer)
-            if await self._beat():
-                backoff.reset()
-                longer = 0.0
-            else:
-                longer = backoff.next()
-
-    async def _beat(self) -> bool:
-        """Do what is due; return whether the server took it."""
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._heartbeat()
-                if self.options.honour_aborts and self.held:
-                    await self._aborts.look(self._store)
-        except TROUBLE as error:
-            # Not the error's own text: that of a pipeline quotes the command, and so what a cron job is given.
-            log.warning("heartbeat_failed", error=f"{type(error).__name__}: {reasons.reason(error)[0]}")
-            return False
-        return True
+    async def _at_each_beat(self) -> None:
+        await self._pauses.look()
+        await self._work_at_each_beat()
+        if self.options.honour_aborts and self.held:
+            await self._aborts.look(self._store)

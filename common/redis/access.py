@@ -103,6 +103,7 @@ PRODUCER = Role(
         keys.DEAD,
         keys.DEAD_ABOUT,
         f"{keys.DEAD_LETTER}*",
+        keys.PAUSED,
         keys.UNIQUES,
         f"{keys.UNIQUE}*",
     ),
@@ -111,6 +112,7 @@ PRODUCER = Role(
     scripts=frozenset(
         {
             *("enqueue", "enqueue_ranked", "await", "abort", "reschedule"),
+            *("pause", "resume", "call_up"),
             *("add_schedule", "remove_schedule", "pause_schedule"),
             *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique"),
         }

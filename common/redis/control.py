@@ -1,7 +1,8 @@
-"""Steering jobs that are under way, as typed methods: abort, reschedule, and the walk over all that waits or runs.
+"""Steering jobs that are under way, as typed methods: abort, reschedule, the walk over all that waits or runs; pauses.
 
 Owns the commands and the layout of these scripts' arguments. Which jobs are meant by a filter is
-producer/aborting.py's, what a worker does about a wish to abort is workers/aborts.py's.
+producer/aborting.py's, what a worker does about a wish to abort is workers/aborts.py's, and about a pause
+workers/pauses.py's.
 """
 
 from __future__ import annotations
@@ -15,19 +16,44 @@ import redis.asyncio
 from common.jobs import JobState
 from common.redis import keys
 from common.redis.layout import bounds, id_bytes
+from common.redis.limits import Gate, gate
 from common.redis.scores import is_parked
 from common.redis.scripts import Script
 from common.redis.wire import Argument
 
-__all__ = ["SCRIPTS", "Abort", "AbortAnswer", "ControlStore", "Due", "Page", "Waiting"]
+__all__ = [
+    "SCRIPTS",
+    "Abort",
+    "AbortAnswer",
+    "ControlStore",
+    "Due",
+    "Page",
+    "Paused",
+    "Standing",
+    "Stored",
+    "Waiting",
+    "door_of",
+]
 
 ABORT = Script("abort")
 RESCHEDULE = Script("reschedule")
 
-SCRIPTS = (ABORT, RESCHEDULE)
+PAUSE = Script("pause")
+RESUME = Script("resume")
+CALL_UP = Script("call_up")
+
+SCRIPTS = (ABORT, RESCHEDULE, PAUSE, RESUME, CALL_UP)
 
 _PAGE = 100
 """Jobs in one page, about: their payloads come with it, and one may have a megabyte."""
+
+_MOST_PAUSES = 1000
+"""Queues and tasks that may be paused at a time: every worker reads of all of them."""
+
+_CALLED_UP = 500
+"""Jobs that are put back in one step when their task is resumed."""
+
+_KEEP_DOOR_MS = 30 * 24 * 3600 * 1000
 
 _ANY = "surrogateescape"
 _DONE = b"done"
@@ -62,6 +88,25 @@ class Waiting(NamedTuple):
     job_id: str
     state: JobState
     payload: bytes | None
+
+
+Paused = Literal["queue", "task"]
+
+
+class Stored(NamedTuple):
+    """One pause: since when (Unix ms), and what was said of it."""
+
+    kind: Paused
+    name: str
+    since_ms: int
+    said: bytes
+
+
+class Standing(NamedTuple):
+    """What is paused; and tasks that are resumed, of which jobs are still to be called up."""
+
+    pauses: list[Stored]
+    resuming: list[str]
 
 
 class Page(NamedTuple):
@@ -133,6 +178,55 @@ class ControlStore:
                 state = JobState.SCHEDULED if score > now and not is_parked(score) else JobState.QUEUED
             jobs.append(Waiting(job_id.decode(errors=_ANY), state, payload))
         return Page(now, int(following), jobs)
+
+    async def pause(self, kind: Paused, name: str, said: bytes) -> tuple[Literal["paused", "same", "full"], Stored]:
+        """Have nothing more of a queue claimed, or of a task begun; the words are pause.lua's."""
+        word, kept = await PAUSE(self.client, (), (kind, id_bytes(name), said, _MOST_PAUSES))
+        return word.decode(), _stored(kind, name, kept)
+
+    async def resume(self, kind: Paused, name: str) -> bool:
+        """Let it go on; return whether it was paused. Of a task, `call_up` puts back what waits meanwhile."""
+        door = door_of(name).id if kind == "task" else ""
+        return bool(await RESUME(self.client, (), (kind, id_bytes(name), id_bytes(door))))
+
+    async def call_up(self, task: str) -> int:
+        """Put some jobs of a task that was resumed back to where they stood; return how many wait still.
+
+        None do, too, when the task was paused again. Who stops in between leaves the rest to others.
+        """
+        left: int = await CALL_UP(self.client, (), (id_bytes(task), id_bytes(door_of(task).id), _CALLED_UP))
+        return max(0, left)
+
+    async def standing(self) -> Standing:
+        """Return all pauses, the first ones first."""
+        found = Standing([], [])
+        for field, kept in (await self.client.hgetall(keys.PAUSED)).items():  # type: ignore[misc]  # redis-py's own
+            kind, _, name = field.decode(errors=_ANY).partition(":")
+            if kind == "resuming":
+                found.resuming.append(name)
+            elif kind in {"queue", "task"}:
+                found.pauses.append(_stored(kind, name, kept))
+        found.pauses.sort(key=lambda pause: (pause.since_ms, pause.kind, pause.name))
+        return found
+
+    async def waiting(self, tasks: Sequence[str]) -> list[int]:
+        """Return how many jobs of each of these paused tasks were claimed and put aside."""
+        if not tasks:
+            return []
+        pipeline = self.client.pipeline(transaction=False)
+        for task in tasks:
+            pipeline.zcard(id_bytes(keys.LIMIT_LANE + door_of(task).id))
+        return list(await pipeline.execute())
+
+
+def door_of(task: str) -> Gate:
+    """Return the gate in front of a task that is shut while it is paused (gates_prelude.lua)."""
+    return gate("door", task, None, _KEEP_DOOR_MS)
+
+
+def _stored(kind: Paused, name: str, kept: bytes) -> Stored:
+    since, _, said = kept.partition(b" ")
+    return Stored(kind, name, int(since) if since.isdigit() else 0, said)
 
 
 def _digest(payload: bytes | None) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "LIMIT_LANE",
     "LIMIT_WAIT",
     "NUDGE",
+    "PAUSED",
     "PROGRESS",
     "RESULT",
     "RETRY",
@@ -83,6 +84,8 @@ DEAD = "barque:dead"
 DEAD_ABOUT = "barque:dead:about"
 """Hash: job id -> what a list of dead letters shows of it."""
 DEAD_LETTER = "barque:dead:letter:"
+PAUSED = "barque:paused"
+"""Hash: "queue:<name>" or "task:<name>" -> "<since, Unix ms> <what was said of it>"; "resuming:<task>" likewise."""
 SCHEDULES = "barque:schedules"
 """Hash: name -> record."""
 SCHEDULES_NEXT = "barque:schedules:next"
@@ -110,7 +113,7 @@ LIMIT_LANE = "barque:limit-lane:"
 """Sorted set: queue and job id -> when the job was due, Unix ms."""
 LIMIT_WAIT = "barque:limit-wait:"
 CONTROL_CHANNEL = "barque:control"
-"""Channel: "abort <token> <job id>" for the worker whose attempt it is; "schedules" when one was changed."""
+"""Channel: "abort <token> <job id>" for the worker whose attempt it is; "schedules", "pauses" when one was changed."""
 
 
 def job(job_id: str) -> str:

@@ -44,7 +44,7 @@ SCRIPTS = (ADMIT, LEAVE)
 
 Kind = Literal["rate", "concurrency", "breaker", "door"]
 Word = Literal["start", "held", "lost", "aborted"]
-Left = Literal["", "ok", "bad", "hold", "reset", "shut", "unshut"]
+Left = Literal["", "ok", "bad", "hold", "reset"]
 
 _NUMBERS = 6
 _PLAIN = re.compile(r"[\w.:@<>/+-]{1,80}", re.ASCII)
@@ -158,7 +158,7 @@ class LimitInfo:
         in_use: places taken, trials under way included; None of a rate.
         waiting: jobs in the lane; None of a rate, whose jobs wait in the queue.
         next_free: a rate's next start that is not spoken for; when an open breaker lets a trial start. None if now.
-        state: a breaker's "closed", "open" or "half_open"; a door's "shut" or "open"; else "".
+        state: a breaker's "closed", "open" or "half_open"; a door's "shut"; else "".
     """
 
     gate: str
@@ -311,7 +311,7 @@ def _info(gate: Gate, shown: _Shown, now_ms: int) -> LimitInfo:
         state = {"half": "half_open"}.get(word := shown.fields.get(b"state", b"closed").decode(), word)
         free_ms = number(b"till") if state == "open" else 0.0
     else:
-        state = "shut" if shown.fields.get(b"shut") == b"1" else "open"
+        state = "shut"
     lanes = gate.kind != "rate"
     return LimitInfo(
         gate=gate.id,

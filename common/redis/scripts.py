@@ -37,6 +37,7 @@ _PRELUDES = {
     "tick": ("unique_prelude",),
     "admit": ("gates_prelude",),
     "leave": ("gates_prelude",),
+    "call_up": ("gates_prelude",),
 }
 """What stands between prelude.lua and a script, for those that share more than all do."""
 

@@ -25,8 +25,8 @@ METHODS = {
         "aclose", "as_completed", "connect", "dead", "enqueue", "enqueue_many", "gather", "inspector", "job", "limits",
         "map", "results", "schedules", "store", "watching",
     ],
-    "producer.controls.Controls": ["abort_where"],
-    "producer.controls.BlockingControls": ["abort_where"],
+    "producer.controls.Controls": ["abort_where", "pause", "pauses", "resume"],
+    "producer.controls.BlockingControls": ["abort_where", "pause", "pauses", "resume"],
     "producer.Job": ["abort", "info", "progress", "reschedule", "result", "status", "stream", "wait", "watch"],
     "producer.BlockingProducer": [
         "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "limits", "map", "run",

@@ -200,6 +200,10 @@ async def steer(producer) -> None:
     await waiting.reschedule(delay=7200)
     assert (await producer.abort_where(task=double, state="scheduled")).cancelled == 1
     assert await (await producer.enqueue(double(1), delay=3600)).abort()
+    for what in ({"queue": "high"}, {"task": double}):
+        assert (await producer.pause(**what)).is_new
+        assert len(await producer.pauses()) == 1
+        assert await producer.resume(**what)
 
 
 async def keep_schedules(producer) -> None:

@@ -87,3 +87,34 @@ async def test_without_a_server_it_is_one_line_and_exit_code_3(arguments, run):
     ended = await run(*arguments, BARQUE_REDIS_URL="redis://127.0.0.1:1")
     assert ended.code == 3
     assert ended.err.startswith("barque: Redis at redis://127.0.0.1:1")
+
+
+async def test_queues_and_tasks_are_paused_shown_and_resumed(run, redis_url):
+    async with Producer(redis_url) as producer:
+        paused = await run(
+            "pause", "--queue", "arq:queue", "--task", "cli_hold", "--reason", "a \x1b[31m test", "--by", "ada"
+        )
+        assert paused.code == 0, paused.err
+        assert "Queue arq:queue: paused." in paused.err
+        assert "Task cli_hold: paused." in paused.err
+        assert "No live worker serves queue arq:queue, and nothing is in it" in paused.err
+        again = await run("pause", "--queue", "arq:queue", "--json")
+        assert [(each["kind"], each["name"], each["by"], each["is_new"]) for each in again.document] == [
+            ("queue", "arq:queue", "ada", False)
+        ]
+        assert "was paused already, " in (await run("pause", "--task", "cli_hold")).err
+        shown = await run("status")
+        assert "Paused: queue arq:queue, " in shown.out
+        assert r"by ada: a \x1b[31m test" in shown.out.replace("\n", " ")
+        overview = (await run("status", "--json")).document
+        assert overview["queues"][0]["paused"] is True
+        assert [(pause["kind"], pause["waiting"]) for pause in overview["pauses"]] == [("queue", None), ("task", 0)]
+        resumed = await run("resume", "--queue", "arq:queue", "--task", "cli_hold", "--queue", "other")
+        assert resumed.code == 0
+        assert resumed.err.splitlines() == [
+            "Queue arq:queue: resumed.",
+            "Queue other: was not paused.",
+            "Task cli_hold: resumed.",
+        ]
+        assert await producer.pauses() == []
+        assert "Paused" not in (await run("status")).out

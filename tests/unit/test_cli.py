@@ -30,7 +30,7 @@ from common.tasks import Call, task
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("worker", "enqueue", "result", "status", "abort", "reschedule"),
+    *("worker", "enqueue", "result", "status", "pause", "resume", "abort", "reschedule"),
     *("schedules", "dead", "limits", "redis", "config", "doctor"),
 ]
 

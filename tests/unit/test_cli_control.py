@@ -29,6 +29,8 @@ def eighty_columns(monkeypatch):
         (["abort", "--task", "t", "--older", "soon"], "'soon' is no length of time"),
         (["abort", "--state", "queued,late", "--yes"], "give scheduled, queued, running"),
         (["abort", "--argument", "hunter2", "--yes"], "write KEY=VALUE"),
+        (["pause"], "say which"),
+        (["resume"], "say which"),
         (["reschedule", "a"], "say when"),
         (["reschedule", "a", "--delay", "5m", "--at", "2030-01-31T08:00Z"], "say when"),
         (["reschedule", "a", "--at", "tomorrow"], "no ISO 8601 time"),

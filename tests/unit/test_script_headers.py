@@ -154,6 +154,27 @@ WIRE = {
         ["id", 6, 7],
         ["id", "due after ms", "due at"],
     ),
+    "pause": (
+        [b"paused", b"5 said"],
+        lambda s: ControlStore(s.client).pause("queue", "q", b"said"),
+        [],
+        ["queue", "q", "said", 1000],
+        ['"queue" or "task"', "its name", "what is said of it", "most pauses"],
+    ),
+    "resume": (
+        1,
+        lambda s: ControlStore(s.client).resume("task", "t"),
+        [],
+        ["task", "t", "door:t"],
+        ['"queue" or "task"', "its name", "id of the task's door"],
+    ),
+    "call_up": (
+        0,
+        lambda s: ControlStore(s.client).call_up("t"),
+        [],
+        ["t", "door:t", 500],
+        ["the task's name", "id of its door", "most jobs"],
+    ),
     "tick": (
         [1, 0],
         lambda s: ScheduleStore(s.client).tick(
@@ -408,7 +429,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
         "LIMIT": keys.LIMIT, "LIMIT_HELD": keys.LIMIT_HELD, "LIMIT_LANE": keys.LIMIT_LANE,
         "LIMIT_WAIT": keys.LIMIT_WAIT, "LIMITS": keys.LIMITS,
         "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
-        "UNIQUE": keys.UNIQUE, "UNIQUES": keys.UNIQUES,
+        "PAUSED": keys.PAUSED, "UNIQUE": keys.UNIQUE, "UNIQUES": keys.UNIQUES,
     }  # fmt: skip
 
 

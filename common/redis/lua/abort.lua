@@ -31,7 +31,7 @@ end
 
 local function end_now(id, result)
   redis.call('ZREM', queue, id)
-  redis.call('DEL', JOB .. id, RETRY .. id)
+  redis.call('DEL', JOB .. id, RETRY .. id, LIMIT_WAIT .. id)
   redis.pcall('ZREM', ABORT, id)
   redis.pcall('ZREM', LIFT .. queue, id)
   if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end

@@ -80,7 +80,7 @@ end
 local function park(job, gate)
   leave_all(job, gate)
   gate.waiting = gate.waiting + redis.call('ZADD', gate.lane, 'NX', string.format('%.17g', job.rank), job.member)
-  put_back(job, scored(now + FAR + gate.waiting, PARKED), gate)
+  put_back(job, scored(now + (gate.shut and FAR_SHUT or FAR) + gate.waiting, PARKED), gate)
 end
 
 -- When the job may start by this rate: of those without a reservation, behind all who have one; of those whose
@@ -124,7 +124,7 @@ local function pass_rates(job)
     end
     slot = math.max(slot, rate.line)
   end
-  return nil, slowest, math.min(slot - lead, now + FARTHEST), reserved
+  return nil, slowest, scored(math.min(slot - lead, now + FARTHEST), reserved and DISPLACED or RESERVED)
 end
 
 local function admit(job)
@@ -136,11 +136,10 @@ local function admit(job)
       return { 'held', gate.index - 1 }
     end
   end
-  local start, slowest, due, again = pass_rates(job)
+  local start, slowest, score = pass_rates(job)
   if not start then
     leave_all(job)
-    put_back(job, scored(due, again and DISPLACED or RESERVED), slowest)
-    redis.call('ZADD', LIFT .. job.queue, scored(due, again and DISPLACED_UP or RESERVED_UP), job.id)
+    put_back(job, score, slowest)
     return { 'held', slowest.index - 1 }
   end
   for _, gate in ipairs(job.lanes) do

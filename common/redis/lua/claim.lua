@@ -4,7 +4,7 @@
 -- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim, 5 number of the first of this worker's
 --       claims whose reply did not come (0 = none); and for several queues: 6 ms after which a waiting job of a queue
 --       that is not the first has a share (0 = never); then, where the queues have weights, the weight of each
--- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in all queues; places, counted from 0
+-- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in these queues; places, counted from 0
 --          over all jobs taken, of those to be aborted, each with the time of the wish (see abort.lua); whose they are:
 --          index of a queue from 0 and how many jobs were taken there, again and again, in the order of the jobs;
 --          then for each job taken: id, payload (nil if it expired), due ms, attempt
@@ -26,10 +26,12 @@
 -- job is a job in some of the claims: which ones is told by the fractions of multiples of an irrational number, one
 -- for each round, whose long run is exact where dice would be roughly right (docs/decisions/0009).
 --
+-- Nothing is claimed of a queue that is paused; nor is it said when its next job is due, or how many there are.
+--
 -- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
 -- written by each claim was a tenth of all that a job costs the server.
 
-local MOST_URGENT = 12 -- 9, and what stands before those: whose time by a limit has come (gates_prelude.lua)
+local MOST_URGENT = 9
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
@@ -49,6 +51,7 @@ local abort_at, taken_from = {}, {}
 local reply = { now, -1, 0, abort_at, taken_from }
 local length = HEAD
 local failure
+local paused = {}
 local passed_over = {} -- how many jobs others hold in front of those of a queue that are free
 
 local function bounded(attempt)
@@ -147,7 +150,7 @@ local function lift(queue)
   for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
     local noted = tonumber(due[2 * i])
     local when = math.floor(noted)
-    if score and math.floor(tonumber(score)) == when then
+    if score and tonumber(score) == when then
       local priority = (noted - when - LEAD) * 2048
       places[#places + 1] = when + LEAD + priority * LEAD_EACH
       places[#places + 1] = ids[i]
@@ -156,7 +159,12 @@ local function lift(queue)
   if #places > 0 then redis.call('ZADD', queue, unpack(places)) end
 end
 
+local function look_what_is_paused()
+  for _, queue in ipairs(KEYS) do paused[queue] = redis.pcall('HEXISTS', PAUSED, 'queue:' .. queue) == 1 end
+end
+
 local function serve(queue)
+  if paused[queue] then return end
   if not passed_over[queue] and redis.call('EXISTS', LIFT .. queue) == 1 then lift(queue) end
   local offset, pages = passed_over[queue] or 0, 0
   while free > 0 and pages < MOST_PAGES do
@@ -172,13 +180,14 @@ end
 
 -- Say how a queue stands, once it is served.
 local function look(queue)
+  local size = redis.call('ZCARD', queue)
+  if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
+  if paused[queue] then return end
   if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', passed_over[queue] or 0, 1) > 0 then
     wake(queue) -- more is due than this worker can take: pass the wake-up on
   end
   local next_due = tonumber(redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
   if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
-  local size = redis.call('ZCARD', queue)
-  if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
   reply[3] = reply[3] + size
 end
 
@@ -274,6 +283,7 @@ local function serve_several()
   serve_by_weight(weights)
 end
 
+if redis.call('EXISTS', PAUSED) == 1 then look_what_is_paused() end
 if unanswered > 0 then
   for index = 1, #KEYS do on(index, give_again) end
 end

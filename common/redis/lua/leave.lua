@@ -4,7 +4,7 @@
 -- ARGV: 1 lease ms, 2 number of gates; then for each gate eleven, as for admit; then for each that leaves five: index
 --       of its gate from 0, id, token, word, ms. Words: "" for nothing more; of a breaker "ok" and "bad", how the
 --       attempt ended; of a rate "hold", nobody starts before so many ms; by hand, without an id: "reset", as if the
---       gate had just been made, but for those inside; of a door "shut" and "unshut"
+--       gate had just been made, but for those inside
 -- Returns: the events: index of the gate, word; of "opened", attempts and failures that were counted, and ms it is open
 -- Invariant: a place that comes free is the first one's of the lane in the same step. That one has its old place in
 --            the queue, and nobody who comes later is let in before it.
@@ -66,13 +66,11 @@ local function judge(gate, id, word)
   end
 end
 
-local function by_hand(gate, word)
+local function reset(gate)
   if gate.kind == 'rate' then
     gate.tat, gate.next, gate.floor = 0, 0, 0
   elseif gate.kind == 'breaker' then
     close(gate, 'reset')
-  elseif gate.kind == 'door' then
-    gate.shut = word == 'shut'
   else
     revalidate(gate)
   end
@@ -81,8 +79,8 @@ end
 for at = 3 + count * GATE, #ARGV, 5 do
   local gate, id, token = gates[tonumber(ARGV[at]) + 1], ARGV[at + 1], ARGV[at + 2]
   local word, ms = ARGV[at + 3], tonumber(ARGV[at + 4])
-  if word == 'reset' or word == 'shut' or word == 'unshut' then
-    by_hand(gate, word)
+  if word == 'reset' then
+    reset(gate)
   elseif gate.kind == 'rate' then
     if word == 'hold' then
       local until_then = now + ms + gate.b * gate.a

@@ -10,6 +10,7 @@ local ABORT, WAKE, WAITERS, CONTROL = 'arq:abort', 'barque:wake:', 'barque:waite
 local AWAITED, LIFT = 'barque:result:', 'barque:lift:'
 local PROGRESS, STREAM, WATCHERS = 'barque:progress:', 'barque:stream:', 'barque:watchers:'
 local DEAD, ABOUT, LETTER = 'barque:dead', 'barque:dead:about', 'barque:dead:letter:'
+local PAUSED = 'barque:paused'
 local UNIQUE, UNIQUES = 'barque:unique:', 'barque:unique'
 local LIMIT, LIMIT_HELD, LIMIT_LANE = 'barque:limit:', 'barque:limit-held:', 'barque:limit-lane:'
 local LIMIT_WAIT, LIMITS = 'barque:limit-wait:', 'barque:limits'

@@ -1,0 +1,56 @@
+"""What is done some times a second beside the jobs: cron, reports, looks for what nobody tells of.
+
+Owns when it is done, and what becomes of it when the server is away. What it is, is the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from common.redis.connection import TROUBLE
+from common.redis.reasons import reason
+from workers.backoff import Backoff
+
+__all__ = ["Heartbeat"]
+
+log = structlog.get_logger("barque.engine")
+
+
+class Heartbeat:
+    """Calls something again and again, less often while the server does not take it.
+
+    Args:
+        every: seconds between two beats.
+        patience: seconds one may take.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[None]], *, every: float, patience: float) -> None:
+        self._work = work
+        self._every = every
+        self._patience = patience
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        backoff = Backoff()
+        longer = 0.0
+        while True:
+            await asyncio.sleep(self._every + longer)
+            if await self.beat():
+                backoff.reset()
+                longer = 0.0
+            else:
+                longer = backoff.next()
+
+    async def beat(self) -> bool:
+        """Do what is due; return whether the server took it."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._work()
+        except TROUBLE as error:
+            # Not the error's own text: that of a pipeline quotes the command, and so what a cron job is given.
+            log.warning("heartbeat_failed", error=f"{type(error).__name__}: {reason(error)[0]}")
+            return False
+        return True
