@@ -16,6 +16,7 @@ from common.errors import (
     TaskFailed,
 )
 from common.progress import Collected, StreamLimits
+from common.redis.keys import WAITERS
 from producer import BlockingProducer
 
 pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:stream:*", "barque:watchers:*")
@@ -103,6 +104,7 @@ async def emits_nonsense(ctx: Context) -> str:
 @task(keep_result=0)
 async def keeps_nothing(ctx: Context) -> None:
     await ctx.emit("all the same")
+    await ctx.state["stage"].go_on.wait()
 
 
 async def values(job, kind=None) -> list:
@@ -224,11 +226,16 @@ async def test_a_stream_of_no_job_says_so(producer):
         await values(producer.job("no-such-job"))
 
 
-async def test_it_is_kept_as_long_as_the_result_and_at_least_a_minute(producer, run_worker, redis):
-    await run_worker(say, keeps_nothing, keep_result=200)
+async def test_it_is_kept_as_long_as_the_result_and_at_least_a_minute(producer, run_worker, redis, stage):
+    await run_worker(say, keeps_nothing, keep_result=200, ctx={"stage": stage})
     kept = await producer.enqueue(say(["a"]))
     brief = await producer.enqueue(keeps_nothing())
-    assert await values(brief) == ["all the same"]
+    reading = asyncio.create_task(values(brief))
+    async with asyncio.timeout(20):
+        while not await redis.hexists(WAITERS, brief.job_id):  # else nobody would know how it ended
+            await asyncio.sleep(0.001)
+    stage.go_on.set()
+    assert await reading == ["all the same"]
     await kept.wait(timeout=10)
     assert 60_000 < await redis.pttl(f"barque:stream:{kept.job_id}") <= 200_000
     assert 0 < await redis.pttl(f"barque:stream:{brief.job_id}") <= 60_000

@@ -16,7 +16,13 @@ __all__ = ["producer"]
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.leaves_keys(
-    "arq:result:*", "barque:progress:*", "barque:stream:*", "barque:watchers:*", "barque:worker*", "*:health-check"
+    "arq:result:*",
+    "barque:progress:*",
+    "barque:stream:*",
+    "barque:watchers:*",
+    "barque:worker*",
+    "*:health-check",
+    "barque:wake:*",
 )
 
 TASKS = """
