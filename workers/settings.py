@@ -55,7 +55,7 @@ def _no_task(modules: tuple[str, ...]) -> str:
     if not modules:
         return "BARQUE_TASKS: name at least one module with tasks in it, such as my_app.tasks"
     have = "has" if len(modules) == 1 else "have"
-    return f"BARQUE_TASKS: {', '.join(modules)} {have} no @task; decorate a coroutine function with @task"
+    return f"BARQUE_TASKS: {', '.join(modules)} {have} no @task; decorate a function with @task"
 
 
 def redis_settings(settings: Settings) -> RedisSettings:

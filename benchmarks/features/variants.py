@@ -96,6 +96,16 @@ async def in_batches(_ctx: BatchContext, given: list[int]) -> list[int]:
     return given
 
 
+@task(name="features:thread")
+def in_a_thread(_ctx: Context, number: int) -> int:
+    return number
+
+
+@task(name="features:process", cpu=True)
+def in_a_process(_ctx: Context, number: int) -> int:
+    return number
+
+
 VARIANTS: dict[str, Variant] = {
     PLAIN: Variant("none", plain),
     "policy": Variant("`RetryPolicy(rules=…, max_time=…)`", with_policy),
@@ -106,6 +116,8 @@ VARIANTS: dict[str, Variant] = {
     "resource": Variant("`await ctx.open(resource)`", with_resource),
     "middleware": Variant("`@task(middleware=[one])`", with_middleware),
     "batch": Variant("`@task(batch=50)`", in_batches),
+    "thread": Variant("`@task` on a plain `def`", in_a_thread, jobs=0.5),
+    "process": Variant("`@task(cpu=True)`", in_a_process, jobs=0.1),
     "unique": Variant("`@task(unique=Unique(key=…))`", unique),
     "metadata": Variant("`enqueue(metadata=…)`", plain, {"metadata": {"customer": "17"}}),
     "progress": Variant("`ctx.progress(…)` once", progress, jobs=0.5),

@@ -186,7 +186,7 @@ async def test_watch_reloads_the_worker_when_a_file_changes(start, app, msgpack_
     [
         ({"BARQUE_CONCURRENCY": "many"}, "BARQUE_CONCURRENCY"),
         ({"BARQUE_TASKS": "no_such_module"}, "no module named 'no_such_module'"),
-        ({"BARQUE_TASKS": "plain_tasks"}, "BARQUE_TASKS: plain_tasks has no @task; decorate a coroutine function"),
+        ({"BARQUE_TASKS": "plain_tasks"}, "BARQUE_TASKS: plain_tasks has no @task; decorate a function with"),
         ({"BARQUE_TASKS": ""}, "BARQUE_TASKS: name at least one module"),
     ],
 )

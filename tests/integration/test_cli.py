@@ -345,7 +345,7 @@ class TestWorkerCommand:
             (["--concurrency", "0"], "BARQUE_CONCURRENCY"),
             (["--tasks", "no_such_module"], "no_such_module"),
             (["--log-format", "xml"], "BARQUE_LOG_FORMAT"),
-            (["--tasks", "plain_tasks"], "BARQUE_TASKS: plain_tasks has no @task; decorate a coroutine function"),
+            (["--tasks", "plain_tasks"], "BARQUE_TASKS: plain_tasks has no @task; decorate a function with"),
             (["--tasks", "plain_tasks,empty"], "BARQUE_TASKS: plain_tasks, empty have no @task"),
             (["--tasks", ""], "BARQUE_TASKS: name at least one module"),
             (["--tasks", "plain_tasks.py"], "give a module name, without .py"),
