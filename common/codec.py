@@ -65,6 +65,7 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
         until: Unix ms after which a signed job is not started; Redis's own TTL is for any writer to change.
         due: Unix ms at which it is first due, where that is later than its enqueue and something counts from it.
         tries: attempts it has at the most.
+        lane: of its tenant, where tenants take turns.
         prio: its priority, where it has one, or is to have none though its task has.
         soft: seconds after which an attempt is told to come to an end.
         end: Unix ms at which it ends, whatever it has come to.
@@ -79,6 +80,7 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
     soft: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
     end: Annotated[int, msgspec.Meta(ge=0, le=_LATEST)] | None = None
     tries: Annotated[int, msgspec.Meta(ge=1, le=MOST_TRIES)] | None = None
+    lane: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{1,64}$")] | None = None
     prio: Annotated[int, msgspec.Meta(ge=0, le=MOST_URGENT)] | None = None
     limit_key: str | None = msgspec.field(default=None, name="lk")
     limit_cost: Annotated[float, msgspec.Meta(ge=0, le=MOST_COST)] | None = msgspec.field(default=None, name="lc")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 from common.arguments import ArgumentReader, return_reader
 from common.context import Context
 from common.errors import ConfigurationError, DuplicateTask
+from common.fairness import FairArgument
 from common.limits import Limit, check_limits
 from common.middleware import Middleware, true_middleware
 from common.priorities import Priority, read_priority
@@ -59,6 +60,7 @@ class TaskOptions:
         batch: jobs its function takes at once, at the most; None takes one.
         within: seconds a job waits for others of its batch, at the most.
         cpu: it runs in a process of its own beside the worker's.
+        fair_key: the argument that says whose a job is, where tenants are to take turns.
     """
 
     queue: str | None = None
@@ -74,6 +76,7 @@ class TaskOptions:
     batch: int | None = None
     within: float | None = None
     cpu: bool = False
+    fair_key: str | None = None
 
 
 class Call(Generic[R_co]):
@@ -118,6 +121,7 @@ class Task(Generic[P, R]):
         signature: of the function, the context its first parameter.
         schedules: those declared in code with `@cron`, `@every` or `schedule`.
         ranked: whether its jobs' turns come by more than their due time.
+        fair: tells whose job a call makes; None where nobody asks.
     """
 
     function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
@@ -126,8 +130,9 @@ class Task(Generic[P, R]):
         self.function = function
         self.name = name
         self.options = options
-        self.ranked = options.priority > 0
         self.signature = inspect.signature(function)
+        self.ranked = options.priority > 0 or options.fair_key is not None
+        self.fair = FairArgument(options.fair_key, self.signature, name) if options.fair_key is not None else None
         self._fewest, self._most = _positional_arguments(self.signature)
         functools.update_wrapper(self, function)
         self.schedules: tuple[Schedule, ...] = ()
@@ -230,6 +235,7 @@ def task(
     priority: Priority = 0,
     limits: Sequence[Limit] = (),
     cpu: bool = False,
+    fair_key: str | None = None,
 ) -> _Registers: ...
 
 
@@ -270,6 +276,7 @@ def task(
     batch: int | None = None,
     within: float | timedelta | None = None,
     cpu: bool = False,
+    fair_key: str | None = None,
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -293,6 +300,7 @@ def task(
             returns a list of outcomes; the Task takes one item. See docs/batches.md.
         within: seconds a job waits for others of its batch, at the most.
         cpu: run it, a `def`, in a process beside the worker's, which can be killed.
+        fair_key: the name of the argument that says whose a job is: the tenants of a queue take turns.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -311,6 +319,7 @@ def task(
         batch=batch,
         within=_seconds(within),
         cpu=cpu,
+        fair_key=fair_key,
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from common.codec import Extras, Form, encode_job, encode_plain_job
 from common.errors import ConfigurationError, PayloadTooLarge
+from common.fairness import lane_of
 from common.jobs import new_job_id, new_job_ids
 from common.priorities import read_priority
 from common.redis.store import Enqueue, FreshJobs, Rank
 from common.redis.unique import Signed, UniqueEnqueue
 from common.settings import Settings
 from common.signing import Keyring
-from common.tasks import Call, Task
+from common.tasks import Call
 from common.uniqueness import Uniqueness, digest_of, key_of
 from producer.options import NO_OPTIONS, EnqueueOptions, check_name, not_one_call, seconds
 
@@ -70,7 +71,7 @@ class Binder:
         queue = self._queue_of(call, options)
         own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
         task = call.task
-        rank = None if options is NO_OPTIONS and (task is None or not task.ranked) else _rank(task, options)
+        rank = None if options is NO_OPTIONS and (task is None or not task.ranked) else _rank(call, options)
         payload = self._encoded(call, options, rank)
         if self._signing is not None:
             payload = self._signing.seal_job(payload, own_id, queue)
@@ -195,6 +196,7 @@ class Binder:
             soft=seconds("soft_timeout", options.soft_timeout, least=0.001),
             end=None if ends_by is None else round(ends_by * 1000),
             tries=options.max_attempts,
+            lane=(rank.lane or None) if rank is not None else None,
             prio=_told_priority(call, rank),
             limit_key=options.limit_key,
             limit_cost=options.limit_cost,
@@ -205,17 +207,21 @@ class Binder:
 _NO_EXTRAS = Extras()
 
 
-def _rank(task: Task[..., Any] | None, options: EnqueueOptions) -> Rank | None:
+def _rank(call: Call[Any], options: EnqueueOptions) -> Rank | None:
     """Return what the turn of a job comes by; None if that is its due time alone."""
-    priority = read_priority("priority", options.priority)
+    task = call.task
+    priority, tenant = read_priority("priority", options.priority), options.fair_key
     if priority is None:
         priority = 0 if task is None else task.options.priority
-    return Rank(priority) if priority > 0 else None
+    if tenant is None and task is not None and task.fair is not None:
+        tenant = task.fair.of(call.args, call.kwargs)
+    lane = lane_of(tenant)
+    return Rank(priority, lane) if priority > 0 or lane else None
 
 
 def _told_priority(call: Call[Any], rank: Rank | None) -> int | None:
     """Return the priority that travels; 0 where the worker would else take its task's."""
-    if rank is not None:
+    if rank is not None and rank.priority > 0:
         return rank.priority
     return 0 if call.task is not None and call.task.options.priority > 0 else None
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Self, TypedDict
 
 from common.codec import MOST_TRIES
 from common.errors import ConfigurationError
+from common.fairness import FairKey, lane_of
 from common.limits import MOST_COST
 from common.priorities import Priority, read_priority
 from common.uniqueness import Uniqueness, check_uniqueness
@@ -49,6 +50,8 @@ class EnqueueArguments(TypedDict, total=False):
         unique: `Unique`, `Debounce` or `Throttle`, instead of the task's own; False lets this job be one of many.
         unique_key: what its `key` would make of the arguments, any data that can travel: for a `Call` by name, whose
             arguments have no names here.
+        fair_key: whose job it is, a name or a number, instead of what the task's own `fair_key` names: the tenants of a
+            queue take turns.
         priority: instead of the task's own: from 0, which is normal, to 9, or "normal", "high", "urgent", "critical".
         limit_key: what tells it apart at its task's limits with a `key=`, instead of what they take from the arguments.
         limit_cost: what it costs at its task's rate limits, instead of what they say.
@@ -68,6 +71,7 @@ class EnqueueArguments(TypedDict, total=False):
     priority: Priority | None
     limit_key: str | None
     limit_cost: float | None
+    fair_key: FairKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class EnqueueOptions:
     priority: Priority | None = None
     limit_key: str | None = None
     limit_cost: float | None = None
+    fair_key: FairKey | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
@@ -111,6 +116,7 @@ class EnqueueOptions:
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_TRIES):
             raise ConfigurationError(f"max_attempts={most!r}: give a whole number of attempts, 1 to {MOST_TRIES:,}")
         read_priority("priority", self.priority)
+        lane_of(self.fair_key)
         if self.unique is not None and self.unique is not False:
             check_uniqueness(self.unique)
         _check_limit_options(self.limit_key, self.limit_cost)

@@ -16,7 +16,7 @@ from common.codec import Reading
 from common.errors import DeadlinePassed, Discard, PayloadTooLarge, Retry, Snooze
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.scores import ahead, reserved
-from common.redis.store import Finish, PutBack
+from common.redis.store import Finish, PutBack, Rank
 from workers.arq_ways import ArqWays
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.clock import ServerClock
@@ -209,7 +209,7 @@ class Verdicts:
         if why := self._past_deadline(attempt, delay_ms):
             return self._failed(attempt, DeadlinePassed(f"the task put its job off: {why}"), OutcomeKind.TIMED_OUT)
         due = self._clock.now_ms() + delay_ms
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due, _priority(attempt))
+        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due, *_rank(attempt))
         return _put_back(
             attempt, OutcomeKind.SNOOZED, record, None, delay_ms, reason=describe(asked, with_traceback=False).message
         )
@@ -266,7 +266,7 @@ class Verdicts:
     def _retried(
         self, attempt: Attempt, error: BaseException, delay_ms: int, kind: OutcomeKind = OutcomeKind.RETRIED
     ) -> Outcome:
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "retry", delay_ms, _priority(attempt))
+        record = PutBack(attempt.lease._replace(attempt=attempt.number), "retry", delay_ms, *_rank(attempt))
         return _put_back(attempt, kind, record, error, delay_ms)
 
     def _failed(
@@ -313,12 +313,13 @@ def _place(attempt: Attempt) -> int | str:
     return attempt.due_ms if attempt.priority == 0 else ahead(attempt.due_ms, attempt.priority)
 
 
-def _priority(attempt: Attempt) -> int:
-    """Return what the next attempt has a head start for: as its enqueue says, else as its task does."""
+def _rank(attempt: Attempt) -> Rank:
+    """Return what the turn of the next attempt comes by: as the job's enqueue says, else as its task does."""
     extras = attempt.payload.extras if attempt.payload is not None else None
-    if extras is not None and extras.prio is not None:
-        return extras.prio
-    return attempt.runnable.priority if attempt.runnable is not None else 0
+    priority = extras.prio if extras is not None else None
+    if priority is None:
+        priority = attempt.runnable.priority if attempt.runnable is not None else 0
+    return Rank(priority, (extras.lane or "") if extras is not None else "")
 
 
 def _moment(unix_ms: int) -> str:

@@ -80,9 +80,11 @@ def _literally(queue: str) -> str:
 _JOBS = (f"{keys.JOB}*", f"{keys.LEASE}*", f"{keys.RETRY}*", f"{keys.RESULT}*", keys.ABORT)
 _RESULTS = keys.result_channel("*")
 _READING = frozenset(
-    {"exists", "get", "mget", "hget", "hgetall", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
+    {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
     | {"multi", "exec"}
 )
+
+_LANES = ((keys.LANES, ""), (keys.FAIR, ""), (keys.LANED, ""), (keys.LANE, ":*"))
 
 PRODUCER = Role(
     "barque-producer",
@@ -107,8 +109,8 @@ PRODUCER = Role(
         keys.UNIQUES,
         f"{keys.UNIQUE}*",
     ),
-    queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, ""), (keys.LIFT, "")),
-    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange", "zscan"},
+    queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, ""), (keys.LIFT, ""), *_LANES),
+    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange", "hscan", "zscan"},
     scripts=frozenset(
         {
             *("enqueue", "enqueue_ranked", "await", "abort", "reschedule"),

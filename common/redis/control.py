@@ -55,6 +55,9 @@ _CALLED_UP = 500
 
 _KEEP_DOOR_MS = 30 * 24 * 3600 * 1000
 
+_STAGES, _IN_QUEUE = 3, 1
+"""Of a walk: lanes, queue, lanes again."""
+
 _ANY = "surrogateescape"
 _DONE = b"done"
 
@@ -159,7 +162,7 @@ class ControlStore:
         Pages from cursor 0 on, until it is 0 again, hold each job that is there all the while, some perhaps twice. A
         page is about a hundred jobs, however many there are: the server is never kept for long.
         """
-        following, found = await self.client.zscan(queue, cursor, count=_PAGE, score_cast_func=float)
+        following, found = await self._some(queue, cursor)
         ids: list[bytes] = [job_id for job_id, _ in found]
         if not ids:
             seconds, micros = await self.client.time()
@@ -217,6 +220,29 @@ class ControlStore:
         for task in tasks:
             pipeline.zcard(id_bytes(keys.LIMIT_LANE + door_of(task).id))
         return list(await pipeline.execute())
+
+    async def _some(self, queue: str, cursor: int) -> tuple[int, Sequence[tuple[bytes, float]]]:
+        """Return some jobs with their scores, and the cursor to go on with.
+
+        Jobs of tenants come out of their lanes into the queue while somebody walks, and a few go back. So the lanes are
+        looked at before the queue and after it; the cursor says where the walk is.
+        """
+        place, stage = divmod(cursor, _STAGES)
+        if stage != _IN_QUEUE:
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.hscan(keys.laned(queue), place, count=_PAGE)
+            ((following, lanes),) = await pipeline.execute()
+            if lanes or following or stage != 0:
+                found: list[tuple[bytes, float]] = [(job_id, 0.0) for job_id in lanes]
+                return (int(following) * _STAGES + stage if int(following) else (stage + 1) % _STAGES), found
+            stage = _IN_QUEUE
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.zscan(queue, place, count=_PAGE, score_cast_func=float)
+        pipeline.exists(keys.laned(queue))
+        (following, found), has_lanes = await pipeline.execute()
+        if int(following):
+            return int(following) * _STAGES + stage, found
+        return (stage + 1 if has_lanes else 0), found
 
 
 def door_of(task: str) -> Gate:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import redis.asyncio
@@ -73,6 +73,13 @@ class QueueReport:
     oldest_due_seconds: float | None
 
 
+class _Place(NamedTuple):
+    """Where a job stands in its queue, or in a lane of it, and, as a score, when it was due."""
+
+    score: float | None
+    due: float | None
+
+
 class Inspector:
     """Read-only views over a server."""
 
@@ -82,8 +89,8 @@ class Inspector:
 
     async def state(self, job_id: str, queue: str) -> JobState:
         """Return where a job stands."""
-        found, held, score, now = await self._look(job_id, queue, payload=False)
-        return self._state(job_id, found[0], held=held, score=score, now_ms=now)
+        found, held, place, now = await self._look(job_id, queue, payload=False)
+        return self._state(job_id, found[0], held=held, score=place.score, now_ms=now)
 
     async def job(self, job_id: str, queue: str) -> JobInfo:
         """Return all that is stored on a job; its `state` is UNKNOWN when nothing is.
@@ -91,7 +98,8 @@ class Inspector:
         A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result,
         `error` then says why.
         """
-        (stored, payload, attempts, told, waits_for), held, score, now = await self._look(job_id, queue, payload=True)
+        (stored, payload, attempts, told, waits_for), held, place, now = await self._look(job_id, queue, payload=True)
+        score = place.score
         state = self._state(job_id, stored, held=held, score=score, now_ms=now)
         if stored is not None:
             try:
@@ -104,7 +112,7 @@ class Inspector:
         if state is JobState.UNKNOWN:
             return JobInfo(**info)
         begun = _count(attempts) + _is_lease_end(score)
-        due = _time(None if score is None else read_due(score))
+        due = _time(None if place.due is None else read_due(place.due))
         info |= {"queue": queue, "attempt": begun, "due_at": due, "progress": self._progress(told, job_id)}
         if not held and is_parked(score):
             info["due_at"] = None
@@ -124,11 +132,18 @@ class Inspector:
         pipeline.zcount(queue, "-inf", now)
         pipeline.zcard(queue)
         pipeline.zrange(queue, 0, _FIRST_ONES - 1, withscores=True)
-        due, total, first = await pipeline.execute()
-        # Jobs with a head start stand in front of older ones.
-        since = min((read_due(score) for _, score in first if score <= now), default=None)
+        pipeline.hlen(keys.laned(queue))
+        due, total, first, laned = await pipeline.execute()
+        # Jobs with a head start stand in front of older ones, and the head of a lane stands since it became that.
+        places = {job_id: score for job_id, score in first if score <= now}
+        marks: list[bytes | None] = []
+        if places:
+            pipeline.hmget(keys.fair(queue), list(places))
+            (marks,) = await pipeline.execute()
+        places |= {job_id: _place_in(mark) for job_id, mark in zip(places, marks, strict=True) if mark is not None}
+        since = min(map(read_due, places.values()), default=None)
         oldest = None if since is None else max(0.0, (now - since) / 1000)
-        return QueueReport(queue, due, total - due, oldest)
+        return QueueReport(queue, due + laned, total - due, oldest)
 
     async def limits(self, name: str | None = None) -> list[LimitInfo]:
         """Return how each limit in use stands, those of one name if one is given; idle ones go within a minute."""
@@ -170,7 +185,7 @@ class Inspector:
         seconds, microseconds = await self._client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    async def _look(self, job_id: str, queue: str, *, payload: bool) -> tuple[list[Any], Any, float | None, int]:
+    async def _look(self, job_id: str, queue: str, *, payload: bool) -> tuple[list[Any], Any, _Place, int]:
         names = [_bytes(keys.result(job_id))]
         if payload:
             others = (keys.job, keys.retry, keys.progress, keys.limit_wait)
@@ -179,9 +194,15 @@ class Inspector:
         pipeline.mget(names)
         pipeline.get(_bytes(keys.lease(job_id)))
         pipeline.zscore(queue, _bytes(job_id))
+        pipeline.hget(keys.fair(queue), _bytes(job_id))  # type: ignore[arg-type]  # bytes do as well
+        pipeline.hget(keys.laned(queue), _bytes(job_id))  # type: ignore[arg-type]  # bytes do as well
         pipeline.time()
-        found, held, score, (seconds, microseconds) = await pipeline.execute()
-        return found, held, score, int(seconds) * 1000 + int(microseconds) // 1000
+        found, held, score, mark, lane, (seconds, microseconds) = await pipeline.execute()
+        place = _Place(score, score if mark is None else _place_in(mark))
+        if score is None and lane is not None:
+            score = await self._client.zscore(keys.lane(queue, lane.decode(errors="replace")), _bytes(job_id))
+            place = _Place(score, score)
+        return found, held, place, int(seconds) * 1000 + int(microseconds) // 1000
 
     def _state(self, job_id: str, stored: bytes | None, *, held: Any, score: float | None, now_ms: int) -> JobState:
         if stored is not None:
@@ -202,6 +223,14 @@ class Inspector:
 def queues_in_use(given: Sequence[str], workers: Sequence[WorkerReport]) -> list[str]:
     """Return these queues, then those that live workers serve besides."""
     return list(dict.fromkeys([*given, *(queue for worker in workers for queue in worker.queues)]))
+
+
+def _place_in(mark: bytes) -> float:
+    """Return the place in its lane of a job that stands in the queue."""
+    try:
+        return float(mark.rpartition(b" ")[2])
+    except ValueError:  # whatever a foreign program wrote there
+        return 0.0
 
 
 def _state_of(result: Result) -> JobState:

@@ -14,8 +14,12 @@ __all__ = [
     "DEAD",
     "DEAD_ABOUT",
     "DEAD_LETTER",
+    "FAIR",
     "HEALTH_SUFFIX",
     "JOB",
+    "LANE",
+    "LANED",
+    "LANES",
     "LEASE",
     "LIFT",
     "LIMIT",
@@ -44,8 +48,12 @@ __all__ = [
     "WORKERS",
     "awaited",
     "dead_letter",
+    "fair",
     "health",
     "job",
+    "lane",
+    "laned",
+    "lanes",
     "lease",
     "lift",
     "limit_wait",
@@ -70,6 +78,10 @@ HEALTH_SUFFIX = ":health-check"
 
 WAKE = "barque:wake:"
 LIFT = "barque:lift:"
+LANES = "barque:lanes:"
+FAIR = "barque:fair:"
+LANED = "barque:laned:"
+LANE = "barque:lane:"
 NUDGE = "barque:nudge:"
 WAITERS = "barque:waiters"
 """Hash: job id -> the channels, space-separated, that want its result pushed."""
@@ -184,6 +196,26 @@ def wake(queue: str) -> str:
 def lift(queue: str) -> str:
     """Return the key of a queue's jobs that have a head start once they are due: a sorted set, id -> due time."""
     return LIFT + queue
+
+
+def lanes(queue: str) -> str:
+    """Return the key of a queue's lanes that have jobs: a hash, lane -> id of its head."""
+    return LANES + queue
+
+
+def fair(queue: str) -> str:
+    """Return the key of the jobs of lanes that stand in the queue: a hash, id -> lane and place in the lane."""
+    return FAIR + queue
+
+
+def laned(queue: str) -> str:
+    """Return the key of the jobs that wait in lanes: a hash, id -> lane."""
+    return LANED + queue
+
+
+def lane(queue: str, lane: str) -> str:
+    """Return the key of one lane: a sorted set, id -> place in the lane."""
+    return f"{LANE}{queue}:{lane}"
 
 
 def nudge(worker_id: str) -> str:

@@ -65,12 +65,12 @@ def ranked_arguments(jobs: Sequence[Enqueue], part: Sequence[int]) -> list[Argum
     arguments: list[Argument] = [len(fresh)]
     for job in fresh:
         assert job.rank is not None
-        arguments += (id_bytes(job.job_id), job.payload, job.rank.priority)
+        arguments += (id_bytes(job.job_id), job.payload, *job.rank)
     for index in part:
         job = jobs[index]
         if not job.fresh:
             assert job.rank is not None
-            arguments += (id_bytes(job.job_id), job.payload, job.delay_ms, job.at_ms, job.expires_ms, job.rank.priority)
+            arguments += (id_bytes(job.job_id), job.payload, job.delay_ms, job.at_ms, job.expires_ms, *job.rank)
     return arguments
 
 
@@ -97,11 +97,12 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
 
 def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
     """Return the script's arguments, and which outcome each one it counts is."""
-    groups: dict[tuple[str, int, int, int, int], tuple[list[int], list[Argument]]] = {}
+    groups: dict[tuple[str, int, int, int, int | str], tuple[list[int], list[Argument]]] = {}
     buried: list[int] = []
     for index, outcome in enumerate(outcomes):
         queue, job_id, token, attempt = outcome.lease
         value: Argument
+        kind: tuple[str, int, int, int, int | str]
         if isinstance(outcome, Finish):
             if outcome.letter is not None:
                 buried.append(index)
@@ -110,7 +111,7 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
             kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
         else:
             value = outcome.when
-            kind = (outcome.how, queue, attempt, outcome.priority, 0)
+            kind = (outcome.how, queue, attempt, outcome.priority, outcome.lane or 0)
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = ([], [])

@@ -27,9 +27,11 @@ class Rank(NamedTuple):
 
     Attributes:
         priority: from 0, normal, to 9.
+        lane: of its tenant, from `lane_of` (common/fairness.py); "" for none.
     """
 
     priority: int = 0
+    lane: str = ""
 
 
 class Enqueue(NamedTuple):
@@ -166,13 +168,14 @@ class PutBack(NamedTuple):
         how: "retry" is due after `when` ms; "return" is due at `when` (Unix ms), attempt counted;
             "release" is due at `when`, attempt not counted.
         when: text where it is a score with a fraction (scores.py).
-        priority: of a "retry" or "release": what it has a head start for once it is due.
+        priority, lane: of a "retry" or "release": what it has a head start for, and where it joins, once it is due.
     """
 
     lease: HeldLease
     how: Literal["retry", "return", "release"]
     when: int | str
     priority: int = 0
+    lane: str = ""
 
 
 class Renewal(NamedTuple):

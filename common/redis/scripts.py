@@ -32,8 +32,13 @@ __all__ = [
 ]
 
 
+_LANES = ("lanes_prelude",)
 _PRELUDES = {
-    "enqueue_unique": ("unique_prelude",),
+    "enqueue_unique": ("lanes_prelude", "unique_prelude"),
+    "enqueue_ranked": _LANES,
+    "claim": _LANES,
+    "abort": _LANES,
+    "reschedule": _LANES,
     "tick": ("unique_prelude",),
     "admit": ("gates_prelude",),
     "leave": ("gates_prelude",),

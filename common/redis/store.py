@@ -301,7 +301,13 @@ class Store:
             pipeline.hdel(keys.DEAD_ABOUT, *part)  # type: ignore[arg-type]  # bytes do as well
             pipeline.hdel(keys.WAITERS, *part)  # type: ignore[arg-type]  # bytes do as well
             await pipeline.execute()
-        await self.client.unlink(queue, keys.wake(queue), keys.lift(queue), keys.health(queue))
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.hgetall(keys.lanes(queue))
+        pipeline.hgetall(keys.laned(queue))
+        heads, laned = await pipeline.execute()
+        its_keys = [keys.lane(queue, lane.decode(errors="replace")) for lane in {*heads, *laned.values()}]
+        its_keys += (name(queue) for name in (keys.wake, keys.lift, keys.lanes, keys.fair, keys.laned, keys.health))
+        await self.client.unlink(queue, *its_keys)
 
     async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> bytes | None:
         """Publish what a worker says, for `keep_ms`; return the revision of the fleet's schedules, if there are any."""

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from common.redis.layout import bounds, id_bytes
 from common.redis.reasons import ServerError
-from common.redis.records import Enqueue
+from common.redis.records import Enqueue, Rank
 from common.redis.scripts import Script, ScriptCall, call_scripts
 from common.redis.wire import Argument
 from common.uniqueness import Rule
@@ -114,7 +114,7 @@ def _arguments(jobs: Sequence[UniqueEnqueue]) -> tuple[list[str], list[Argument]
             rule.quiet_ms or job.delay_ms, job.at_ms, job.expires_ms,
             rule.until, rule.window_ms, rule.on_conflict, rule.at_most_ms,
             other_queue, b"" if signed is None else id_bytes(signed.job_id), b"" if signed is None else signed.payload,
-            0 if job.rank is None else job.rank.priority,
+            *(Rank() if job.rank is None else job.rank),
         )  # fmt: skip
     return list(queues), arguments
 

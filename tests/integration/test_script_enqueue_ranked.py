@@ -3,6 +3,7 @@
 import pytest
 from redis.exceptions import OutOfMemoryError
 
+from common.redis.control import Abort, ControlStore
 from common.redis.scores import HEAD_START_MS, read_due
 from common.redis.store import Enqueue, Finish, HeldLease, PutBack, Rank
 
@@ -189,7 +190,7 @@ async def test_a_released_job_has_its_place_again(keyspace, store, redis):
 
 async def test_an_aborted_one_leaves_nothing(keyspace, store):
     await store.enqueue([Enqueue("q", "a", b"A", False, delay_ms=60_000, rank=HIGH)])
-    assert await store.abort("q", "a", result=b"R", keep_ms=0) == "cancelled"
+    assert await ControlStore(store.client).abort("q", [Abort("a", b"R")], keep_ms=0) == ["cancelled"]
     assert await keyspace.dump() == {}
 
 

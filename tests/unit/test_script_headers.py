@@ -21,7 +21,7 @@ from common.uniqueness import Rule, UniqueTick
 
 MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits)
 SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
-PRELUDES = {"prelude", "unique_prelude", "gates_prelude"}
+PRELUDES = {"prelude", "unique_prelude", "gates_prelude", "lanes_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -93,13 +93,13 @@ WIRE = {
     "enqueue_ranked": (
         [0, 1],
         lambda s: s.enqueue(
-            [Enqueue("q", "f", b"F", rank=Rank(3)), Enqueue("q", "o", b"O", False, 11, 12, 13, Rank(4))]
+            [Enqueue("q", "f", b"F", rank=Rank(3)), Enqueue("q", "o", b"O", False, 11, 12, 13, Rank(4, "ab"))]
         ),
         ["q"],
-        [1, "f", "F", 3, "o", "O", 11, 12, 13, 4],
+        [1, "f", "F", 3, "", "o", "O", 11, 12, 13, 4, "ab"],
         [
-            *("number of fresh jobs", "id", "payload", "priority"),
-            *("id", "payload", "delay ms", "due at", "expires after ms", "priority"),
+            *("number of fresh jobs", "id", "payload", "priority", "lane"),
+            *("id", "payload", "delay ms", "due at", "expires after ms", "priority", "lane"),
         ],
     ),
     "claim": (
@@ -119,12 +119,12 @@ WIRE = {
             [
                 Finish(LEASE, b"D", 31, 32, Letter(b"P", b"A", b"T", 33, 34)),
                 Finish(LEASE, b"R", 21, 22),
-                PutBack(LEASE, "retry", 23, 5),
+                PutBack(LEASE, "retry", 23, 5, "ab"),
             ],
         ),
         ["q", "r"],
         [
-            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 5, 0, 1, "id", "token", 23),
+            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 5, "ab", 1, "id", "token", 23),
             *("bury", 1, 3, 31, 32, 1, 33, 34, "id", "token", "D", "P", "A", "T"),
         ],
         [
@@ -279,13 +279,13 @@ WIRE = {
         ),
         ["q", "r"],
         [
-            *(0, "k", "id", "P", 1, 11, 12, 13, "done", 14, "replace", 15, -1, "", "", 7),
-            *(0, "l", "o", "O", 0, 0, 0, 0, "done", 14, "replace", 15, 1, "x", "X", 0),
+            *(0, "k", "id", "P", 1, 11, 12, 13, "done", 14, "replace", 15, -1, "", "", 7, ""),
+            *(0, "l", "o", "O", 0, 0, 0, 0, "done", 14, "replace", 15, 1, "x", "X", 0, ""),
         ],
         [
             *("index of its queue", "unique key", "id", "payload", "1 if the id is", "delay ms", "due at", "expires"),
             *("until", "window ms", "on conflict", "at most ms", "index of the queue that", "id that it is signed for"),
-            *("the other payload", "priority"),
+            *("the other payload", "priority", "lane"),
         ],
     ),
     "admit": (
@@ -376,8 +376,8 @@ def test_the_words_of_a_unique_enqueue_are_the_ones_the_header_tells():
     told = set(re.findall(r'"(\w+)"', part("enqueue_unique", "Returns")))
     assert told == set(get_args(unique.Word))
     assert set(re.findall(r"'(added|there|replaced|rejected|sign|refused)'", lua("enqueue_unique"))) == told
-    assert "for each job sixteen" in part("enqueue_unique", "ARGV")
-    assert "STRIDE = 16" in lua("enqueue_unique")
+    assert "for each job seventeen" in part("enqueue_unique", "ARGV")
+    assert "STRIDE = 17" in lua("enqueue_unique")
     rules = set(re.findall(r'"(\w+)"', part("enqueue_unique", "ARGV")))
     hints = get_type_hints(Rule)
     assert rules == {*get_args(hints["until"]), *get_args(hints["on_conflict"])}
@@ -425,15 +425,15 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
         "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS,
-        "LIFT": keys.LIFT,
-        "LIMIT": keys.LIMIT, "LIMIT_HELD": keys.LIMIT_HELD, "LIMIT_LANE": keys.LIMIT_LANE,
+        "LIFT": keys.LIFT, "LANES": keys.LANES, "FAIR": keys.FAIR, "LANED": keys.LANED, "LANE": keys.LANE,
+       "LIMIT": keys.LIMIT, "LIMIT_HELD": keys.LIMIT_HELD, "LIMIT_LANE": keys.LIMIT_LANE,
         "LIMIT_WAIT": keys.LIMIT_WAIT, "LIMITS": keys.LIMITS,
         "DEAD": keys.DEAD, "ABOUT": keys.DEAD_ABOUT, "LETTER": keys.DEAD_LETTER,
         "PAUSED": keys.PAUSED, "UNIQUE": keys.UNIQUE, "UNIQUES": keys.UNIQUES,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*SCRIPTS, "unique_prelude"])
+@pytest.mark.parametrize("name", [*SCRIPTS, "unique_prelude", "lanes_prelude"])
 def test_no_script_names_a_key_of_its_own(name):
     text = (FOLDER / f"{name}.lua").read_text("utf-8")
     code = "\n".join(line.partition("--")[0] for line in text.splitlines())

@@ -13,6 +13,7 @@
 
 local STRIDE = 3
 local queue, keep = KEYS[1], ARGV[1]
+local lanes = lanes_of(queue, now_ms())
 local wish
 local reply, ended, results, keeps = {}, {}, {}, {}
 
@@ -31,6 +32,7 @@ end
 
 local function end_now(id, result)
   redis.call('ZREM', queue, id)
+  lanes.leave(id)
   redis.call('DEL', JOB .. id, RETRY .. id, LIMIT_WAIT .. id)
   redis.pcall('ZREM', ABORT, id)
   redis.pcall('ZREM', LIFT .. queue, id)
@@ -43,7 +45,7 @@ for i = 2, #ARGV, STRIDE do
   local holder = redis.pcall('GET', LEASE .. id)
   local runs = type(holder) == 'string' and holder ~= DONE
   local word = 0
-  if not runs and not redis.call('ZSCORE', queue, id) then
+  if not runs and not redis.call('ZSCORE', queue, id) and not lanes.holds(id) then
     word = 0
   elseif has_changed(id, digest) then
     word = -1
@@ -58,7 +60,7 @@ for i = 2, #ARGV, STRIDE do
 end
 
 if #ended > 0 then
-  if redis.call('EXISTS', queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
+  if redis.call('EXISTS', queue, LANED .. queue) == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue leaves no key
   push_results(ended, results, keeps)
 end
 return reply

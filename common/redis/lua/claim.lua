@@ -31,7 +31,6 @@
 -- arq:retry counts the attempts before this one. Most jobs have one attempt, and so never have the key: a count
 -- written by each claim was a tenth of all that a job costs the server.
 
-local MOST_URGENT = 9
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
@@ -53,6 +52,7 @@ local length = HEAD
 local failure
 local paused = {}
 local passed_over = {} -- how many jobs others hold in front of those of a queue that are free
+local lanes_in = {} -- of queues that have any
 
 local function bounded(attempt)
   if attempt ~= attempt then return 1 end -- not a number
@@ -60,7 +60,7 @@ local function bounded(attempt)
 end
 
 -- Take what is free of one page, as far as there is room. Returns how many others hold.
-local function take(queue, page)
+local function take(queue, page, lanes)
   local count = #page / 2
   local keys, ids = {}, {}
   for i = 1, count do
@@ -69,11 +69,19 @@ local function take(queue, page)
   end
   local found = redis.call('MGET', unpack(keys))
   local aborts = aborting and redis.pcall('ZMSCORE', ABORT, unpack(ids))
+  local marks, joined
+  if lanes then
+    lanes.jumped = false
+    marks, joined = lanes.sort(ids, found, aborts)
+  end
   local counts, places, ended, taken, held = {}, {}, {}, 0, 0
   for i = 1, count do
-    if taken == free then break end
+    if taken == free or (lanes and lanes.jumped) then break end
     local id, holder, counted, due = ids[i], found[i], found[count + i], page[2 * i]
-    if not holder then
+    local mark = marks and marks[i]
+    if joined and joined[i] then
+      mark = nil -- it waits in its lane
+    elseif not holder then
       local attempt, token = 1, first_token
       local lost = string.sub(due, -2) == '.5' -- a lease that ran out: the attempt under it counts
       if counted or lost then
@@ -91,17 +99,22 @@ local function take(queue, page)
       if aborts and aborts[i] then
         abort_at[#abort_at + 1], abort_at[#abort_at + 2] = (length - HEAD) / 4, aborts[i]
       end
+      if mark then due = lanes.pass(id, mark) end
       taken = taken + 1
       places[2 * taken - 1], places[2 * taken] = lease_end, id
       reply[length + 1], reply[length + 2], reply[length + 3] = id, found[2 * count + i], due
       reply[length + 4] = attempt
       length = length + 4
-    elseif holder == DONE then
-      ended[#ended + 1] = id
     else
-      held = held + 1
+      if mark then lanes.pass(id, mark) end -- a lane does not wait for what others run
+      if holder == DONE then
+        ended[#ended + 1] = id
+      else
+        held = held + 1
+      end
     end
   end
+  if joined then lanes.see_to(joined) end
   if taken > 0 then
     redis.call('ZADD', queue, unpack(places))
     if #counts > 0 then redis.call('MSET', unpack(counts)) end
@@ -140,23 +153,31 @@ local function give_again(queue)
   end
 end
 
--- Give jobs of a priority their head start, now that they are due: those that stand where they were put.
-local function lift(queue)
-  local due = redis.pcall('ZRANGEBYSCORE', LIFT .. queue, '-inf', '(' .. now + 1, 'WITHSCORES', 'LIMIT', 0, MOST_LIFTED)
-  if due.err or #due == 0 then return end
-  local ids, places = {}, {}
-  for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
-  redis.call('ZREM', LIFT .. queue, unpack(ids)) -- a write that needs no memory (see the prelude)
-  for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
-    local noted = tonumber(due[2 * i])
-    local when = math.floor(noted)
-    if score and tonumber(score) == when then
-      local priority = (noted - when - LEAD) * 2048
-      places[#places + 1] = when + LEAD + priority * LEAD_EACH
-      places[#places + 1] = ids[i]
+-- See to the jobs of a queue that have priorities or lanes. What it takes is made here, where it is needed.
+local function prepare(queue)
+  -- Give jobs of a priority their head start, now that they are due: those that stand where they were put.
+  local function lift()
+    local due = redis.pcall('ZRANGEBYSCORE', LIFT .. queue, '-inf', '(' .. now + 1, 'WITHSCORES', 'LIMIT', 0, MOST_LIFTED)
+    if due.err or #due == 0 then return end
+    local ids, places = {}, {}
+    for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
+    redis.call('ZREM', LIFT .. queue, unpack(ids)) -- a write that needs no memory (see the prelude)
+    for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
+      local noted = tonumber(due[2 * i])
+      local when = math.floor(noted)
+      if score and math.floor(tonumber(score)) == when then
+        places[#places + 1], places[#places + 2] = when + LEAD + steps_of(noted) * LEAD_EACH, ids[i]
+      end
     end
+    if #places > 0 then redis.call('ZADD', queue, unpack(places)) end
   end
-  if #places > 0 then redis.call('ZADD', queue, unpack(places)) end
+
+  lift()
+  local lanes = lanes_of(queue, now)
+  if lanes.are_sound() then
+    lanes.heal()
+    lanes_in[queue] = lanes
+  end
 end
 
 local function look_what_is_paused()
@@ -165,22 +186,29 @@ end
 
 local function serve(queue)
   if paused[queue] then return end
-  if not passed_over[queue] and redis.call('EXISTS', LIFT .. queue) == 1 then lift(queue) end
+  if not passed_over[queue] and redis.call('EXISTS', LIFT .. queue, FAIR .. queue, LANED .. queue) > 0 then
+    prepare(queue)
+  end
+  local lanes = lanes_in[queue]
   local offset, pages = passed_over[queue] or 0, 0
   while free > 0 and pages < MOST_PAGES do
     local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
     local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, asked)
     if #page == 0 then break end
-    offset = offset + take(queue, page)
-    pages = pages + 1
-    if #page / 2 < asked then break end
+    local promoted = lanes and lanes.promoted
+    offset = offset + take(queue, page, lanes)
+    if not lanes or lanes.promoted == promoted then -- else there is more now than there was, and it has made some way
+      pages = pages + 1
+      if #page / 2 < asked then break end
+    end
   end
   passed_over[queue] = offset
+  if lanes and pages == MOST_PAGES then reply[2] = now end -- the jobs that joined lanes stood in front of others
 end
 
 -- Say how a queue stands, once it is served.
 local function look(queue)
-  local size = redis.call('ZCARD', queue)
+  local size = redis.call('ZCARD', queue) + (lanes_in[queue] and lanes_in[queue].count() or 0)
   if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
   if paused[queue] then return end
   if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', passed_over[queue] or 0, 1) > 0 then
@@ -256,9 +284,7 @@ local function serve_several()
     local first = redis.pcall('ZRANGEBYSCORE', queue, '-inf', now - aging, 'WITHSCORES', 'LIMIT', 0, 1)
     if first.err or #first == 0 then return false end
     local score = tonumber(first[2])
-    local priority = (score % 1 - LEAD) * 2048
-    if priority >= 1 and priority <= MOST_URGENT and priority == math.floor(priority) then score = score - priority * LEAD_EACH end
-    return score <= now - aging
+    return score - steps_of(score) * LEAD_EACH <= now - aging
   end
 
   local function serve_in_order(aging)

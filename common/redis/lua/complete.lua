@@ -8,10 +8,10 @@
 --                       for ms (0 = do not; cron ticks), z result
 --       kind "bury":    as "finish", and each leaves a dead letter. The group has two more: keep the letters for ms,
 --                       most letters there are to be; and each outcome three more: payload, about it, traceback
---       kind "retry":   x what it has a head start for once it is due (a priority, 0 = nothing), y unused,
---                       z due again after ms
+--       kind "retry":   x what it has a head start for once it is due (a priority, 0 = nothing), y lane that
+--                       it joins then (0 = none), z due again after ms
 --       kind "return":  x, y unused, z due at (Unix ms), attempt counted: back to where it stood
---       kind "release": x as for "retry", y unused, z due at (Unix ms), attempt not counted
+--       kind "release": x, y as for "retry", z due at (Unix ms), attempt not counted
 -- Returns: two arrays of indexes from 0, counted over all groups: outcomes refused because the lease was lost;
 --          outcomes that stand recorded since the first sending
 -- Invariant: a batch of N leaves the keyspace as N batches of one do, but for the wake marker, which is only
@@ -61,6 +61,7 @@ local holders = redis.call('MGET', unpack(leases))
 
 local lost, repeated, seen, awake = {}, {}, {}, {}
 local leaving, returning, lifts = {}, {}, {} -- queue -> ids; queue -> scores and ids; likewise
+local marks = {} -- queue -> ids, lanes and places in them
 local gone, counts = {}, {} -- keys; keys and attempts
 local ended, results, keeps, ticks = {}, {}, {}, {}
 local buried, keep_letters, most_letters = {}, 0, 0 -- places in ARGV and queues
@@ -73,7 +74,7 @@ local function is_unwanted(id)
   return type(wish) == 'string' and string.sub(wish, -#MEANT) == MEANT
 end
 
-local function put_back(queue, id, attempts, due, priority)
+local function put_back(queue, id, attempts, due, priority, lane)
   if due > now and is_unwanted(id) then due = now end
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
   gone[#gone + 1] = LEASE .. id
@@ -89,6 +90,12 @@ local function put_back(queue, id, attempts, due, priority)
     lifts[queue] = lifts[queue] or {}
     table.insert(lifts[queue], due + LEAD + priority / 2048)
     table.insert(lifts[queue], id)
+  end
+  if lane ~= '0' then
+    local place = priority == '0' and due or due + LEAD + priority * LEAD_EACH
+    marks[queue] = marks[queue] or {}
+    table.insert(marks[queue], id)
+    table.insert(marks[queue], string.format('%s %.17g', lane, place))
   end
 end
 
@@ -179,11 +186,11 @@ while at <= #ARGV do
         if y ~= '0' then ticks[id] = y end
         if burying then buried[#buried + 1], buried[#buried + 2] = i, queue end
       elseif kind == 'retry' then
-        put_back(queue, id, attempt, now + tonumber(z), x)
+        put_back(queue, id, attempt, now + tonumber(z), x, y)
       elseif kind == 'return' then
-        put_back(queue, id, attempt, tonumber(z), '0')
+        put_back(queue, id, attempt, tonumber(z), '0', '0')
       else
-        put_back(queue, id, attempt - 1, tonumber(z), x)
+        put_back(queue, id, attempt - 1, tonumber(z), x, y)
       end
     end
   end
@@ -197,6 +204,7 @@ if #gone > 0 then redis.call('DEL', unpack(gone)) end
 for queue, members in pairs(leaving) do redis.pcall('ZREM', queue, unpack(members)) end
 for queue, members in pairs(returning) do redis.call('ZADD', queue, unpack(members)) end
 for queue, members in pairs(lifts) do redis.pcall('ZADD', LIFT .. queue, unpack(members)) end
+for queue, members in pairs(marks) do redis.pcall('HSET', FAIR .. queue, unpack(members)) end
 if #counts > 0 then redis.call('MSET', unpack(counts)) end
 for i, id in ipairs(ended) do
   local keep = keeps[i]

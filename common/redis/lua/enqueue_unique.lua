@@ -1,11 +1,12 @@
 -- enqueue_unique: add jobs unless one of the same unique key is there; else return, replace or reject.
 --
 -- KEYS: queues
--- ARGV: for each job sixteen: index of its queue from 0, unique key, id, payload, 1 if the id is of the producer's
+-- ARGV: for each job seventeen: index of its queue from 0, unique key, id, payload, 1 if the id is of the producer's
 --       making and so this job's alone else 0, delay ms, due at (Unix ms, 0 = use the delay), expires after ms
 --       (0 = never), until ("done", "started", "time"), window ms, on conflict ("return", "replace", "reject",
 --       "trail"), at most ms (0 = no limit), index of the queue that the other payload is signed for (-1 = nothing is
---       signed: the payload will do), id that it is signed for, the other payload ("" = the payload), priority
+--       signed: the payload will do), id that it is signed for, the other payload ("" = the payload), priority,
+--       lane ("" = none)
 -- Returns: for each job three: word, id, queue. The words: "added"; "there" (nothing was done: this job has the key,
 --          or the id); "replaced" (this job has the payload now); "rejected" (this job has the key); "sign" (this job
 --          is to have the payload: sign it for that, and ask again); "refused" (error text in the place of the id)
@@ -19,7 +20,7 @@
 -- As in enqueue.lua the queue is written first: it alone can fail. Records that are to live on are seen to at the end,
 -- for a server without memory refuses no write that comes behind one that needs none.
 
-local STRIDE = 16
+local STRIDE = 17
 local now = now_ms()
 local reply, awake, met = {}, {}, {}
 
@@ -31,9 +32,14 @@ local function place(queue, id, due)
   if tonumber(due) <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
 end
 
--- The first claim that finds it due gives it its head start.
-local function note_priority(at, queue, id, due)
-  if ARGV[at + 15] ~= '0' then redis.pcall('ZADD', LIFT .. queue, due + LEAD + ARGV[at + 15] / 2048, id) end
+-- The first claim that finds it due gives it its head start, and has it join its lane.
+local function note_rank(at, queue, id, due)
+  local priority, lane = tonumber(ARGV[at + 15]), ARGV[at + 16]
+  if priority > 0 then redis.pcall('ZADD', LIFT .. queue, due + LEAD + priority / 2048, id) end
+  if lane ~= '' then
+    local place = priority > 0 and due + LEAD + priority * LEAD_EACH or due
+    lanes_of(queue, now).mark(id, lane, place)
+  end
 end
 
 local function write(id, payload, expires)
@@ -55,7 +61,7 @@ local function add(at, due, free, trailing)
   local queue, key, id = KEYS[ARGV[at] + 1], ARGV[at + 1], ARGV[at + 2]
   local why = place(queue, id, decimal(due))
   if why then return 'refused', why, '' end
-  note_priority(at, queue, id, due)
+  note_rank(at, queue, id, due)
   write(id, ARGV[at + 3], ARGV[at + 7])
   redis.call('DEL', AWAITED .. id)
   redis.pcall('ZREM', ABORT, id)
@@ -69,9 +75,12 @@ local function replace(at, id, queue, score, due)
     if ARGV[at + 13] ~= id or KEYS[signed_for + 1] ~= queue then return 'sign', id, queue end
     if ARGV[at + 14] ~= '' then payload = ARGV[at + 14] end
   end
-  local why = place(queue, id, due and decimal(due) or score)
-  if why then return 'refused', why, '' end
-  if due then note_priority(at, queue, id, due) end
+  if due then lanes_of(queue, now).leave(id) end
+  if due or redis.pcall('HEXISTS', LANED .. queue, id) ~= 1 then
+    local why = place(queue, id, due and decimal(due) or score)
+    if why then return 'refused', why, '' end
+  end
+  if due then note_rank(at, queue, id, due) end
   write(id, payload, ARGV[at + 7])
   return 'replaced', id, queue
 end

@@ -8,6 +8,7 @@
 local JOB, LEASE, RETRY, RESULT = 'arq:job:', 'arq:in-progress:', 'arq:retry:', 'arq:result:'
 local ABORT, WAKE, WAITERS, CONTROL = 'arq:abort', 'barque:wake:', 'barque:waiters', 'barque:control'
 local AWAITED, LIFT = 'barque:result:', 'barque:lift:'
+local LANES, FAIR, LANED, LANE = 'barque:lanes:', 'barque:fair:', 'barque:laned:', 'barque:lane:'
 local PROGRESS, STREAM, WATCHERS = 'barque:progress:', 'barque:stream:', 'barque:watchers:'
 local DEAD, ABOUT, LETTER = 'barque:dead', 'barque:dead:about', 'barque:dead:letter:'
 local PAUSED = 'barque:paused'

@@ -6,6 +6,8 @@
 --          in this queue); "expires" (its payload goes before then, and the time is when)
 -- Invariant: the attempts counted so far stay counted, one that was lost among them: it stood in the score alone.
 --
+-- One that waits in its tenant's lane leaves it, and joins it again when it is due.
+--
 -- A priority stays with the job: it is in the score of one that is due, and beside the queue for one that is due later
 -- (see enqueue_ranked.lua). Any other fraction of the score said since when no worker knew the task (scores.py): that
 -- time begins anew, as somebody has looked after the job.
@@ -18,8 +20,8 @@ if type(holder) == 'string' and holder ~= DONE then return { 'running', 0 } end
 
 -- The priority told by a score in the queue, or beside it; 0 where it tells none.
 local function told_by(score)
-  local priority = (tonumber(score) % 1 - LEAD) * 2048
-  return priority >= 1 and priority <= MOST_URGENT and priority == math.floor(priority) and priority or 0
+  local steps = steps_of(tonumber(score))
+  return steps <= MOST_URGENT and steps or 0
 end
 
 local function priority_of(score)
@@ -29,7 +31,9 @@ local function priority_of(score)
   return told_by(noted)
 end
 
-local score = redis.call('ZSCORE', queue, id)
+local lanes = lanes_of(queue, now)
+local lane, place_there = lanes.of(id)
+local score = redis.call('ZSCORE', queue, id) or place_there
 if not score then return { 'missing', 0 } end
 local due = at > 0 and at or now + delay
 local left = redis.call('PTTL', JOB .. id)
@@ -42,6 +46,10 @@ end
 local priority, place = priority_of(score), due
 if due <= now and priority > 0 then
   place = math.max(due, math.ceil(1 - priority * LEAD_EACH)) + LEAD + priority * LEAD_EACH
+end
+if lane then
+  lanes.leave(id)
+  lanes.mark(id, lane, due + (priority > 0 and LEAD + priority * LEAD_EACH or 0))
 end
 redis.call('ZADD', queue, place, id)
 if due > now and priority > 0 then

@@ -22,6 +22,8 @@ local function standing(queue, id)
   local holder = redis.pcall('GET', LEASE .. id)
   if holder and holder ~= DONE then return 'begun' end
   local score = redis.pcall('ZSCORE', queue, id)
+  local lane = not score and redis.pcall('HGET', LANED .. queue, id)
+  if type(lane) == 'string' then score = redis.pcall('ZSCORE', LANE .. queue .. ':' .. lane, id) end
   if type(score) ~= 'string' or redis.call('EXISTS', JOB .. id) == 0 then return 'gone' end
   local counted = tonumber(redis.pcall('GET', RETRY .. id)) or 0
   if counted > 0 or string.sub(score, -2) == '.5' then return 'begun' end
