@@ -10,7 +10,8 @@ a leak in production. One that means to says which, and asserts on them itself:
     @pytest.mark.leaves_keys("arq:result:*")     these patterns (of fnmatch) may stay
     @pytest.mark.leaves_keys                     any may
 
-Results handed over to who waited for them (`barque:result:*`) may stay too: they go by themselves, within a minute.
+Results handed over to who waited for them (`barque:result:*`), and the names of those who watched a job
+(`barque:watchers:*`), may stay too: they go by themselves, within a minute.
 So may the dead letters of jobs that fail (`barque:dead*`): they go by themselves, within `BARQUE_DEAD_KEEP`; and the
 records of unique keys (`barque:unique*`), which have a time to live longer than their jobs wait.
 So may what limits leave (`barque:limit*`), with a TTL: it goes by itself once nobody uses it.
@@ -156,7 +157,8 @@ def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
         return 0 <= keyspace.pttl(key) <= _LONGEST_UNIQUE_MS
     if key == keys.LIMITS.encode() or key.startswith(tuple(map(str.encode, _LIMITS))):
         return keyspace.pttl(key) >= 0
-    return key.startswith(keys.AWAITED.encode()) and 0 <= keyspace.pttl(key) <= 60_000
+    passing = (keys.AWAITED.encode(), keys.WATCHERS.encode())
+    return key.startswith(passing) and 0 <= keyspace.pttl(key) <= 60_000
 
 
 def _empty(server: EmbeddedServer | GivenServer, keyspace: redis_py.Redis) -> None:

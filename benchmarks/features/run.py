@@ -28,7 +28,7 @@ async def measure(name: str, jobs: int, folder: Path) -> dict[str, float]:
     variant = VARIANTS[name]
     settings = load_settings(log_file=folder / "worker.log", log_format="json", log_level="INFO")
     async with redis.asyncio.Redis.from_url(settings.redis_url) as server, Producer(settings=settings) as producer:
-        await producer.enqueue(variant.task(0), **variant.enqueue)  # opens connections, loads scripts
+        await producer.enqueue(variant.task(-1), **variant.enqueue)  # opens connections, loads scripts
         await drain(name, settings)
         marks = [await mark(server)]
         await producer.enqueue_many((variant.task(number) for number in range(jobs)), **variant.enqueue)
@@ -50,7 +50,7 @@ async def measure(name: str, jobs: int, folder: Path) -> dict[str, float]:
 async def drain(name: str, settings) -> Worker:
     """Run a worker until the queue is empty, and return it."""
     variant = VARIANTS[name]
-    worker = Worker([variant.task], settings=settings, burst=True, handle_signals=False, **variant.worker())
+    worker = Worker([variant.task], settings=settings, burst=True, handle_signals=False, **variant.worker)
     await worker.async_run()
     await worker.close()
     return worker
