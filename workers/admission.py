@@ -181,13 +181,13 @@ class Admission:
         middle = len(asks) // 2
         return [*await self._ask(asks[:middle]), *await self._ask(asks[middle:])]
 
-    def ended(self, outcomes: Sequence[Outcome]) -> None:
-        """Give back what those of these attempts held that have limits; their outcomes are recorded."""
-        for outcome in outcomes:
-            attempt = outcome.attempt
-            limits = None if attempt.runnable is None else attempt.runnable.limits
-            if limits is None or not limits.leaves or not hasattr(attempt, "passage"):
-                continue
+    def ended(self, outcome: Outcome) -> None:
+        """Give back what an attempt held, if it has limits; its outcome need not be recorded yet."""
+        attempt = outcome.attempt
+        limits = None if attempt.runnable is None else attempt.runnable.limits
+        if limits is None or not limits.leaves or outcome.kind is OutcomeKind.HELD_BACK:
+            return
+        if hasattr(attempt, "passage"):
             self._leaving += self._leavers(outcome, attempt.passage)
         if self._leaving and self._leaver is None:
             self._leaver = asyncio.create_task(self._send_leavers(), name="barque-limits")

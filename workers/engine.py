@@ -129,7 +129,7 @@ class Engine:
             patience=self._patience,
             clock=self.clock,
         )
-        self._limited = any(runnable.limits is not None for runnable in runnables.values())
+        limited = any(runnable.limits is not None for runnable in runnables.values())
         self.executor = Executor(
             runnables=runnables,
             unknown=UnknownTasks(
@@ -145,7 +145,7 @@ class Engine:
             ways=ways,
             hooks=hooks,
             state=state,
-            on_outcome=self._ended,
+            on_outcome=self._left if limited else self._ended,
         )
         self._reporter = Reporter(
             ProgressStore(store.client),
@@ -349,6 +349,11 @@ class Engine:
             if not self._claimer.accepting:  # the server had given it before it heard that this worker stops
                 self.executor.stop(attempt, StopReason.RELEASED)
 
+    def _left(self, outcome: Outcome) -> None:
+        # Not only once it is recorded: whoever waits for the place need not wait for that.
+        self._admission.ended(outcome)
+        self._ended(outcome)
+
     def _ended(self, outcome: Outcome) -> None:
         if self._reporter.reports:
             self._reporter.last_words(outcome, lambda: self._completer.add(outcome))
@@ -362,8 +367,6 @@ class Engine:
         self._count(outcomes)
         if self._metrics is not None:
             self._metrics.recorded(outcomes)
-        if self._limited:
-            self._admission.ended(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
                 task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))

@@ -294,6 +294,8 @@ class Executor:
         """Check the arguments, start the clock, and return what is to be awaited."""
         payload = attempt.payload
         assert payload is not None
+        if attempt.deadline_ms is not None and self._limits.deadline_passed(attempt):  # while it waited to be admitted
+            raise self._too_late(attempt)
         try:
             coroutine = runnable.start(attempt, payload, self._state if attempt.context is None else attempt.context)
         except PayloadError as error:

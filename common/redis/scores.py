@@ -1,13 +1,14 @@
 """What the fraction of a score says: how a job came to be due.
 
 A due time is a whole number of ms. Some scores have a fraction, and cost no key of their own for it:
+
     …001.5                a lease's end: an attempt had begun, and its worker was lost (claim.lua, renew.lua)
     …001 + k/2048         put back by a worker that does not know its task; k tells since when that goes on
     …001 + (2032+p)/2048  p hours before its due time: the head start of a job of priority p (prelude.lua)
 
 The three last codes are not times but say what a job waits for, or waited for (gates_prelude.lua): its time by a rate
 limit, which is the score (RESERVED); the same, once the first one could not be kept (DISPLACED); its turn in a lane
-(PARKED).
+(PARKED). Once it is due, the first two have a head start of twelve and eleven hours instead.
 
 Pure. The k-th of these times lies `_waited(k)` after the first: a quarter of a second apart at the beginning, later
 half a percent of the time gone by (20 s after an hour). So whoever finds such a score knows the first of them to the
@@ -64,7 +65,13 @@ _CODES = 2048
 _AHEAD = 2032  # and the priority, which is not 0
 _PUT_OFF = _AHEAD
 _RESERVED, _DISPLACED, _PARKED = _CODES - 1, _CODES - 2, _CODES - 3
-_BY_LIMITS: dict[int, Past] = {_RESERVED: "reserved", _DISPLACED: "displaced", _PARKED: "parked"}
+_BY_LIMITS: dict[int, Past] = {
+    _RESERVED: "reserved",
+    _DISPLACED: "displaced",
+    _PARKED: "parked",
+    _AHEAD + 12: "reserved",  # with a head start, which is the number
+    _AHEAD + 11: "displaced",
+}
 _LEASE_END = _CODES // 2  # the half is taken
 _GROWTH = 0.0055
 _FIRST_STEP_MS = 250
@@ -82,8 +89,8 @@ def read_score(score: bytes, job_id: bytes) -> Score:
         return Score(whole, "lost")
     if code == 0 or not code.is_integer():  # a foreign program's fraction, most likely
         return Score(whole)
-    if code >= _PARKED:
-        return Score(whole, _BY_LIMITS[int(code)])
+    if code in _BY_LIMITS:
+        return Score(int(read_due(number)) if code < _PARKED else whole, _BY_LIMITS[int(code)])
     if code > _AHEAD:
         priority = min(int(code) - _AHEAD, MOST_URGENT)
         return Score(whole + priority * HEAD_START_MS, "", priority)
@@ -93,7 +100,7 @@ def read_score(score: bytes, job_id: bytes) -> Score:
 def read_due(score: float) -> float:
     """Return when a job of this score is due, Unix ms: its head start taken away, where it has one."""
     code = score % 1 * _CODES
-    if _AHEAD < code <= _AHEAD + MOST_URGENT and code.is_integer():
+    if _AHEAD < code < _PARKED and code.is_integer():
         return math.floor(score) + (code - _AHEAD) * HEAD_START_MS
     return score
 
@@ -106,8 +113,8 @@ def ahead(due_ms: int, priority: int) -> int | str:
 
 
 def reserved(due_ms: int) -> str:
-    """Return the score of a job that is due then and does not stand in line again at its limits."""
-    return repr(due_ms + _RESERVED / _CODES)
+    """Return the score of a job that was due then and does not stand in line again at its limits."""
+    return repr(max(1, due_ms - 12 * HEAD_START_MS) + (_AHEAD + 12) / _CODES)
 
 
 def is_parked(score: float | None) -> bool:

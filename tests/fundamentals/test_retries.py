@@ -1,6 +1,7 @@
 """A failed attempt is tried again, as often and as late as the task says; or put off, or dropped."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -144,9 +145,9 @@ async def test_no_attempt_is_planned_past_the_time_a_job_has(producer, run_worke
     with pytest.raises(TaskFailed, match="ConnectionError: not yet") as raised:
         await job.result(timeout=10)
     assert raised.value.attempts == 1
-    why = "the next attempt would begin 3600 s after the job was first due, past max_time=1800 s"
+    why = (await lines.of("job_failed"))["reason"]
+    assert re.fullmatch(r"the next attempt would begin 36\d\d s after the job was first due, past max_time=1800 s", why)
     assert f"Not tried again: {why}" in raised.value.remote_traceback
-    assert (await lines.of("job_failed"))["reason"] == why
 
 
 @pytest.mark.parametrize("attempts", [1, 4])

@@ -1,18 +1,23 @@
 """common/redis/lua/admit.lua and leave.lua: what becomes of jobs and of the keyspace, step by step."""
 
 import itertools
+import math
 
 import pytest
 from redis.exceptions import ResponseError
 
 from common.redis import keys
+from common.redis.control import ControlStore
 from common.redis.layout import id_bytes
 from common.redis.limits import Answer, Ask, Gate, Leaver, LimitStore, gate
 from common.redis.records import HeldLease
 from common.redis.scores import read_score
+from common.redis.store import Store
 
 LEASE_MS = 60_000
 DAY = 86_400_000
+SINCE = 1_700_000_000_000
+"""When the jobs of a test were due: long ago, one a millisecond."""
 
 RATE = gate("rate", "r", None, DAY, (1000.0, 1))  # one a second
 FAST = gate("rate", "f", None, DAY, (10.0, 1))
@@ -50,7 +55,7 @@ class Fleet:
             await self.redis.zadd("q", {id_bytes(job_id): await self.now() + LEASE_MS + 1.5})
             lease = HeldLease(0, job_id, token, attempt)
             gated = tuple((each, cost) for each in gates)
-            asks.append(Ask(lease, attempt, 1000 + place if due is None else due, past, priority, gated))
+            asks.append(Ask(lease, attempt, SINCE + place if due is None else due, past, priority, gated))
         return asks
 
     async def admit(self, asks: list[Ask]) -> list[Answer]:
@@ -72,7 +77,7 @@ class Fleet:
     async def is_up(self, job_id: str) -> bool:
         """Whether a job in the queue was called up."""
         score = await self.redis.zscore("q", job_id)
-        return score is not None and score % 1 == 2047 / 2048
+        return score is not None and score % 1 == 2044 / 2048
 
     async def score(self, job_id: str) -> tuple[int, str]:
         score = await self.redis.zscore("q", job_id)
@@ -130,6 +135,22 @@ async def test_reservations_that_are_overdue_together_are_put_off_in_order(fleet
     assert (await fleet.score("next"))[0] > dues[-1]
 
 
+@pytest.mark.parametrize("past", ["", "reserved"])
+async def test_whose_time_has_come_is_claimed_before_what_has_never_asked(fleet, redis, past):
+    await fleet.words("a", gates=(RATE,))
+    await fleet.words("b", gates=(RATE,), past=past)
+    await redis.zrem("q", "a")
+    due = math.floor(await fleet.now()) - 1000
+    await redis.zadd("q", {f"backlog{n}": due - 3_600_000 + n for n in range(5)})
+    for key in ("q", "barque:lift:q"):  # as if its time had come
+        score = await redis.zscore(key, "b")
+        await redis.zadd(key, {"b": due + score % 1})
+    claim = await Store(redis).claim(("q",), most=2, lease_ms=LEASE_MS, worker="w", number=99)
+    assert [job.job_id for job in claim.jobs] == ["b", "backlog0"]
+    assert (claim.jobs[0].due_ms, claim.jobs[0].past) == (due, "displaced" if past else "reserved")
+    assert await redis.exists("barque:lift:q") == 0
+
+
 async def test_a_hold_keeps_everybody_back(fleet):
     (ask,) = await fleet.claim("a", gates=(FAST,))
     await fleet.admit([ask])
@@ -163,7 +184,7 @@ async def test_places_are_given_on_in_order_and_the_next_is_due_at_once(fleet, r
     assert far - await fleet.now() > 300_000
     await redis.delete("barque:wake:q")
     await fleet.end(asks[1], PAIR)
-    assert await fleet.score("c") == (1002, "reserved"), "in its old place"
+    assert await fleet.score("c") == (SINCE + 2, "reserved"), "due since when it was"
     assert await redis.exists("barque:wake:q")
     assert (await fleet.score("d"))[0] < far, "it is the first now"
     assert await fleet.words("late", gates=(PAIR,)) == ["held"]
@@ -175,7 +196,11 @@ async def test_a_lane_is_in_order_of_due_times_and_priorities(fleet, redis):
     (runs,) = await fleet.claim("runs", gates=(ONE,))
     await fleet.admit([runs])
     hour = 3_600_000
-    for job_id, due, priority in (("old", 5 * hour, 0), ("older", 4 * hour, 0), ("urgent", 8 * hour, 9)):
+    for job_id, due, priority in (
+        ("old", SINCE + 5 * hour, 0),
+        ("older", SINCE + 4 * hour, 0),
+        ("urgent", SINCE + 8 * hour, 9),
+    ):
         assert await fleet.words(job_id, gates=(ONE,), due=due, priority=priority) == ["held"]
     order = []
     while len(order) < 3:
@@ -186,7 +211,7 @@ async def test_a_lane_is_in_order_of_due_times_and_priorities(fleet, redis):
         (runs,) = await fleet.claim(job_id, gates=(ONE,), past="reserved", due=due)
         assert [answer.word for answer in await fleet.admit([runs])] == ["start"]
     assert order == ["urgent", "older", "old"]
-    assert due == 5 * hour
+    assert due == SINCE + 5 * hour
 
 
 async def test_a_place_is_valid_as_long_as_its_lease(fleet, redis):
@@ -247,8 +272,8 @@ async def test_all_gates_or_none(fleet, redis):
 async def test_a_place_that_is_given_up_for_a_rate_goes_to_the_next(fleet):
     (runs,) = await fleet.claim("runs", gates=(ONE,))
     await fleet.admit([runs])
-    await fleet.words("a", gates=(RATE, ONE), due=1000)
-    await fleet.words("b", gates=(ONE,), due=2000)
+    await fleet.words("a", gates=(RATE, ONE), due=SINCE)
+    await fleet.words("b", gates=(ONE,), due=SINCE + 1)
     await fleet.end(runs, ONE)
     await fleet.words("other", gates=(RATE,))
     assert await fleet.words("a", gates=(RATE, ONE), past="reserved") == ["held"]
@@ -289,14 +314,14 @@ async def test_a_wish_of_a_stock_client_may_be_older_than_the_job_and_is_left_to
 
 async def test_a_door_that_is_shut_lets_nobody_in_until_it_is_opened(fleet, redis):
     assert await fleet.words("a", gates=(DOOR,)) == ["start"]
-    await fleet.store.leave([Leaver(DOOR, "", "", "shut")], lease_ms=LEASE_MS)
-    assert await redis.pttl("barque:limit:door:d") == -1, "for as long as it takes"
+    await ControlStore(redis).pause("task", "d", b"")
     waiting = [f"w{n}" for n in range(150)]
     assert set(await fleet.words(*waiting, gates=(DOOR,))) == {"held"}
     assert (await fleet.score("w0"))[0] - await fleet.now() > 300_000
-    await fleet.store.leave([Leaver(DOOR, "", "", "unshut")], lease_ms=LEASE_MS)
+    await ControlStore(redis).resume("task", "d")
+    assert await fleet.words("late", gates=(DOOR,)) == ["start"]
     gone = [job_id for job_id in waiting if (await fleet.score(job_id))[1] == "reserved"]
-    assert gone == waiting[:100], "a step at a time"
+    assert gone == waiting[:100], "who passes lets others go, a step at a time; ControlStore.call_up all of them"
     first_left = (await fleet.score("w100"))[0]
     assert first_left - await fleet.now() < 1000, "it comes by itself, and lets the others go"
     assert await fleet.words("w100", gates=(DOOR,), past="parked") == ["start"]
@@ -390,7 +415,7 @@ async def test_lanes_hold_jobs_of_several_queues(fleet, redis):
     await fleet.store.admit(("another queue",), [other], lease_ms=LEASE_MS, wait_ms=100, lead_ms=50)
     await redis.zrem("q", "other")
     await fleet.end(runs, ONE)
-    assert await redis.zscore("another queue", "other") == 1000 + 2047 / 2048
+    assert read_score(repr(await redis.zscore("another queue", "other")).encode(), b"other")[:2] == (SINCE, "reserved")
     assert await redis.exists("barque:wake:another queue")
 
 

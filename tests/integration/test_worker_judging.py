@@ -89,7 +89,8 @@ async def test_an_abort_that_meets_the_tasks_own_cancellation_ends_the_job_once(
 
     @task(name="cancels_itself", retry=NEVER)
     async def cancels_itself(ctx: Context) -> None:
-        asyncio.get_running_loop().call_soon(workers[0]._engine.abort, ctx.job_id)
+        engine = workers[0]._engine
+        asyncio.get_running_loop().call_soon(engine._aborts.order, engine.held[ctx.job_id].lease.token, ctx.job_id)
         raise asyncio.CancelledError
 
     workers.append(await run_worker(cancels_itself))

@@ -1,7 +1,6 @@
 """workers/reporter.py without a server: what goes on the wire when, what waits, what is given up."""
 
 import asyncio
-import itertools
 import threading
 from types import SimpleNamespace
 
@@ -21,11 +20,10 @@ from workers.reporter import Reporter
 
 
 class FakeStore:
-    """Keeps what it was sent, and when; waits, fails or refuses as it is told."""
+    """Keeps what it was sent; waits, fails or refuses as it is told."""
 
     def __init__(self) -> None:
         self.calls: list[list] = []
-        self.times: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
         self.asked = asyncio.Event()
@@ -35,7 +33,6 @@ class FakeStore:
 
     async def report(self, reports):
         self.calls.append([report._replace(items=list(report.items)) for report in reports])
-        self.times.append(asyncio.get_running_loop().time())
         self.asked.set()
         await self.open.wait()
         error = self.errors.pop(0) if self.errors else None
@@ -114,16 +111,14 @@ async def test_the_first_goes_at_once_and_the_last_before_the_outcome(made):
 async def test_between_two_there_is_time(made, monkeypatch):
     monkeypatch.setattr(module, "_LEAST_BETWEEN", 0.05)
     context = made.context()
-    until = asyncio.get_running_loop().time() + 0.5
-    number = 0
-    while asyncio.get_running_loop().time() < until:
+    loop = asyncio.get_running_loop()
+    number, began = 0, loop.time()
+    while loop.time() < began + 0.5:
         number += 1
         context.progress(number)
         await asyncio.sleep(0)
-    times = made.store.times[:]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert gaps
-    assert min(gaps) > 0.04
+    # Never more than the rate allows, however slow this machine is.
+    assert 2 <= len(made.store.calls) <= (loop.time() - began) / 0.05 + 2
     await end(made)
     assert made.store.progress()[-1] == number
 

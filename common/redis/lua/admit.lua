@@ -124,7 +124,7 @@ local function pass_rates(job)
     end
     slot = math.max(slot, rate.line)
   end
-  return nil, slowest, scored(math.min(slot - lead, now + FARTHEST), reserved and DISPLACED or RESERVED)
+  return nil, slowest, math.min(slot - lead, now + FARTHEST), reserved
 end
 
 local function admit(job)
@@ -136,10 +136,11 @@ local function admit(job)
       return { 'held', gate.index - 1 }
     end
   end
-  local start, slowest, score = pass_rates(job)
+  local start, slowest, due, again = pass_rates(job)
   if not start then
     leave_all(job)
-    put_back(job, score, slowest)
+    put_back(job, scored(due, again and DISPLACED or RESERVED), slowest)
+    redis.call('ZADD', LIFT .. job.queue, scored(due, again and DISPLACED_UP or RESERVED_UP), job.id)
     return { 'held', slowest.index - 1 }
   end
   for _, gate in ipairs(job.lanes) do

@@ -13,21 +13,26 @@
 --   zset  LIMIT_HELD + id    job id -> until when its place is valid without looking: as long as its lease is
 --   zset  LIMIT_LANE + id    queue's length:queue and job id -> its rank: when it was due, less its head start
 --
--- A job that waits for a gate stays in its queue. Its score has a fraction that says so (scores.py): RESERVED, its
--- time has come, or it was called up; DISPLACED, its time came and could not be kept; PARKED, it is in a lane, and its
--- score is far away, for when all else fails. Only the first of a lane has a near one: when to look again whether a
--- place has come free though nobody said so. A job in a lane whose score says otherwise was moved by somebody else,
--- and is not called up.
+-- A job that waits for a gate stays in its queue. Its score has a fraction that says so (scores.py): RESERVED, it has a
+-- time, which the score is; DISPLACED, its time came and could not be kept; PARKED, it is in a lane, and its score is far
+-- away, for when all else fails. Only the first of a lane has a near one: when to look again whether a place has come
+-- free though nobody said so. A job in a lane whose score says otherwise was moved by somebody else, and is not called
+-- up.
+--
+-- Whose time has come (claim.lua sees to that), or who was called up, stands hours before its due time, as jobs of a
+-- priority do, and has another fraction: what has waited for longer and has never asked would stand before it, and a
+-- large backlog, while it is gone through, keep everybody from starting.
 
 local GATE = 11 -- values of a gate: id, kind, name, key, keep ms, a, b, c, d, e, f
 local RESERVED, DISPLACED, PARKED = 2047 / 2048, 2046 / 2048, 2045 / 2048
+local RESERVED_UP, DISPLACED_UP = 2044 / 2048, 2043 / 2048
 local FAR, LOOK_AGAIN = 600000, 1000
 local FAR_SHUT = 86400000 -- of a paused task: nobody is about to make room, and who resumes it calls up all
 local RAMP, RAMP_PAUSE = 100, 100 -- jobs that an opened gate lets go in one step, and ms until the next one
 local MOST_STALE, MOST_CHECKED, MOST_IN_HAND = 1000, 1000, 20
 local IDLE = 60000 -- for how long a gate that nobody uses is kept, to be looked at
 local SPOKEN_FOR = 60000 -- for how long past its time it is known what a job waited for
-local HEAD_START = 3600000
+local HEAD_START, MOST_AHEAD = 3600000, 12
 local FARTHEST = 30 * 86400000
 
 local gates, events, woken = {}, {}, {}
@@ -148,14 +153,15 @@ local function out_of_lane(gate, member)
   gate.waiting = gate.waiting - redis.call('ZREM', gate.lane, member)
 end
 
--- Make a job of a lane due, in its old place. Returns its id; nil if it is not there any more, or was moved.
+-- Make a job of a lane due, and the next to be claimed: a place is kept for it. Returns its id; nil if it is not there any more, or was moved.
 -- The queue may be one that this worker has no rights on: then the far score has to do.
 local function call_up(member, rank)
   local queue, id = parts_of(member)
   local score = redis.pcall('ZSCORE', queue, id)
   if not score or type(score) == 'table' then return nil end
   if code_of(score) == PARKED then
-    redis.pcall('ZADD', queue, 'XX', scored(due_of_rank(rank), RESERVED), id)
+    local place = math.max(1, due_of_rank(rank) - MOST_AHEAD * HEAD_START)
+    redis.pcall('ZADD', queue, 'XX', scored(place, RESERVED_UP), id)
     woken[queue] = true
     return id
   end
