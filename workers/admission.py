@@ -83,7 +83,6 @@ class Admission:
         self._asking: GroupCommit[Ask, Answer] = GroupCommit(self._ask, most=_MOST)
         self._leaving: list[Leaver] = []
         self._leaver: asyncio.Task[None] | None = None
-        self._asked_at = 0.0
         self._round_trip = 0.0  # what is usual of late
 
     async def enter(self, attempt: Attempt) -> None:
@@ -104,18 +103,20 @@ class Admission:
         priority = runnable.priority if extras is None or extras.prio is None else extras.prio
         for _ in range(_ASKED_AGAIN):
             ask = Ask(attempt.lease, attempt.number, attempt.due_ms, past, priority, passage.gates)
-            sent, answer = await self._answer(attempt, ask)
+            answer = await self._answer(attempt, ask)
             attempt.due_ms = answer.due_ms or attempt.due_ms
             if answer.wait_ms > 0:
                 await asyncio.sleep(answer.wait_ms / 1000)
-            if time.perf_counter() - sent - answer.wait_ms / 1000 <= allowed + self._round_trip:
+            late = time.perf_counter() - answer.asked_at - answer.wait_ms / 1000
+            if late <= allowed + self._round_trip:
                 break
             past = "displaced"  # others may start by now: it asks for another moment
         attempt.started = time.perf_counter()
         attempt.started_ms = self._clock.at(attempt.started)
 
-    async def _answer(self, attempt: Attempt, ask: Ask) -> tuple[float, Answer]:
+    async def _answer(self, attempt: Attempt, ask: Ask) -> Answer:
         asking = asyncio.ensure_future(self._asking.submit(ask))
+        asking.add_done_callback(_seen)
         try:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -127,7 +128,7 @@ class Admission:
         except ServerError as error:
             raise self._not_judged(attempt, error) from None
         self._judge(attempt, answer)
-        return self._asked_at, answer
+        return answer
 
     def _not_judged(self, attempt: Attempt, error: ServerError) -> PassedOnError:
         log.error(
@@ -154,7 +155,7 @@ class Admission:
         """Ask until the server has answered; what it refuses for one attempt's sake is that attempt's alone."""
         backoff, again = Backoff(), False
         while True:
-            self._asked_at = time.perf_counter()
+            asked_at = time.perf_counter()
             try:
                 async with asyncio.timeout(self._patience):
                     answers, events = await self._store.admit(
@@ -168,12 +169,12 @@ class Admission:
                 await asyncio.sleep(delay)
                 again = True
             else:
-                taken = time.perf_counter() - self._asked_at
+                taken = time.perf_counter() - asked_at
                 self._round_trip += (min(taken, _LATE) - self._round_trip) / 8
                 _say(events)
                 if again:  # those whose lease is gone were put back by the call whose reply did not come
                     answers = [Answer("held") if answer.word == "lost" else answer for answer in answers]
-                return list(answers)
+                return [answer._replace(asked_at=asked_at) for answer in answers]
 
     async def _ask_apart(self, asks: list[Ask], error: Exception) -> list[Answer | Exception]:
         if len(asks) == 1:
@@ -258,6 +259,12 @@ class Admission:
             await asyncio.wait({leaver}, timeout=within)
             leaver.cancel()
         await self._asking.aclose(within=0)
+
+
+def _seen(asking: asyncio.Future[Answer]) -> None:
+    """Take note of an error that nobody waits for any more: its attempt was cancelled meanwhile."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 def _say(events: Sequence[Event]) -> None:

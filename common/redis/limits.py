@@ -110,12 +110,14 @@ class Answer(NamedTuple):
         wait_ms: from the script's run to its start.
         due_ms: since when it was due, which for one that was in a lane its score does not tell.
         gate: the one it waits for.
+        asked_at: when it was asked, by the asker's own clock, if that took note.
     """
 
     word: Word
     wait_ms: float = 0.0
     due_ms: int = 0
     gate: Gate | None = None
+    asked_at: float = 0.0
 
 
 class Event(NamedTuple):

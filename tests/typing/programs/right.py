@@ -10,10 +10,13 @@ from common import (
     AttemptCall,
     BatchContext,
     Call,
+    CircuitBreaker,
+    ConcurrencyLimit,
     Context,
     Debounce,
     Discard,
     Proceed,
+    RateLimit,
     Resource,
     Resources,
     Retry,
@@ -36,6 +39,7 @@ from common import (
 from common.errors import BarqueError
 from common.jobs import JobInfo, JobState
 from common.progress import Item, Progress
+from common.redis.limits import LimitInfo
 from common.schedule_records import ScheduleInfo
 from producer import BlockingJob, BlockingProducer, Job, Producer
 from producer.options import EnqueueOptions
@@ -333,3 +337,27 @@ async def with_batches(producer: Producer) -> None:
     length: int | Exception = await (await producer.enqueue(some_fail("w"))).result()
     assert_type(await insert.function(BatchContext(), [Page()]), Sequence[int | BaseException] | None)
     assert isinstance(length, int)
+
+
+api = RateLimit(100, per=timedelta(minutes=1), key="url", burst=5, cost=lambda url, **_: len(url), name="api")
+
+
+@task(limits=[api, ConcurrencyLimit(5, key=lambda url: url), CircuitBreaker(errors=(OSError,), open_for=5)])
+async def limited(ctx: Context, url: str) -> int:
+    return len(url)
+
+
+@task(limits=(api,))
+def limited_thread(ctx: Context, url: str) -> int:
+    return len(url)
+
+
+assert_type(limited("u"), Call[int])
+
+
+async def with_limits(producer: Producer, blocking: BlockingProducer) -> None:
+    await producer.enqueue(limited("u"), limit_key="mirror", limit_cost=0.5)
+    assert_type(await producer.limits.list(), tuple[LimitInfo, ...])
+    assert_type((await producer.limits.reset("api"))[0].next_free, datetime | None)
+    assert_type(blocking.limits.list("api")[0].in_use, int | None)
+    assert_type((await (await producer.enqueue(limited("u"))).info()).waits_for, str | None)

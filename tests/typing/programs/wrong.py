@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 from common import (
     BatchContext,
     Call,
+    CircuitBreaker,
+    ConcurrencyLimit,
     Context,
     Discard,
+    RateLimit,
     RetryPolicy,
     RetryRule,
     Snooze,
@@ -224,3 +227,12 @@ Throttle(60, on_conflict="replace")  # E: arg-type
 
 @task(unique="user")  # E: call-overload arg-type untyped-decorator
 async def unique_by_a_word(ctx: Context, user: str) -> None: ...
+
+
+RateLimit(100, 60)  # E: call-arg misc
+ConcurrencyLimit("5")  # E: arg-type
+CircuitBreaker(errors=OSError)  # E: arg-type
+
+
+@task(limits=RateLimit(1))  # E: call-overload untyped-decorator
+async def with_wrong_limits(ctx: Context) -> None: ...
