@@ -51,6 +51,7 @@ class Claimer:
         burst: return once every queue is empty, or `most_jobs` jobs were started.
         most_jobs: in burst, the most jobs to start; negative is no limit.
         most_at_once: jobs to ask for in one claim.
+        undecided: whether jobs that were claimed may yet not start, as their limits do not let them; None: they all do.
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
     """
 
@@ -71,6 +72,7 @@ class Claimer:
         burst: bool = False,
         most_jobs: int = -1,
         most_at_once: int = MOST_PER_CALL,
+        undecided: Callable[[], bool] | None = None,
     ) -> None:
         self._store = store
         self._queues = queues
@@ -86,6 +88,7 @@ class Claimer:
         self._burst = burst
         self._most_jobs = most_jobs
         self._most_at_once = most_at_once
+        self._undecided = undecided
         self._freed = asyncio.Event()
         self._claims = 0
         self._unanswered = 0  # number of the first claim whose reply did not come
@@ -105,11 +108,12 @@ class Claimer:
     def not_started(self) -> None:
         """Say that a job that was claimed did not begin: it is no job of a burst that is to have so many."""
         self._started -= 1
+        self._freed.set()
 
     async def run(self) -> None:
         """Claim until cancelled, until `accepting` is false, or, in burst, until all is done."""
         pause = 0.0
-        while self.accepting and self._most_left() != 0:
+        while self.accepting and (self._most_left() != 0 or await self._one_did_not_start()):
             asked = min(self._room(), self._most_left(), self._most_at_once)
             if asked <= 0:
                 await self._wait_for_room()
@@ -134,6 +138,15 @@ class Claimer:
                 await asyncio.sleep(delay)
             else:
                 self._backoff.reset()
+
+    async def _one_did_not_start(self) -> bool:
+        """Say, once that is sure, whether a burst that has claimed as many as it is to run may claim one more."""
+        while self._undecided is not None and self._undecided():
+            self._freed.clear()
+            await self._freed.wait()
+            if self._most_left() != 0:
+                return True
+        return False
 
     def _most_left(self) -> int:
         if not self._burst or self._most_jobs < 0:

@@ -183,6 +183,7 @@ class Engine:
             most_jobs=options.most_burst_jobs,
             # Half the slots: while one half's jobs run here, the server is at work on the other half's claim.
             most_at_once=(options.concurrency + 1) // 2,
+            undecided=(lambda: bool(self.held)) if limited else None,
         )
         self._leases = LeaseKeeper(
             connect=connect_blocking,
@@ -384,6 +385,7 @@ class Engine:
         if outcome.kind is OutcomeKind.HELD_BACK:  # by a limit; the server has put it back already
             self._claimer.not_started()
             return
+        self._claimer.slot_freed()
         outcome.kind = OutcomeKind.LOST
         if self._metrics is not None:
             self._metrics.lost(outcome)

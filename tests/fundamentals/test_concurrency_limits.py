@@ -233,3 +233,26 @@ async def test_the_places_of_a_dead_worker_come_free_with_its_leases(producer, s
     for job in jobs[:5]:
         with pytest.raises(JobCancelled):
             await job.result(timeout=30)
+
+
+@pytest.mark.parametrize(("most", "ran_in_all"), [(-1, 12), (5, 5)])
+async def test_a_burst_runs_jobs_that_wait_for_limits_too_and_counts_those_that_ran(
+    producer, run_worker, most, ran_in_all
+):
+    done: list[int] = []
+
+    async def function(ctx: Context, n: int) -> None:
+        await asyncio.sleep(0)
+        done.append(n)
+
+    limited = task(name="in_a_burst", limits=[ConcurrencyLimit(2), RateLimit(200)])(function)
+    jobs = await producer.enqueue_many([limited(n) for n in range(12)])
+    worker = await run_worker(limited, burst=True, max_burst_jobs=most)
+    async with asyncio.timeout(30):
+        await jobs[ran_in_all - 1].wait()
+        while worker.jobs_complete < ran_in_all:
+            await asyncio.sleep(0.01)
+    assert sorted(done)[:ran_in_all] == list(range(ran_in_all))
+    for job in jobs:
+        await job.abort()
+    assert len(done) == ran_in_all
