@@ -351,7 +351,7 @@ async def test_a_worker_asks_an_absent_server_ever_more_rarely(tmp_path, monkeyp
             pauses.append(super().next())
             return 3600
 
-    monkeypatch.setattr("workers.engine.Backoff", Patient)
+    monkeypatch.setattr("workers.heartbeat.Backoff", Patient)
     monkeypatch.setattr("workers.engine._LAST_CHANCE", 0.5)  # what ran cannot be given back at the end
     monkeypatch.setattr("workers.engine._RECORDING", 0.1)
     with EmbeddedServer(tmp_path) as server:

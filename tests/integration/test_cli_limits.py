@@ -8,7 +8,7 @@ from tests.integration.test_cli import barque, run
 
 __all__ = ["barque", "run"]
 
-pytestmark = pytest.mark.leaves_keys("arq:*", "barque:wake:*")
+pytestmark = pytest.mark.leaves_keys("arq:*", "barque:wake:*", "barque:lift:*")
 
 RATE = gate("rate", "fetch", "the-secret-host", 60_000, (3_600_000.0, 1))
 PLACES = gate("concurrency", "fetch", None, 60_000, (1,))
