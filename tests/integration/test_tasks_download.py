@@ -9,7 +9,7 @@ import pytest
 import structlog.testing
 from aiohttp import web
 
-from common import Context, Retry
+from common import Context
 from common.open_resources import keeper_of
 from workers.tasks import download_file, downloads, partial_file
 from workers.tasks.data_root import PathRefused
@@ -20,6 +20,7 @@ from workers.tasks.http_errors import (
     ForbiddenAddress,
     HttpConnectionError,
     HttpStatusError,
+    HttpUnavailable,
     InvalidRequest,
 )
 
@@ -391,7 +392,7 @@ async def test_a_cancelled_download_keeps_what_it_has_and_lets_go(ctx, root, ser
     part.close()
 
 
-@pytest.mark.parametrize(("status", "error"), [(404, HttpStatusError), (503, Retry)])
+@pytest.mark.parametrize(("status", "error"), [(404, HttpStatusError), (503, HttpUnavailable)])
 async def test_a_bad_status_leaves_what_is_there(ctx, root, server, status, error):
     await broken_off(ctx, server)
     there = (root / "a/file.bin.part").stat().st_size
