@@ -159,7 +159,9 @@ class Model:
         self.nudged: set[str] = set()
         self.pushed: defaultdict[str, list[tuple[str, bytes | None]]] = defaultdict(list)
         self.told: list[str] = []
-        """Tokens and ids of attempts whose workers were told to cancel them."""
+        """What was said to all workers."""
+        self.paused: dict[str, bytes] = {}
+        """Queues of which nothing is claimed, and what is kept of that."""
 
     # What producers do
 
@@ -198,7 +200,7 @@ class Model:
         job = self.jobs[job_id]
         if job.runs:
             job.wish, job.meant = self.now, True
-            self.told.append(f"{job.lease.token} {job_id}")
+            self.told.append(f"abort {job.lease.token} {job_id}")
             return "running"
         if job.queue != queue:
             return "missing"
@@ -227,6 +229,21 @@ class Model:
         self._call_a_worker(queue, due, {other: at for other, at in self._places(queue).items() if other != job_id})
         return "moved", due
 
+    def pause(self, queue: str, kept: bytes) -> str:
+        if queue in self.paused:
+            return "same"
+        self.paused[queue] = kept
+        self.told.append("pauses")
+        return "paused"
+
+    def resume(self, queue: str) -> bool:
+        if self.paused.pop(queue, None) is None:
+            return False
+        if self._places(queue):
+            self.awake.add(queue)
+        self.told.append("pauses")
+        return True
+
     def fetch(self, job_id: str) -> bytes | None:
         """Return the result of an ended job."""
         found = self.jobs[job_id].result or self.jobs[job_id].awaited
@@ -243,6 +260,8 @@ class Model:
                 (job_id for job_id in self._places(queue) if self.jobs[job_id].due <= self.now),
                 key=lambda job_id: (self.jobs[job_id].due, self.jobs[job_id].begun, raw_id(job_id)),
             )
+            if queue in self.paused:
+                due = []
             while due and len(taken) < most:
                 job_id = due.pop(0)
                 job = self.jobs[job_id]
@@ -260,10 +279,11 @@ class Model:
 
     def next_due(self, queues: Sequence[str]) -> int | None:
         """Return when a worker should look again."""
-        return min((job.due for job in self.jobs.values() if job.queue in queues and job.due > self.now), default=None)
+        served = [queue for queue in queues if queue not in self.paused]
+        return min((job.due for job in self.jobs.values() if job.queue in served and job.due > self.now), default=None)
 
     def waiting(self, queues: Sequence[str]) -> int:
-        return sum(job.queue in queues for job in self.jobs.values())
+        return sum(job.queue in queues and job.queue not in self.paused for job in self.jobs.values())
 
     def wake_up(self, queues: Sequence[str], worker: str) -> None:
         """Take the first of what a worker waits for."""
@@ -365,6 +385,8 @@ class Model:
         """Return every key that should be there; those of `perhaps_awake` may be besides."""
         space: dict[str, Any] = {keys.wake(queue): {"due": 0} for queue in self.awake}
         space |= {keys.nudge(worker): {"stop": 0} for worker in self.nudged}
+        if self.paused:
+            space[keys.PAUSED] = {f"queue:{queue}": kept for queue, kept in self.paused.items()}
         for job_id, job in self.jobs.items():
             if job.queue is not None:
                 place = 1 if job.due == AT_ONCE else shown_time(job.due - self.now, begun=job.begun)

@@ -3,12 +3,14 @@
 import asyncio
 
 import pytest
+from arq.connections import RedisSettings
 
 from common import Call, Context, RetryPolicy, fixed, task
 from common.errors import ConfigurationError
 from common.jobs import JobState
 from producer import BlockingProducer, Producer
 from tests.support.fleet import ran, start_workers
+from workers.worker import Worker
 
 __all__ = ["start_workers"]
 
@@ -108,6 +110,21 @@ async def test_a_delayed_job_of_a_paused_queue_waits_past_its_time(producer, run
 
 async def is_queued(job) -> bool:
     return await job.status() is JobState.QUEUED
+
+
+async def test_a_burst_leaves_a_paused_queue_as_it_is_and_ends(producer, redis_url):
+    await producer.pause(queue="low")
+    waiting = await producer.enqueue(greet("Ada"), queue="low")
+    job = await producer.enqueue(other(1), queue="high")
+    options = {"redis_settings": RedisSettings.from_dsn(redis_url), "handle_signals": False, "burst": True}
+    worker = Worker([greet, other], queues=("low", "high"), **options)
+    async with asyncio.timeout(20):
+        await worker.async_run()
+    await worker.close()
+    assert await job.result(timeout=10) == 1
+    assert await waiting.status() is JobState.QUEUED
+    await producer.resume(queue="low")
+    await waiting.abort()
 
 
 # A task

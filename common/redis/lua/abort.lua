@@ -24,7 +24,7 @@ local function has_changed(id, digest)
 end
 
 local function tell_worker(id, token)
-  redis.call('DEL', AWAITED .. id) -- a write that needs no memory (see the prelude); a running job has no such key
+  redis.call('DEL', LIMIT_WAIT .. id) -- a write that needs no memory (see the prelude); a running job waits for none
   wish = wish or decimal(now_ms()) .. MEANT
   redis.call('ZADD', ABORT, wish, id)
   redis.pcall('PUBLISH', CONTROL, 'abort ' .. token .. ' ' .. id)

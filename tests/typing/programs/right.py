@@ -38,10 +38,12 @@ from common import (
 )
 from common.errors import BarqueError
 from common.jobs import JobInfo, JobState
+from common.pauses import Pause
 from common.progress import Item, Progress
 from common.redis.limits import LimitInfo
 from common.schedule_records import ScheduleInfo
 from producer import BlockingJob, BlockingProducer, Job, Producer
+from producer.aborting import Aborted
 from producer.options import EnqueueOptions
 
 
@@ -124,6 +126,22 @@ async def scheduled_twice(ctx: Context) -> None: ...
 assert_type(scheduled(2), Call[int])
 assert_type(scheduled_twice(), Call[None])
 schedule("fetch-home", fetch_url("u", tries=2), every(30, jitter=1), queue="low")
+
+
+async def steer(producer: Producer, blocking: BlockingProducer) -> None:
+    assert_type(await producer.pause(queue="low", reason="moving the database"), Pause)
+    assert_type(await producer.pause(task=fetch_url, by="ada"), Pause)
+    assert_type(await producer.resume(task="fetch_url"), bool)
+    assert_type(await producer.pauses(), list[Pause])
+    job = await producer.enqueue(fetch_url("u"))
+    assert_type(await job.reschedule(delay=timedelta(minutes=5)), datetime)
+    assert_type(await job.reschedule(at=datetime.now(UTC)), datetime)
+    aborted = await producer.abort_where(
+        task=fetch_url, state=["queued", JobState.RUNNING], older_than=60, arguments={0: "u", "tries": 2}, dry_run=True
+    )
+    assert_type(aborted, Aborted)
+    assert_type(blocking.abort_where(queue="low", metadata={"tenant": 7}, progress=print), Aborted)
+    assert_type(blocking.pauses(), list[Pause])
 
 
 async def with_schedules(producer: Producer, blocking: BlockingProducer) -> None:

@@ -113,6 +113,10 @@ fetch_url(Context(), "u")  # E: call-arg arg-type
 async def with_a_producer(producer: Producer) -> None:
     await producer.schedules.add("n", fetch_url(1), every(5))  # E: arg-type
     await producer.schedules.add("n", fetch_url("u"), 5)  # E: arg-type
+    await producer.pause("low")  # E: call-arg misc
+    await producer.resume(task=5)  # E: arg-type
+    await producer.abort_where(tasks="fetch_url")  # E: call-arg
+    await producer.abort_where(state=5)  # E: arg-type
     await producer.enqueue(fetch_url(1))  # E: arg-type
     await producer.enqueue(fetch_url)  # E: arg-type
     await producer.enqueue(fetch_url.function(Context(), "u"))  # E: arg-type
