@@ -30,6 +30,7 @@ _QUIET = {
     OutcomeKind.SNOOZED,
 }
 _FINAL = {OutcomeKind.FAILED, OutcomeKind.TIMED_OUT}
+_LIMITED = {"reserved", "displaced", "parked"}
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -55,6 +56,8 @@ class AttemptLine(msgspec.Struct, omit_defaults=True, gc=False):
     retry_in_ms: int | None = None
     reason: str | None = None
     batch: int | None = None
+    priority: int | None = None
+    limited: bool | None = None
     traceback: str | None = None
 
 
@@ -119,6 +122,10 @@ class AttemptLog:
             line.reason = outcome.reason
         if attempt.batch is not None:
             line.batch = attempt.batch.size
+        if attempt.priority:
+            line.priority = attempt.priority
+        if attempt.past in _LIMITED:
+            line.limited = True
         return line
 
     def _write_one(self, line: AttemptLine) -> None:

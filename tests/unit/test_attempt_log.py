@@ -155,3 +155,14 @@ def test_what_the_task_said_stands_in_the_line():
     (line,) = written(Outcome(an_attempt(), OutcomeKind.SNOOZED, None, run_seconds=0, retry_in_ms=5, reason="closed"))
     assert list(line) == [*KEYS, "retry_in_ms", "reason"]
     assert line["reason"] == "closed"
+
+
+def test_what_a_job_waited_for_and_was_ahead_for_is_said_where_it_was_so():
+    attempt = an_attempt()
+    attempt.past, attempt.priority = "parked", 3
+    limited, plain = written(
+        Outcome(attempt, OutcomeKind.SUCCEEDED, None, run_seconds=0),
+        Outcome(an_attempt(), OutcomeKind.SUCCEEDED, None, run_seconds=0),
+    )
+    assert (limited["priority"], limited["limited"]) == (3, True)
+    assert not {"priority", "limited"} & plain.keys()
