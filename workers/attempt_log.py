@@ -122,8 +122,8 @@ class AttemptLog:
             line.reason = outcome.reason
         if attempt.batch is not None:
             line.batch = attempt.batch.size
-        if attempt.priority:
-            line.priority = attempt.priority
+        if payload is not None and payload.extras is not None and payload.extras.prio:
+            line.priority = payload.extras.prio
         if attempt.past in _LIMITED:
             line.limited = True
         return line

@@ -6,7 +6,7 @@ import json
 import pytest
 import structlog
 
-from common.codec import decode_job, encode_job
+from common.codec import Extras, decode_job, encode_job
 from common.jobs import OutcomeKind, RemoteError
 from common.logs import configure_logs
 from common.redis.store import Claimed
@@ -159,7 +159,8 @@ def test_what_the_task_said_stands_in_the_line():
 
 def test_what_a_job_waited_for_and_was_ahead_for_is_said_where_it_was_so():
     attempt = an_attempt()
-    attempt.past, attempt.priority = "parked", 3
+    attempt.past = "parked"
+    attempt.payload = decode_job(encode_job("fetch", (), {}, enqueued_ms=1_600_000_000_000, extras=Extras(prio=3)))
     limited, plain = written(
         Outcome(attempt, OutcomeKind.SUCCEEDED, None, run_seconds=0),
         Outcome(an_attempt(), OutcomeKind.SUCCEEDED, None, run_seconds=0),
