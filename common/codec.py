@@ -71,6 +71,8 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
         end: Unix ms at which it ends, whatever it has come to.
         limit_key: what tells it apart at its task's limits, instead of what they take from the arguments.
         limit_cost: what it costs at its task's rate limits.
+        trace: W3C trace context of its enqueue, by the names of the headers; read by common/trace_context.py.
+        log: variables of the log context of its enqueue; read by common/log_context.py.
     """
 
     timeout: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TIMEOUT)] | None = None
@@ -84,6 +86,9 @@ class Extras(msgspec.Struct, omit_defaults=True, gc=False):
     prio: Annotated[int, msgspec.Meta(ge=0, le=MOST_URGENT)] | None = None
     limit_key: str | None = msgspec.field(default=None, name="lk")
     limit_cost: Annotated[float, msgspec.Meta(ge=0, le=MOST_COST)] | None = msgspec.field(default=None, name="lc")
+    # Any: what is wrong with these costs no job.
+    trace: Any = msgspec.field(default=None, name="tc")
+    log: Any = msgspec.field(default=None, name="lx")
 
 
 class _JobMap(msgspec.Struct, gc=False, omit_defaults=True):

@@ -37,6 +37,12 @@ _NO_PORT = re.compile(r"(?s)^([^/?#\[\]:]*):(?!\d*(?:[/?#]|\Z)).*")
 
 _ATTRIBUTE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
+_IN_EVERY_LINE = frozenset({
+    "event", "job_id", "task", "queue", "attempt", "max_attempts", "worker", "queued_ms", "run_ms", "total_ms",
+    "busy_ms", "wait_ms", "longest_block_ms", "level", "timestamp", "error", "retry_in_ms", "reason", "batch",
+    "priority", "limited", "traceback", "trace_id", "span_id", "logger", "exc_info", "exception", "stack_info",
+})  # fmt: skip
+
 _NO_SETTINGS = {"BARQUE_DEBUG", "BARQUE_IMAGE"}
 """Names that mean something to the command line, or to the compose file, and are no settings."""
 
@@ -77,6 +83,15 @@ def _check_attributes(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not _ATTRIBUTE.fullmatch(name):
             raise ValueError(f"{name!r}: give module:name, such as my_app.middleware:timing")
+    return names
+
+
+def _check_log_context(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not name.isidentifier():
+            raise ValueError(f"{name!r}: give names of variables, such as request_id,tenant")
+        if name in _IN_EVERY_LINE:
+            raise ValueError(f"{name!r} is a key of Barque's own lines: bind the variable under another name")
     return names
 
 
@@ -191,12 +206,21 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field("127.0.0.1", description="Address they are listened for on; 0.0.0.0 in a container")
 
+    traces: bool = Field(False, description="OpenTelemetry spans of enqueues and attempts")
+    trace_parent: Literal["child", "link"] = Field(
+        "child", description="An attempt's span is a child of its enqueue's, or begins a trace linked to it"
+    )
+    trace_baggage: bool = Field(False, description="Let OpenTelemetry's baggage travel with a job too")
+
     # What is logged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json, console, or auto: console on a terminal, else json"
     )
     log_file: Path | None = Field(None, description="Append log lines to this file instead of stderr")
+    log_context: Annotated[Names, AfterValidator(_check_log_context)] = Field(
+        (), description="Variables of structlog's context that travel with a job: request_id,tenant"
+    )
 
     # What the tasks that ship may touch
     data_root: Path = Field(Path("barque-data/files"), description="Folder no file task can leave")

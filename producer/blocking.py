@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from producer.dead import BlockingDeadLetters
     from producer.limits import BlockingLimits
     from producer.schedules import BlockingSchedules
+    from producer.tracing import EnqueueSpans
 
 __all__ = ["BlockingJob", "BlockingProducer"]
 
@@ -129,7 +130,7 @@ class BlockingProducer(BlockingControls):
     reaches its parent's. Connects on first use. Do not use it inside an event loop; there, use `Producer`.
 
     Args:
-        redis_url, settings, answer_within, durable, before_enqueue: as for `Producer`.
+        redis_url, settings, answer_within, durable, before_enqueue, tracing: as for `Producer`.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class BlockingProducer(BlockingControls):
         answer_within: float = 30.0,
         durable: bool | None = None,
         before_enqueue: Sequence[EnqueueHook] = (),
+        tracing: EnqueueSpans | bool | None = None,
     ) -> None:
         self._make = functools.partial(
             Producer,
@@ -148,6 +150,7 @@ class BlockingProducer(BlockingControls):
             answer_within=answer_within,
             durable=durable,
             before_enqueue=before_enqueue,
+            tracing=tracing,
         )
         self._make()  # a wrong setting shows here, not at the first enqueue
         self._lock = threading.Lock()

@@ -21,9 +21,9 @@ from common.signing import keyring_of
 from common.tasks import Call, Task
 from producer import gather as waiting
 from producer.answers import Answers
-from producer.binding import Binder
+from producer.carrying import binder_of, spans_of
 from producer.controls import Controls
-from producer.enqueue_hooks import EnqueueHook, HookedBinder
+from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
 from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from producer.dead import DeadLetters
     from producer.limits import Limits
     from producer.schedules import Schedules
+    from producer.tracing import EnqueueSpans
     from producer.watching import Watching
 
 __all__ = ["Producer"]
@@ -66,7 +67,9 @@ class Producer(Controls):
         durable: enqueues return only when the server's append-only file has the job, on disk; `BARQUE_DURABLE` by
             default. Concurrent enqueues share the wait for it, which takes up to a second.
         before_enqueue: functions that see each call and what its enqueue asks for, before it is sent, and return what
-            it is to ask for: `lambda call, options: options.with_metadata({"trace": …})`.
+            it is to ask for: `lambda call, options: options.with_metadata({"source": …})`.
+        tracing: whether enqueues have OpenTelemetry spans, whose context travels; `BARQUE_TRACES` by default. An
+            `EnqueueSpans` says more.
     """
 
     def __init__(
@@ -77,13 +80,14 @@ class Producer(Controls):
         answer_within: float = _ANSWER_WITHIN,
         durable: bool | None = None,
         before_enqueue: Sequence[EnqueueHook] = (),
+        tracing: EnqueueSpans | bool | None = None,
     ) -> None:
         self.settings = settings if settings is not None else load_settings(redis_url=redis_url)
         if settings is not None and redis_url is not None:
             self.settings = settings.model_copy(update={"redis_url": redis_url})
         self.reading = Reading(accept_pickle=self.settings.accept_pickle, signing=keyring_of(self.settings))
-        signing, hooks = self.reading.signing, tuple(before_enqueue)
-        self._binder = HookedBinder(self.settings, signing, hooks) if hooks else Binder(self.settings, signing)
+        self._spans = spans_of(self.settings, tracing)
+        self._binder = binder_of(self.settings, self.reading.signing, before_enqueue, self._spans)
         self.keep_cancelled_ms = round(self.settings.keep_result * 1000)
         self.answers = Answers(describe(self.settings), answer_within)
         self._store: Store | None = None
@@ -211,6 +215,20 @@ class Producer(Controls):
         if surplus:
             raise not_one_call(call, surplus)
         options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
+        if self._spans is None:
+            return await self._enqueue(call, options, job_id, durable)
+        with self._spans.sending([call], options, self.settings, one=True) as span:
+            job = await self._enqueue(call, options, job_id, durable)
+            span.sent([job])
+        return job
+
+    async def _enqueue(
+        self,
+        call: Call[R],
+        options: EnqueueOptions,
+        job_id: str | None,
+        durable: bool | None,  # noqa: FBT001 - as enqueue's
+    ) -> Job[R]:
         unique = uniqueness_of(call, options)
         if unique is not None:
             return await self._unique_jobs.one(call, options, unique, job_id=job_id, durable=durable)
@@ -237,6 +255,19 @@ class Producer(Controls):
         """
         given = list(calls)
         options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
+        if self._spans is None or not given:
+            return await self._enqueue_many(given, options, durable)
+        with self._spans.sending(given, options, self.settings) as span:
+            jobs = await self._enqueue_many(given, options, durable)
+            span.sent(jobs)
+        return jobs
+
+    async def _enqueue_many(
+        self,
+        given: list[Call[R]],
+        options: EnqueueOptions,
+        durable: bool | None,  # noqa: FBT001 - as above
+    ) -> list[Job[R]]:
         unconfirmed = self._sending.wanted(durable) is None
         fresh = self._binder.bind_fresh(given) if options == NO_OPTIONS and unconfirmed else None
         if fresh is not None:

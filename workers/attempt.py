@@ -64,6 +64,7 @@ class Attempt(Lifetime):
         soft_timeout: seconds after which it is told to come to an end, until it has been.
         ends_at: when it is stopped, in the event loop's time, once that is watched; None is never.
         leaves_by: when its worker gives it back, having been asked to stop, in the event loop's time.
+        notes: what observers keep of it until its outcome is recorded; not there where nobody observes.
         place: what its runnable took to run it outside the event loop; unset where it runs on it.
         busy: seconds its steps held the event loop, all together.
         longest_block: seconds the longest of them did.
@@ -88,6 +89,7 @@ class Attempt(Lifetime):
         "leaves_by",
         "longest_block",
         "max_attempts",
+        "notes",
         "number",
         "passage",
         "past",
@@ -106,6 +108,7 @@ class Attempt(Lifetime):
         "timeout",
     )
 
+    notes: dict[Any, Any]
     passage: Passage
     place: Any
 

@@ -22,6 +22,7 @@ import structlog
 from common.batches import BatchContext, BatchTask
 from common.context import Context
 from common.errors import BatchMismatch, ConfigurationError
+from common.middleware import Middleware
 from common.retry import RetryPolicy, RetryRule
 from common.stopping import Lifetime
 from workers.attempt import Attempt
@@ -111,6 +112,14 @@ class BatchRunnable(TaskRunnable):
         self.gatherer = Gatherer(task, worker)
         self._function = self.gatherer.run
 
+    def surrounded(self, outer: Sequence[Middleware], worker: str) -> Runnable:
+        """Put middleware around each job, and around the runs what has something for those (`around_batch`)."""
+        for one in reversed(outer):
+            around_batch = getattr(one, "around_batch", None)
+            if around_batch is not None:
+                self.gatherer.function = around_batch(self.gatherer.function)
+        return super().surrounded(outer, worker)
+
 
 def _not_again(policy: RetryPolicy) -> RetryPolicy:
     """Return a policy that does not run a batch again for the number of its results: what it did is done."""
@@ -143,6 +152,7 @@ class Gatherer:
 
     Attributes:
         batches: those of the worker, once it runs.
+        function: what a run calls: the task's function, and what observes its runs around it.
     """
 
     batches: Batches
@@ -151,6 +161,7 @@ class Gatherer:
         assert task.options.batch is not None
         self.task = task
         self.worker = worker
+        self.function: Callable[..., Coroutine[Any, Any, Any]] = task.function
         self._most = task.options.batch
         self._within = task.within
         self._waiting: list[_Place] = []
@@ -299,7 +310,7 @@ class _Run:
             lifetime=self._lifetime,
             state=gatherer.batches.state,
         )
-        coroutine = gatherer.task.function(context, [place.item for place in places])
+        coroutine = gatherer.function(context, [place.item for place in places])
         began = time.perf_counter()
         try:
             yielded = coroutine.send(None)

@@ -77,6 +77,7 @@ class Engine:
         recorded: called with the outcomes of each recorded batch, for counting.
         schedules_changed: called when the fleet's schedules have.
         metrics: counts what is done, where somebody watches.
+        attempt_log: makes what writes the line of each attempt.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Engine:
         recorded: Callable[[Sequence[Outcome]], None],
         schedules_changed: Callable[[], None],
         metrics: Metrics | None = None,
+        attempt_log: Callable[[str], AttemptLog] = AttemptLog,
     ) -> None:
         self.options = options
         self.clock = ServerClock()
@@ -105,7 +107,7 @@ class Engine:
         self._count = recorded
         self._schedules_changed = schedules_changed
         self._metrics = metrics
-        self._log = AttemptLog(options.worker)
+        self._log = attempt_log(options.worker)
         self._nothing_held = asyncio.Event()
         self._nothing_held.set()
         self._hook_tasks: set[asyncio.Task[None]] = set()

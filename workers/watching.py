@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from common.middleware import Middleware
 from common.settings import Settings
+from workers.attempt_log import AttemptLog
 from workers.metrics import Metrics
+from workers.observers import ObservedLog, Observer, observers_by
 
 if TYPE_CHECKING:
     from workers.engine import Engine
@@ -46,6 +50,21 @@ class Watching:
         self._page: MetricsPage | None = None
         self._kept_at = time.monotonic()
         self._next: asyncio.TimerHandle | None = None
+        self._observers: tuple[Observer, ...] = ()
+
+    def around(self, middleware: Sequence[Middleware]) -> tuple[Middleware, ...]:
+        """Return what goes around each attempt: what observes it, as the settings say, and then what was given.
+
+        Raises:
+            ConfigurationError: an extra is not installed that a setting needs.
+        """
+        around = (*observers_by(self._settings, middleware), *middleware)
+        self._observers = tuple(one for one in around if isinstance(one, Observer))
+        return around
+
+    def attempt_log(self, worker: str) -> AttemptLog:
+        """Return what writes the line of each attempt, once those around it have been told how it ended."""
+        return ObservedLog(worker, self._observers) if self._observers else AttemptLog(worker)
 
     def start(self, engine: Engine) -> None:
         """Show a worker whose engine this is.

@@ -322,7 +322,7 @@ class Worker(arq.worker.Worker):
             ),
             store=store,
             connect_blocking=lambda: BlockingStore(blocking_twin(pool)),
-            runnables=surrounded(by_name(runnables), self._middleware, self.worker_id),
+            runnables=surrounded(by_name(runnables), self._watching.around(self._middleware), self.worker_id),
             reading=self._reading,
             ways=ways_of_arq(retry_jobs=self.retry_jobs),
             hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
@@ -332,6 +332,7 @@ class Worker(arq.worker.Worker):
             recorded=self._recorded,
             schedules_changed=self._timekeeper.changed,
             metrics=self._watching.metrics,
+            attempt_log=self._watching.attempt_log,
         )
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
