@@ -216,8 +216,12 @@ async def test_a_worker_on_a_fleet_without_schedules_has_no_scheduler(run_worker
     assert worker._timekeeper._scheduler is None
 
 
-async def test_a_worker_that_hears_no_orders_learns_of_schedules_with_its_report(run_worker, producer):
-    worker = await run_worker(note, allow_abort_jobs=False)
+async def test_a_worker_that_hears_no_orders_learns_of_schedules_with_its_report(run_worker, producer, monkeypatch):
+    async def deaf(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("workers.engine.listen_for_orders", deaf)
+    worker = await run_worker(note)
     await until(lambda: worker._engine is not None and worker._reports._last is not None)
     await producer.schedules.add("mine", note(), every(1))
     assert worker._timekeeper._scheduler is None
