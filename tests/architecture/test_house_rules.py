@@ -74,6 +74,24 @@ def test_a_page_links_only_to_files_that_exist(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_links_only_to_headings_that_exist(page):
+    links = re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)\)", page.read_text("utf-8"))
+    lost = []
+    for name, anchor in links:
+        target = page.parent / name if name else page
+        if target.suffix == ".md" and anchor not in headings(target):
+            lost.append(f"{name}#{anchor}")
+    assert lost == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_names_only_pages_that_exist(path):
     named = re.findall(r"\bdocs/[\w/-]+\.md", path.read_text("utf-8"))
