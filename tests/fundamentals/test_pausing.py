@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from arq.connections import RedisSettings
 
-from common import Call, Context, RetryPolicy, fixed, task
+from common import BatchContext, Call, ConcurrencyLimit, Context, RetryPolicy, fixed, task
 from common.errors import ConfigurationError
 from common.jobs import JobState
 from producer import BlockingProducer, Producer
@@ -220,6 +220,61 @@ async def test_a_retry_of_a_paused_task_waits_too(producer, run_worker):
     await until(lambda: waiting(producer, 1))
     await producer.resume(task=twice)
     assert await job.result(timeout=10) == 2
+
+
+@task
+def in_a_thread(ctx: Context, n: int) -> int:
+    return n
+
+
+@task(batch=10, within=0.01)
+async def together(ctx: BatchContext, numbers: list[int]) -> list[int]:
+    return numbers
+
+
+async def plain_function(ctx, n):
+    return n
+
+
+@pytest.mark.parametrize("kind", [in_a_thread, together, plain_function])
+async def test_whatever_kind_of_work_a_task_is(kind, producer, run_worker):
+    name = getattr(kind, "name", "plain_function")
+    await producer.pause(task=name)
+    await run_worker(kind)
+    job = await producer.enqueue(Call(name, 7))
+    await until(lambda: waiting(producer, 1))
+    await producer.resume(task=name)
+    assert await job.result(timeout=10) == 7
+
+
+@task(limits=[ConcurrencyLimit(1)])
+async def one_at_a_time(ctx: Context, n: int) -> int:
+    signals["running"].set()
+    await signals["gate"].wait()
+    began.append(n)
+    return n
+
+
+async def test_a_task_with_limits_keeps_them(producer, run_worker, caplog):
+    await run_worker(one_at_a_time)
+    jobs = await producer.enqueue_many(one_at_a_time(n) for n in range(3))
+    async with asyncio.timeout(10):
+        await signals["running"].wait()
+        while (await jobs[2].info()).waits_for is None:
+            await asyncio.sleep(0.01)
+    await producer.pause(task=one_at_a_time)
+    await until(lambda: is_said("task_paused", caplog))
+    signals["gate"].set()
+    assert await jobs[0].result(timeout=10) == 0
+    await until(lambda: waiting(producer, 2))
+    assert began == [0]
+    await producer.resume(task=one_at_a_time)
+    assert [await job.result(timeout=10) for job in jobs] == [0, 1, 2]
+    assert began == [0, 1, 2]
+
+
+async def is_said(event, caplog) -> bool:
+    return event in caplog.text
 
 
 # Both
