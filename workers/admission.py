@@ -19,6 +19,8 @@ from common.group_commit import GroupCommit
 from common.jobs import OutcomeKind
 from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.limits import Answer, Ask, Event, Gate, Leaver, LimitStore
+from common.redis.records import HeldLease
+from common.redis.scores import Past
 from workers.attempt import Attempt, Outcome, PassedOnError, StopReason
 from workers.backoff import Backoff
 from workers.clock import ServerClock
@@ -47,6 +49,9 @@ _LAST_REPLY = 1.0
 """Seconds that a cancelled attempt waits to hear what the server made of it."""
 
 _MOST = 500
+
+_MAY_HAVE_WAITED: frozenset[Past] = frozenset({"parked", "reserved", "displaced", "lost"})
+"""How a job came to be due that a limit may have kept waiting; of one whose lease ran out the score tells no more."""
 
 Word = Literal["", "ok", "bad"]
 
@@ -82,6 +87,7 @@ class Admission:
         self._clock = clock
         self._asking: GroupCommit[Ask, Answer] = GroupCommit(self._ask, most=_MOST)
         self._leaving: list[Leaver] = []
+        self._aside: list[HeldLease] = []
         self._leaver: asyncio.Task[None] | None = None
         self._round_trip = 0.0  # what is usual of late
 
@@ -186,11 +192,14 @@ class Admission:
         """Give back what an attempt held, if it has limits; its outcome need not be recorded yet."""
         attempt = outcome.attempt
         limits = None if attempt.runnable is None else attempt.runnable.limits
-        if limits is None or not limits.leaves or outcome.kind is OutcomeKind.HELD_BACK:
+        if attempt.past in _MAY_HAVE_WAITED and not hasattr(attempt, "passage"):
+            # It never asked, and may be the one of a lane that was to: its deadline had passed, say.
+            self._aside.append(attempt.lease)
+        elif limits is None or not limits.leaves or outcome.kind is OutcomeKind.HELD_BACK:
             return
-        if hasattr(attempt, "passage"):
+        elif hasattr(attempt, "passage"):
             self._leaving += self._leavers(outcome, attempt.passage)
-        if self._leaving and self._leaver is None:
+        if (self._leaving or self._aside) and self._leaver is None:
             self._leaver = asyncio.create_task(self._send_leavers(), name="barque-limits")
 
     def _leavers(self, outcome: Outcome, passage: Passage) -> list[Leaver]:
@@ -230,21 +239,27 @@ class Admission:
 
     async def _send_leavers(self) -> None:
         try:
-            while self._leaving:
+            while self._leaving or self._aside:
                 batch, self._leaving = self._leaving[:_MOST], self._leaving[_MOST:]
-                refusal = await self._send(batch)
+                aside, self._aside = self._aside[:_MOST], self._aside[_MOST:]
+                refusal = await self._send(batch, aside)
                 if refusal is not None:  # a key of a foreign type; the places come free with their leases
-                    log.error("limits_not_left", error=f"{type(refusal).__name__}: {refusal}", jobs=len(batch))
+                    jobs = len(batch) + len(aside)
+                    log.error("limits_not_left", error=f"{type(refusal).__name__}: {refusal}", jobs=jobs)
         finally:
             self._leaver = None
 
-    async def _send(self, batch: list[Leaver]) -> Exception | None:
+    async def _send(self, batch: list[Leaver], aside: list[HeldLease]) -> Exception | None:
         """Send until the server has it; return why it does not take it."""
         backoff = Backoff()
         while True:
             try:
                 async with asyncio.timeout(self._patience):
-                    _say(await self._store.leave(batch, lease_ms=self._lease_ms))
+                    if batch:
+                        _say(await self._store.leave(batch, lease_ms=self._lease_ms))
+                        batch = []
+                    if aside:
+                        await self._store.stand_aside(self._queues, aside)
             except TROUBLE as error:
                 if not is_transient(error):
                     return error

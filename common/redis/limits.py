@@ -40,7 +40,9 @@ __all__ = [
 ADMIT = Script("admit")
 LEAVE = Script("leave")
 
-SCRIPTS = (ADMIT, LEAVE)
+STAND_ASIDE = Script("stand_aside")
+
+SCRIPTS = (ADMIT, LEAVE, STAND_ASIDE)
 
 Kind = Literal["rate", "concurrency", "breaker", "door"]
 Word = Literal["start", "held", "lost", "aborted"]
@@ -218,6 +220,14 @@ class LimitStore:
         for leaver in leavers:
             arguments += (places[leaver.gate], id_bytes(leaver.job_id), leaver.token, leaver.word, leaver.ms)
         return _events(await LEAVE(self.client, (), arguments), gates)
+
+    async def stand_aside(self, queues: Sequence[str], leases: Sequence[HeldLease]) -> int:
+        """Have jobs wait for no limit any more whose attempts ended without asking; return how many did."""
+        arguments: list[Argument] = []
+        for lease in leases:
+            arguments += (lease.queue, id_bytes(lease.job_id), lease.token)
+        found: int = await STAND_ASIDE(self.client, queues, arguments)
+        return found
 
     async def standing(self, name: str | None = None) -> list[LimitInfo]:
         """Return how each gate in use stands, by name and key."""

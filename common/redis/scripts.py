@@ -34,11 +34,12 @@ __all__ = [
 
 _LANES = ("lanes_prelude",)
 _PRELUDES = {
-    "enqueue_unique": ("lanes_prelude", "unique_prelude"),
+    "enqueue_unique": ("lanes_prelude", "waits_prelude", "unique_prelude"),
     "enqueue_ranked": _LANES,
     "claim": _LANES,
-    "abort": _LANES,
-    "reschedule": _LANES,
+    "abort": (*_LANES, "waits_prelude"),
+    "reschedule": (*_LANES, "waits_prelude"),
+    "stand_aside": ("waits_prelude",),
     "tick": ("unique_prelude",),
     "admit": ("gates_prelude",),
     "leave": ("gates_prelude",),

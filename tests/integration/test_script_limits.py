@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from common.redis import keys
-from common.redis.control import ControlStore
+from common.redis.control import Abort, ControlStore
 from common.redis.layout import id_bytes
 from common.redis.limits import Answer, Ask, Gate, Leaver, LimitStore, gate
 from common.redis.records import HeldLease
@@ -428,3 +428,87 @@ async def test_a_lower_limit_after_a_deploy_lets_nobody_in_until_there_is_room(f
     assert (await fleet.score("c"))[1] == "parked"
     await fleet.end(asks[1], lower)
     assert (await fleet.score("c"))[1] == "reserved"
+
+
+async def looks_now(fleet, job_id: str) -> bool:
+    due, past = await fleet.score(job_id)
+    return past == "parked" and due <= await fleet.now()
+
+
+async def first_and_next(fleet) -> list[Ask]:
+    """Have one run, two wait; the first of them looks when the lease of the one that runs is over."""
+    asks = await fleet.claim("runs", "first", "next", gates=(ONE,))
+    assert [answer.word for answer in await fleet.admit(asks)] == ["start", "held", "held"]
+    assert not await looks_now(fleet, "first")
+    return asks
+
+
+@pytest.mark.parametrize("how", ["abort", "reschedule", "aside"])
+async def test_when_the_first_of_a_lane_goes_otherwise_the_next_one_looks(fleet, redis, how):
+    await first_and_next(fleet)
+    if how == "abort":
+        await ControlStore(redis).abort("q", [Abort("first", b"R")], keep_ms=0)
+    elif how == "reschedule":
+        await ControlStore(redis).reschedule("q", "first", delay_ms=3_600_000)
+    else:
+        (ask,) = await fleet.claim("first", gates=(ONE,), past="parked")
+        assert await fleet.store.stand_aside(("q",), [ask.lease]) == 1
+    assert await looks_now(fleet, "next")
+    assert await redis.exists("barque:wake:q", keys.limit_wait("first")) == 1
+    assert await redis.zrange("barque:limit-lane:concurrency:one", 0, -1) == [b"1:qnext"]
+
+
+@pytest.mark.parametrize("how", ["abort", "reschedule", "aside"])
+async def test_a_place_kept_for_one_that_goes_otherwise_is_the_next_ones(fleet, redis, how):
+    runs, *_ = await first_and_next(fleet)
+    await fleet.end(runs, ONE)
+    assert await fleet.is_up("first")
+    if how == "abort":
+        await ControlStore(redis).abort("q", [Abort("first", b"R")], keep_ms=0)
+    elif how == "reschedule":
+        await ControlStore(redis).reschedule("q", "first", delay_ms=3_600_000)
+    else:
+        (ask,) = await fleet.claim("first", gates=(ONE,), past="reserved")
+        await redis.delete(keys.lease("first"))
+        await redis.zrem("q", "first")  # its deadline had passed, and that is recorded
+        assert await fleet.store.stand_aside(("q",), [ask.lease]) == 1
+    assert await looks_now(fleet, "next")
+    assert await fleet.words("next", gates=(ONE,), past="parked") == ["start"]
+
+
+async def test_a_job_that_came_back_to_wait_is_not_taken_out_of_its_lane(fleet, redis):
+    await first_and_next(fleet)
+    late = HeldLease(0, "first", "w:1:0", 1)
+    assert await fleet.store.stand_aside(("q",), [late]) == 0
+    await fleet.claim("first", gates=(ONE,), past="parked")
+    assert await fleet.store.stand_aside(("q",), [late]) == 0, "another attempt of it is about to ask"
+    assert await redis.zcard("barque:limit-lane:concurrency:one") == 2
+
+
+async def test_whose_queue_is_paused_keeps_nobody_of_another_queue_waiting(fleet, redis):
+    asks = await fleet.claim("runs", "first", gates=(ONE,))
+    await fleet.admit(asks)
+    moved = await redis.zscore("q", "first")
+    await redis.zadd("other", {"first": moved})
+    await redis.zrem("q", "first")
+    lane = "barque:limit-lane:concurrency:one"
+    await redis.zadd(lane, {"5:otherfirst": (await redis.zrange(lane, 0, 0, withscores=True))[0][1]})
+    await redis.zrem(lane, "1:qfirst")
+    await fleet.words("next", gates=(ONE,))
+    await ControlStore(redis).pause("queue", "other", b"")
+    await fleet.end(asks[0], ONE)
+    assert await fleet.is_up("next")
+    assert await redis.zrange("barque:limit-held:concurrency:one", 0, -1) == [b"next"]
+    assert (await redis.zscore("other", "first")) % 1 == 2044 / 2048, "due, for when its queue is resumed"
+
+
+async def test_the_first_of_a_paused_queue_is_not_the_one_to_look(fleet, redis):
+    await first_and_next(fleet)
+    lane = "barque:limit-lane:concurrency:one"
+    far = await redis.zscore("q", "next")
+    await redis.zadd("other", {"paused": far})
+    await redis.zadd(lane, {"5:otherpaused": SINCE + 1.5})
+    await ControlStore(redis).pause("queue", "other", b"")
+    await ControlStore(redis).abort("q", [Abort("first", b"R")], keep_ms=0)
+    assert await looks_now(fleet, "next")
+    assert await redis.zscore("other", "paused") == far

@@ -21,7 +21,7 @@ from common.uniqueness import Rule, UniqueTick
 
 MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits)
 SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
-PRELUDES = {"prelude", "unique_prelude", "gates_prelude", "lanes_prelude"}
+PRELUDES = {"prelude", "unique_prelude", "gates_prelude", "lanes_prelude", "waits_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -314,6 +314,13 @@ WIRE = {
         [],
         [9, 2, *GATES, 0, "id", "token", "hold", 6, 1, "id", "token", "", 0],
         ["lease ms", "number of gates", "five", "index", "id", "token", "word", "ms"],
+    ),
+    "stand_aside": (
+        1,
+        lambda s: LimitStore(s.client).stand_aside(["q", "r"], [LEASE]),
+        ["q", "r"],
+        [1, "id", "token"],
+        ["index", "id", "token"],
     ),
     "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
     "replay_dead": (

@@ -13,7 +13,8 @@
 
 local STRIDE = 3
 local queue, keep = KEYS[1], ARGV[1]
-local lanes = lanes_of(queue, now_ms())
+local now = now_ms()
+local lanes = lanes_of(queue, now)
 local wish
 local reply, ended, results, keeps = {}, {}, {}, {}
 
@@ -33,7 +34,8 @@ end
 local function end_now(id, result)
   redis.call('ZREM', queue, id)
   lanes.leave(id)
-  redis.call('DEL', JOB .. id, RETRY .. id, LIMIT_WAIT .. id)
+  redis.call('DEL', JOB .. id, RETRY .. id)
+  wait_no_more(queue, id, now)
   redis.pcall('ZREM', ABORT, id)
   redis.pcall('ZREM', LIFT .. queue, id)
   if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end

@@ -80,7 +80,10 @@ local function replace(at, id, queue, score, due)
     local why = place(queue, id, due and decimal(due) or score)
     if why then return 'refused', why, '' end
   end
-  if due then note_rank(at, queue, id, due) end
+  if due then
+    wait_no_more(queue, id, now)
+    note_rank(at, queue, id, due)
+  end
   write(id, payload, ARGV[at + 7])
   return 'replaced', id, queue
 end

@@ -36,6 +36,7 @@ local HEAD_START, MOST_AHEAD = 3600000, 12
 local FARTHEST = 30 * 86400000
 
 local gates, events, woken = {}, {}, {}
+local paused, any_paused = {}, nil
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local lease
@@ -153,7 +154,17 @@ local function out_of_lane(gate, member)
   gate.waiting = gate.waiting - redis.call('ZREM', gate.lane, member)
 end
 
+-- Whether nothing of a queue is claimed.
+local function is_paused(queue)
+  if paused[queue] == nil then
+    if any_paused == nil then any_paused = redis.call('EXISTS', PAUSED) == 1 end
+    paused[queue] = any_paused and redis.pcall('HEXISTS', PAUSED, 'queue:' .. queue) == 1
+  end
+  return paused[queue]
+end
+
 -- Make a job of a lane due, and the next to be claimed: a place is kept for it. Returns its id; nil if it is not there any more, or was moved.
+-- One whose queue is paused is due in it, and without a place: it asks anew, and keeps nobody of other queues waiting.
 -- The queue may be one that this worker has no rights on: then the far score has to do.
 local function call_up(member, rank)
   local queue, id = parts_of(member)
@@ -163,7 +174,7 @@ local function call_up(member, rank)
     local place = math.max(1, due_of_rank(rank) - MOST_AHEAD * HEAD_START)
     redis.pcall('ZADD', queue, 'XX', scored(place, RESERVED_UP), id)
     woken[queue] = true
-    return id
+    return not is_paused(queue) and id or nil
   end
   if redis.call('EXISTS', LEASE .. id) == 1 then return id end -- in a worker's hands, which is about to ask
   return nil
@@ -223,17 +234,20 @@ local function wind_up_head(gate)
   if not look then return end
   local in_hand = 0
   for _ = 1, MOST_STALE do
-    local first = redis.call('ZRANGE', gate.lane, in_hand, in_hand)[1]
+    local first, rank = unpack(redis.call('ZRANGE', gate.lane, in_hand, in_hand, 'WITHSCORES'))
     if not first then return end
     local queue, id = parts_of(first)
     local score = redis.pcall('ZSCORE', queue, id)
     if score and type(score) ~= 'table' then
-      if code_of(score) == PARKED then
+      if code_of(score) == PARKED and not is_paused(queue) then
         if tonumber(score) > look + 1 then move(queue, id, scored(look, PARKED)) end
         return
       end
     end
-    if score and in_hand < MOST_IN_HAND and redis.call('EXISTS', LEASE .. id) == 1 then
+    if score and type(score) ~= 'table' and is_paused(queue) and code_of(score) == PARKED then
+      out_of_lane(gate, first)
+      call_up(first, tonumber(rank))
+    elseif score and in_hand < MOST_IN_HAND and redis.call('EXISTS', LEASE .. id) == 1 then
       in_hand = in_hand + 1
     else
       out_of_lane(gate, first)

@@ -39,7 +39,7 @@ local due = at > 0 and at or now + delay
 local left = redis.call('PTTL', JOB .. id)
 if left == -2 then return { 'expires', now } end
 if left >= 0 and due >= now + left then return { 'expires', now + left } end
-redis.call('DEL', LIMIT_WAIT .. id) -- a write that needs no memory (see the prelude); it asks its limits anew
+redis.call('DEL', AWAITED .. id) -- a write that needs no memory (see the prelude); a waiting job has no such key
 if string.sub(score, -2) == '.5' then -- a lease that ran out: the attempt under it counts
   redis.call('SET', RETRY .. id, decimal((tonumber(redis.pcall('GET', RETRY .. id) or 0) or 0) + 1))
 end
@@ -52,6 +52,7 @@ if lane then
   lanes.mark(id, lane, due + (priority > 0 and LEAD + priority * LEAD_EACH or 0))
 end
 redis.call('ZADD', queue, place, id)
+wait_no_more(queue, id, now) -- it asks its limits anew
 if due > now and priority > 0 then
   redis.pcall('ZADD', LIFT .. queue, due + LEAD + priority / 2048, id)
 else
