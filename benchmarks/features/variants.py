@@ -117,6 +117,8 @@ VARIANTS: dict[str, Variant] = {
     "attempts": Variant("`enqueue(max_attempts=…)`", plain, {"max_attempts": 3}),
     "deadline": Variant("`deadline=`, `soft_timeout=`", like_plain("deadline", deadline=3600, soft_timeout=200)),
     "priority": Variant("`priority=`", like_plain("priority", priority=3)),
+    "fair": Variant("`fair_key=`, one customer", plain, {"fair_key": "customer"}),
+    "customers": Variant("`fair_key=`, each job another's", like_plain("customers", fair_key="number")),
     "weights": Variant("three queues by weight", plain, {}, {"queues": {"arq:queue": 6, "b": 3, "c": 1}}),
     "rate": Variant("`RateLimit`", like_plain("rate", limits=[RateLimit(1_000_000, burst=1_000_000)])),
     "concurrency": Variant("`ConcurrencyLimit`", like_plain("concurrency", limits=[ConcurrencyLimit(10_000)])),

@@ -28,6 +28,9 @@ STOCK = "1"
 DONE = "done"
 """What an ended cron tick leaves there."""
 
+HEAD_START = 60
+"""A step of a priority, in minutes."""
+
 LARGEST_PUSH = 65_536
 FETCHED_FOR = 1
 OLD_WISH = 24 * 60
@@ -53,7 +56,7 @@ class Lease(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a claim tells of one job. `due`: where it stood; `queue`: index among those asked for."""
+    """What a claim tells of one job. `due`: since when; `queue`: index among those asked for; `ahead`: as in `Job`."""
 
     job_id: str
     payload: bytes | None
@@ -62,6 +65,7 @@ class Taken(NamedTuple):
     aborted: bool
     queue: int
     token: str
+    ahead: int = 0
 
 
 class Outcome(NamedTuple):
@@ -70,7 +74,9 @@ class Outcome(NamedTuple):
     Attributes:
         keep: minutes the result is kept; 0 is not at all, -1 for ever.
         done: minutes the ended id is refused.
-        when: "retry": in so many minutes; "return" and "release": the minute it stood at.
+        when: "retry": in so many minutes; "return" and "release": since when it was due.
+        ahead: "return" and "release": what it had a head start for.
+        priority: "retry": what it is to have one for, once it is due.
     """
 
     job_id: str
@@ -82,6 +88,8 @@ class Outcome(NamedTuple):
     keep: int = 0
     done: int = 0
     when: int = 0
+    ahead: int = 0
+    priority: int = 0
 
 
 @dataclass
@@ -91,6 +99,7 @@ class Job:
     Attributes:
         queue: where it waits, or runs: a job stays in its queue until it ends.
         due: the minute from which a worker may take it; while it runs, the end of its lease.
+        ahead: the priority for which it stands before `due`.
         begun: an attempt took it until `due`. It runs, or was lost: then it is due again by itself.
         attempts: begun and not given back, the one that runs included.
         attempts_until: a stock worker's count goes by itself.
@@ -103,6 +112,7 @@ class Job:
 
     queue: str | None = None
     due: int = 0
+    ahead: int = 0
     begun: bool = False
     payload: Kept | None = None
     attempts: int = 0
@@ -129,20 +139,25 @@ class Job:
         """Whether whoever asks for its result is told to wait."""
         return self.payload is not None or self.runs or self.counted > 0 or self.noted
 
-    def put(self, queue: str, due: int) -> None:
+    @property
+    def place(self) -> int:
+        """Where it stands in its queue."""
+        return self.due - HEAD_START * self.ahead
+
+    def put(self, queue: str, due: int, ahead: int = 0) -> None:
         """Let it wait there; an attempt that took it and is not written down is forgotten."""
         self.attempts = self.counted
-        self.queue, self.due, self.begun = queue, due, False
+        self.queue, self.due, self.ahead, self.begun = queue, due, ahead, False
 
     def take(self, token: str, until: int) -> None:
-        self.lease, self.due, self.begun = Lease(token, until), until, True
+        self.lease, self.due, self.ahead, self.begun = Lease(token, until), until, 0, True
 
     def count(self, attempts: int) -> None:
         self.attempts, self.attempts_until, self.noted = attempts, None, False
 
     def leave(self) -> None:
         """Be over: nothing is left of it but what is set after this."""
-        self.queue, self.due, self.begun = None, 0, False
+        self.queue, self.due, self.ahead, self.begun = None, 0, 0, False
         self.payload = self.lease = self.wish = None
         self.count(0)
 
@@ -153,6 +168,8 @@ class Model:
     def __init__(self) -> None:
         self.now = 0
         self.jobs: defaultdict[str, Job] = defaultdict(Job)
+        self.lifts: dict[tuple[str, str], tuple[int, int]] = {}
+        """Queue and id -> when it is due, and for what it has a head start then, if it stands there still."""
         self.awake: set[str] = set()
         """Queues one of whose workers is to wake up."""
         self.perhaps_awake: set[str] = set()
@@ -165,13 +182,15 @@ class Model:
 
     # What producers do
 
-    def enqueue(self, queue: str, job_id: str, payload: bytes, *, due: int, expires: int = 0) -> bool:
+    def enqueue(
+        self, queue: str, job_id: str, payload: bytes, *, due: int, expires: int = 0, priority: int = 0
+    ) -> bool:
         """Add a job unless its id is taken: by one that is there, that runs, or whose result is kept."""
         job = self.jobs[job_id]
         if job.payload or job.lease or job.result:
             return False
         self._call_a_worker(queue, due, self._places(queue))
-        job.put(queue, due)
+        self._place(job_id, queue, due, priority)
         job.payload = Kept(payload, self.now + expires if expires else None)
         job.count(0)
         job.noted = expires > 0
@@ -206,6 +225,7 @@ class Model:
             return "missing"
         lease = job.lease
         job.leave()
+        self.lifts.pop((queue, job_id), None)
         job.lease = lease  # of a tick of before
         self._end(job_id, result, keep)
         if not self._places(queue):
@@ -223,7 +243,8 @@ class Model:
         if job.payload is None or (until is not None and due >= until):
             return "expires", until
         attempts, lost = job.attempts, job.begun
-        job.put(queue, due)
+        noted = self.lifts.pop((queue, job_id), (None, 0))
+        self._place(job_id, queue, due, noted[1] if noted[0] == job.due and not lost else job.ahead)
         if lost:
             job.count(attempts)
         self._call_a_worker(queue, due, {other: at for other, at in self._places(queue).items() if other != job_id})
@@ -256,10 +277,14 @@ class Model:
         asked = any(job.wish is not None for job in self.jobs.values())
         taken: list[Taken] = []
         for index, queue in enumerate(queues):
+            if queue not in self.paused:
+                self._lift(queue)
             due = sorted(
-                (job_id for job_id in self._places(queue) if self.jobs[job_id].due <= self.now),
-                key=lambda job_id: (self.jobs[job_id].due, self.jobs[job_id].begun, raw_id(job_id)),
-            )
+                (job_id for job_id, place in self._places(queue).items() if place <= self.now),
+                key=lambda job_id: (
+                    self.jobs[job_id].place, self.jobs[job_id].begun, self.jobs[job_id].ahead, raw_id(job_id)
+                ),
+            )  # fmt: skip
             if queue in self.paused:
                 due = []
             while due and len(taken) < most:
@@ -280,7 +305,8 @@ class Model:
     def next_due(self, queues: Sequence[str]) -> int | None:
         """Return when a worker should look again."""
         served = [queue for queue in queues if queue not in self.paused]
-        return min((job.due for job in self.jobs.values() if job.queue in served and job.due > self.now), default=None)
+        places = (job.place for job in self.jobs.values() if job.queue in served)
+        return min((place for place in places if place > self.now), default=None)
 
     def waiting(self, queues: Sequence[str]) -> int:
         return sum(job.queue in queues and job.queue not in self.paused for job in self.jobs.values())
@@ -358,7 +384,7 @@ class Model:
     def stock_abort(self, job_id: str) -> None:
         """arq makes a job due at once that is due later, be it that it runs."""
         job = self.jobs[job_id]
-        if job.payload is not None and job.queue is not None and job.due > self.now:
+        if job.payload is not None and job.queue is not None and job.place > self.now:
             job.put(job.queue, AT_ONCE)
         job.wish, job.meant = self.now, False
 
@@ -387,9 +413,11 @@ class Model:
         space |= {keys.nudge(worker): {"stop": 0} for worker in self.nudged}
         if self.paused:
             space[keys.PAUSED] = {f"queue:{queue}": kept for queue, kept in self.paused.items()}
+        for (queue, job_id), (due, _) in self.lifts.items():
+            space.setdefault(keys.lift(queue), {})[job_id] = shown_time(due - self.now)
         for job_id, job in self.jobs.items():
             if job.queue is not None:
-                place = 1 if job.due == AT_ONCE else shown_time(job.due - self.now, begun=job.begun)
+                place = 1 if job.due == AT_ONCE else shown_time(job.place - self.now, begun=job.begun)
                 space.setdefault(job.queue, {})[job_id] = place
             if job.wish is not None:
                 space.setdefault(keys.ABORT, {})[job_id] = shown_time(job.wish - self.now)
@@ -412,8 +440,23 @@ class Model:
         return kept.value if kept.until is None else (kept.value, f"{60 * (kept.until - self.now)}s")
 
     def _places(self, queue: str) -> dict[str, int]:
-        """Return the jobs of a queue, and when each is due."""
-        return {job_id: job.due for job_id, job in self.jobs.items() if job.queue == queue}
+        """Return the jobs of a queue, and where each stands."""
+        return {job_id: job.place for job_id, job in self.jobs.items() if job.queue == queue}
+
+    def _place(self, job_id: str, queue: str, due: int, priority: int) -> None:
+        """Put a job that has its head start now, or once it is due."""
+        self.jobs[job_id].put(queue, due, priority if due <= self.now else 0)
+        if priority and due > self.now:
+            self.lifts[queue, job_id] = (due, priority)
+
+    def _lift(self, queue: str) -> None:
+        """Give those their head start that are due, if they stand where they were put."""
+        for (where, job_id), (due, priority) in list(self.lifts.items()):
+            if where == queue and due <= self.now:
+                del self.lifts[where, job_id]
+                job = self.jobs[job_id]
+                if job.queue == queue and job.due == due and not job.begun and not job.ahead:
+                    job.ahead = priority
 
     def _call_a_worker(self, queue: str, due: int, others: dict[str, int]) -> None:
         """Wake one for a job that is due, or due before all others: it sleeps for too long else.
@@ -428,14 +471,14 @@ class Model:
 
     def _begin(self, job_id: str, queue: int, worker: str, number: int, until: int) -> Taken:
         job = self.jobs[job_id]
-        due, attempt = job.due, job.attempts + 1
+        due, ahead, attempt = job.due, job.ahead, job.attempts + 1
         if job.begun or attempt == 1:
             job.count(attempt)  # the server writes the attempt that was lost, or has nothing to write
         job.attempts = attempt
         token = f"{worker}:{attempt}:{number}"
         job.take(token, until)
         payload = job.payload.value if job.payload else None
-        return Taken(job_id, payload, attempt, due, job.wish is not None, queue, token)
+        return Taken(job_id, payload, attempt, due, job.wish is not None, queue, token, ahead)
 
     def _verdict(self, outcome: Outcome, again: bool) -> Literal["recorded", "lost", "repeated"]:
         """Judge by the lease; and where outcomes are sent again, by what their first sending left behind."""
@@ -454,7 +497,7 @@ class Model:
         if job.begun:  # a lease that ran out: this attempt's, if the next would be the next
             return "recorded" if job.attempts == outcome.attempt else "lost"
         if outcome.kind == "release":
-            stands = job.attempts == outcome.attempt - 1 and job.due == outcome.when
+            stands = job.attempts == outcome.attempt - 1 and (job.due, job.ahead) == (outcome.when, outcome.ahead)
         else:
             stands = not finish and job.attempts == outcome.attempt
         return "repeated" if stands else "lost"
@@ -466,7 +509,9 @@ class Model:
             due = min(due, self.now)
         self._call_a_worker(outcome.queue, due, others)
         job.lease = None
-        job.put(outcome.queue, due)
+        job.put(outcome.queue, due, outcome.ahead)
+        if outcome.priority:
+            self.lifts[outcome.queue, outcome.job_id] = (due, outcome.priority)
         job.count(outcome.attempt - (outcome.kind == "release"))
 
     def _end(self, job_id: str, result: bytes, keep: int) -> None:

@@ -71,9 +71,9 @@ for _, entry in ipairs(found) do
         local half = score % 1 == 0.5
         local minutes = nearest(score - now) - passed
         if score >= LONG_AGO then
-          -- A wish to abort has a fraction of its own (abort.lua).
+          -- A wish to abort has a fraction of its own (abort.lua), and so has a job of a priority (prelude.lua).
           local past = half and 1.5 or score % 1
-          redis.call('ZADD', key, string.format('%.2f', base + minutes * MINUTE + past), member)
+          redis.call('ZADD', key, string.format('%.17g', base + minutes * MINUTE + past), member)
           value[#value + 1] = { member, half and 1 or 0, minutes }
         else
           value[#value + 1] = { member, -1, math.floor(score) }

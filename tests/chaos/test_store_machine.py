@@ -27,7 +27,8 @@ from common.redis import keys
 from common.redis.connection import connect
 from common.redis.control import Abort, ControlStore
 from common.redis.push import frames
-from common.redis.store import Claim, Enqueue, Finish, FreshJobs, HeldLease, PutBack, Store
+from common.redis.scores import ahead
+from common.redis.store import Claim, Enqueue, Finish, FreshJobs, HeldLease, PutBack, Rank, Store
 from common.settings import Settings
 from tests.chaos.store_model import STOCK, Model, Outcome, Taken
 from tests.chaos.store_promises import Promises
@@ -62,6 +63,7 @@ MEANWHILE = (
 """What may happen between the two sendings of an outcome: time, another worker, a producer."""
 
 some_looks = st.lists(st.sampled_from(("await", "abort", "enqueue")), max_size=2)
+some_priority = st.sampled_from((0, 0, 0, 1, 2, 9))
 some_keep = st.sampled_from((0, 0, 2, -1))
 
 
@@ -139,11 +141,12 @@ class StoreMachine(RuleBasedStateMachine):
             max_size=3,
         ),
         fresh=st.sampled_from((0, 0, 0, 1)),
+        priority=some_priority,
     )
-    def enqueue(self, queue, jobs, fresh):
-        self._enqueue(queue, [job for job in jobs if HOME[job[0]] == queue], fresh)
+    def enqueue(self, queue, jobs, fresh, priority):
+        self._enqueue(queue, [job for job in jobs if HOME[job[0]] == queue], fresh, priority)
 
-    def _enqueue(self, queue, jobs, fresh):
+    def _enqueue(self, queue, jobs, fresh, priority=0):
         wanted, told = [], []
         for job_id, how, minutes, expires in jobs:
             at = self.model.now - 2 + minutes if how == "at" else 0
@@ -155,9 +158,10 @@ class StoreMachine(RuleBasedStateMachine):
         calls = []
         for job_id, due, how, expires in wanted:
             payload = b"payload %d" % self.number()
-            told.append(self.model.enqueue(queue, job_id, payload, due=due, expires=expires))
+            told.append(self.model.enqueue(queue, job_id, payload, due=due, expires=expires, priority=priority))
             at, delay = (self.world.ms(due), 0) if how == "at" else (0, (due - self.model.now) * MINUTE)
-            calls.append(Enqueue(queue, job_id, payload, False, delay, at, expires * MINUTE))
+            rank = Rank(priority) if priority else None
+            calls.append(Enqueue(queue, job_id, payload, False, delay, at, expires * MINUTE, rank))
         calls += [Enqueue(queue, job_id, b"fresh") for job_id in new]
         assert self.act(self.store.enqueue(calls)) == told + [True] * len(new)
         for job in (job for job, new in zip(calls, told + [True] * len(new), strict=True) if new):
@@ -509,7 +513,7 @@ class StoreMachine(RuleBasedStateMachine):
         job = self.model.jobs[job_id]
 
         async def abort():
-            if job.payload and job.queue and job.due > self.model.now:
+            if job.payload and job.queue and job.place > self.model.now:
                 await self.redis.zadd(job.queue, {_key(job_id): 1})
             await self.redis.zadd(keys.ABORT, {_key(job_id): self.world.ms(self.model.now)})
 
@@ -581,7 +585,9 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = self.model.claim(queues, most=most, lease=lease, worker=worker.name, number=worker.claims)
         worker.claims += 1
         taken = [
-            Taken(j.job_id, j.payload, j.attempt, self.world.minute(j.due_ms), j.aborted > 0, j.queue, j.token)
+            Taken(
+                j.job_id, j.payload, j.attempt, self.world.minute(j.due_ms), j.aborted > 0, j.queue, j.token, j.priority
+            )
             for j in found.jobs
         ]
         for job in taken:
@@ -600,7 +606,9 @@ class StoreMachine(RuleBasedStateMachine):
             result = data.draw(st.sampled_from((made, made, made.ljust(65_536), made.ljust(65_537), b"")))
             keep = data.draw(some_keep)
             return Outcome(*common, result, keep, data.draw(st.sampled_from((0, 0, 5))))
-        return Outcome(*common, when=data.draw(st.sampled_from((0, 2, 5))) if kind == "retry" else taken.due)
+        if kind == "retry":
+            return Outcome(*common, when=data.draw(st.sampled_from((0, 2, 5))), priority=data.draw(some_priority))
+        return Outcome(*common, when=taken.due, ahead=taken.ahead)
 
     def _send(self, outcomes, again) -> None:
         records = [self._record(outcome) for outcome in outcomes]
@@ -615,8 +623,9 @@ class StoreMachine(RuleBasedStateMachine):
         if outcome.kind == "finish":
             keep = outcome.keep * MINUTE if outcome.keep > 0 else outcome.keep
             return Finish(held, outcome.result, keep, outcome.done * MINUTE)
-        when = outcome.when * MINUTE if outcome.kind == "retry" else self.world.ms(outcome.when)
-        return PutBack(held, outcome.kind, when)
+        if outcome.kind == "retry":
+            return PutBack(held, "retry", outcome.when * MINUTE, outcome.priority)
+        return PutBack(held, outcome.kind, ahead(self.world.ms(outcome.when), outcome.ahead))
 
     def _any_id(self):
         return some_id | st.sampled_from(sorted(self.model.jobs) or IDS)
@@ -630,7 +639,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _free_jobs(self) -> list[str]:
         now = self.model.now
-        return sorted(i for i, job in self.model.jobs.items() if job.queue and job.due <= now and not job.lease)
+        return sorted(i for i, job in self.model.jobs.items() if job.queue and job.place <= now and not job.lease)
 
     def _stock_runs(self) -> list[str]:
         return sorted(i for i, job in self.model.jobs.items() if job.lease and job.lease.token == STOCK)

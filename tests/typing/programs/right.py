@@ -86,6 +86,10 @@ async def unique_jobs(producer: Producer, blocking: BlockingProducer) -> None:
     assert_type(blocking.enqueue(synced("u", "r"), unique_key="u").replaced, bool)
 
 
+@task(priority="urgent", fair_key="customer")
+async def ranked(ctx: Context, customer: str) -> None: ...
+
+
 @task(name="no_arguments", retry=NEVER, keep_result=0, timeout=60, soft_timeout=50, deadline=timedelta(hours=1))
 async def no_arguments(ctx: Context) -> None: ...
 
@@ -188,6 +192,8 @@ async def with_a_producer() -> None:
         await producer.enqueue(no_arguments(), at=datetime.now(tz=UTC), expires=60, queue="low", timeout=5)
         await producer.enqueue(no_arguments(), max_attempts=2, soft_timeout=4, deadline=timedelta(hours=1))
         await producer.enqueue(no_arguments(), deadline=datetime.now(tz=UTC))
+        await producer.enqueue(no_arguments(), priority=9, fair_key="customer")
+        await producer.enqueue_many([no_arguments()], priority="high", fair_key=17)
 
         jobs = await producer.enqueue_many(count([word]) for word in "abc")
         assert_type(jobs, list[Job[int]])
