@@ -18,6 +18,7 @@ import msgspec
 from common.codec import Extras, Form, Reading, encode_job
 from common.cron_expression import parse_cron
 from common.errors import ConfigurationError, Undecodable
+from common.fairness import lane_of
 from common.schedules import Missed, Timetable, as_moment, zone_of
 from common.tasks import Call
 from common.uniqueness import UniqueTick, digest_of, key_of
@@ -33,6 +34,7 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
         args, kwargs: plain data once it was stored.
         cron: an expression, or None for an interval.
         declared: by the code of workers, rather than added while they ran.
+        priority, lane: of its jobs, where its task has a priority or a fair key.
         unique: the key of its jobs and what keeps others of that key away, where its task says so.
     """
 
@@ -48,10 +50,13 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
     overlap: bool = True
     declared: bool = False
     unique: UniqueTick | None = None
+    priority: int = 0
+    lane: str = ""
 
     @classmethod
     def of(cls, call: Call[Any], when: Timetable, *, queue: str, declared: bool) -> ScheduleRecord:
         """Return the record of a call and its times."""
+        task = call.task
         return cls(
             task=call.name,
             queue=queue,
@@ -65,6 +70,8 @@ class ScheduleRecord(msgspec.Struct, omit_defaults=True, frozen=True):
             overlap=when.overlap,
             declared=declared,
             unique=unique_tick(call),
+            priority=0 if task is None else task.options.priority,
+            lane="" if task is None or task.fair is None else lane_of(task.fair.of(call.args, call.kwargs)),
         )
 
     @property
@@ -191,14 +198,17 @@ def payload_of(
     record: ScheduleRecord, name: str, *, job_id: str, tick_ms: int, now_ms: int, form: Form, reading: Reading
 ) -> bytes:
     """Return the payload of the job that a tick becomes. Its metadata says which schedule, and which tick."""
-    meta = {"schedule": name, "tick": as_moment(tick_ms).isoformat()}
+    extras = Extras(
+        meta={"schedule": name, "tick": as_moment(tick_ms).isoformat()},
+        prio=record.priority or None,
+        lane=record.lane or None,
+    )
     args, kwargs = tuple(record.args), record.kwargs
     if reading.serializer is not None:  # a fleet with arq's job_serializer reads nothing else
-        raw = reading.serializer(
-            {"t": None, "f": record.task, "a": args, "k": kwargs, "et": now_ms, "b": {"meta": meta}}
-        )
+        told = msgspec.to_builtins(extras)
+        raw = reading.serializer({"t": None, "f": record.task, "a": args, "k": kwargs, "et": now_ms, "b": told})
     else:
-        raw = encode_job(record.task, args, kwargs, enqueued_ms=now_ms, extras=Extras(meta=meta), form=form)
+        raw = encode_job(record.task, args, kwargs, enqueued_ms=now_ms, extras=extras, form=form)
     return raw if reading.signing is None else reading.signing.seal_job(raw, job_id, record.queue)
 
 

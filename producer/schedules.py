@@ -131,7 +131,9 @@ class Schedules:
         """
         record = self._record(await self._load(), name)
         call: Call[Any] = Call(record.task, *record.args, **record.kwargs)
-        return await self._producer.enqueue(call, queue=record.queue, metadata={"schedule": name})
+        return await self._producer.enqueue(
+            call, queue=record.queue, metadata={"schedule": name}, priority=record.priority
+        )
 
     async def get(self, name: str) -> ScheduleInfo:
         """Return how one schedule stands.

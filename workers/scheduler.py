@@ -20,6 +20,7 @@ from common.codec import Form, Reading
 from common.errors import ConfigurationError, PayloadError, Undecodable
 from common.redis import reasons
 from common.redis.connection import TROUBLE
+from common.redis.records import Rank
 from common.redis.schedules import (
     BELIEVED_MS,
     DECLARE_EVERY,
@@ -273,7 +274,8 @@ class Scheduler:
                 self._put_off(name)
                 return None
             room -= len(ticks[-1].payload)
-        return Plan(name, record.queue, since, record.missed, record.overlap, ticks, following, record.unique)
+        rank = Rank(record.priority, record.lane)
+        return Plan(name, record.queue, since, record.missed, record.overlap, ticks, following, record.unique, rank)
 
     def _planned(self, record: ScheduleRecord, name: str, tick_ms: int, now: int) -> PlannedTick:
         job_id = job_id_of(name, tick_ms)

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import redis.asyncio
 
 from common.redis import keys
+from common.redis.records import Rank
 from common.redis.scripts import Script
 from common.redis.wire import Argument
 from common.schedules import GRACE_MS, Missed
@@ -92,6 +93,7 @@ class Plan(NamedTuple):
         ticks: in order; those that are due are run as `missed` says.
         following_ms: the tick after them; None if there is none.
         unique: the key of its jobs, and what keeps others of that key away; None where they are many.
+        rank: what the turn of its jobs comes by, besides their time.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Plan(NamedTuple):
     ticks: Sequence[PlannedTick]
     following_ms: int | None
     unique: UniqueTick | None = None
+    rank: Rank = Rank()
 
 
 Word = Literal["ran", "passed", "busy", "held", "early", "taken", "orphan", "refused"]
@@ -216,7 +219,7 @@ class ScheduleStore:
         for plan in plans:
             arguments += (
                 _bytes(plan.name), queues.index(plan.queue), plan.next_ms, plan.missed, int(plan.overlap),
-                *(plan.unique or ("", "", 0)),
+                *(plan.unique or ("", "", 0)), *plan.rank,
                 _tick(plan.following_ms), len(plan.ticks),
             )  # fmt: skip
             for tick in plan.ticks:

@@ -413,8 +413,7 @@ class Model:
         space |= {keys.nudge(worker): {"stop": 0} for worker in self.nudged}
         if self.paused:
             space[keys.PAUSED] = {f"queue:{queue}": kept for queue, kept in self.paused.items()}
-        for (queue, job_id), (due, _) in self.lifts.items():
-            space.setdefault(keys.lift(queue), {})[job_id] = shown_time(due - self.now)
+        space |= self._shown_lifts()
         for job_id, job in self.jobs.items():
             if job.queue is not None:
                 place = 1 if job.due == AT_ONCE else shown_time(job.place - self.now, begun=job.begun)
@@ -435,6 +434,12 @@ class Model:
                 if kept is not None:
                     space[key] = self._shown(kept)
         return space
+
+    def _shown_lifts(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        for (queue, job_id), (due, _) in self.lifts.items():
+            shown.setdefault(keys.lift(queue), {})[job_id] = shown_time(due - self.now)
+        return shown
 
     def _shown(self, kept: Kept) -> Any:
         return kept.value if kept.until is None else (kept.value, f"{60 * (kept.until - self.now)}s")

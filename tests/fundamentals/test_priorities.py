@@ -1,10 +1,11 @@
 """A job of a higher priority is started before those that wait beside it; none waits for ever."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from common import Call, Context, RetryPolicy, Unique, fixed, task
+from common import Call, Context, RetryPolicy, Unique, every, fixed, task
 from common.errors import ConfigurationError
 from common.jobs import JobState
 
@@ -124,6 +125,20 @@ async def test_a_unique_job_may_have_a_priority(producer, run_worker):
         pass
     await run_worker(work, max_jobs=1)
     assert await ended(unique, *plain) == ["unique", "plain 0", "plain 1", "plain 2"]
+
+
+async def test_the_runs_of_a_schedule_have_their_tasks_priority(producer, run_worker, redis):
+    await producer.schedules.add("often", urgent(), every(1))
+    job = await producer.schedules.run_now("often")
+    assert (await job.info()).priority == 6
+    assert await job.abort()
+    plain = [await producer.enqueue(work(f"plain {n}")) for n in range(3)]
+    await run_worker(urgent, queues=("elsewhere",))  # sees to the ticks, and takes none of these jobs
+    while not await redis.exists("barque:lift:arq:queue"):
+        await asyncio.sleep(0.01)
+    await producer.schedules.remove("often")
+    await run_worker(urgent, work, max_jobs=1)
+    assert (await ended(*plain))[0] == "urgent"
 
 
 @pytest.mark.parametrize("priority", [10, -1, 1.5, "low", True, b"high"])

@@ -178,7 +178,9 @@ WIRE = {
     "tick": (
         [1, 0],
         lambda s: ScheduleStore(s.client).tick(
-            b"7", [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None, unique=UNIQUE_TICK)], now_ms=8
+            b"7",
+            [PLAN, PLAN._replace(queue="r", overlap=False, following_ms=None, unique=UNIQUE_TICK, rank=Rank(9, "ab"))],
+            now_ms=8,
         ),
         [*SCHEDULES, "q", "r"],
         [
@@ -191,9 +193,7 @@ WIRE = {
             11,
             "once",
             1,
-            "",
-            "",
-            0,
+            *("", "", 0, 0, ""),
             16,
             2,
             *TICKS,
@@ -202,9 +202,7 @@ WIRE = {
             11,
             "once",
             0,
-            "k",
-            "done",
-            17,
+            *("k", "done", 17, 9, "ab"),
             -1,
             2,
             *TICKS,
@@ -216,6 +214,7 @@ WIRE = {
                 "unique key",
                 "until",
                 "window ms",
+                "priority and lane",
                 "tick after",
                 "number",
                 "tick (Unix ms)",
@@ -414,7 +413,7 @@ def test_the_words_for_what_became_of_ticks_are_the_ones_the_headers_tell():
     for name in ("declare", "add_schedule", "remove_schedule", "pause_schedule"):
         words = set(re.findall(r"'(\w+)'", "\n".join(re.findall(r"return .*'.*", lua(name)))))
         assert set(re.findall(r'"(\w+)"', part(name, "Returns"))) == words
-    assert "HEAD, STRIDE = 5, 10, 4" in SCRIPTS["tick"].source
+    assert "HEAD, STRIDE = 5, 12, 4" in SCRIPTS["tick"].source
 
 
 def lua(name: str) -> str:

@@ -5,7 +5,7 @@
 --       4 ms of grace;
 --       then for each schedule: name, index of its queue from 0, next tick the caller knows, "skip", "once" or "all",
 --       1 if runs may overlap else 0, unique key of its jobs ("" = none), until ("done", "started", "time"), window ms,
---       tick after those that follow, their number;
+--       priority and lane of its jobs ("" = none), tick after those that follow, their number;
 --       and for each of these ticks, in order: tick (Unix ms), delay ms, job id, payload
 -- Returns: now ms; 1 if the revision is the one in force, else 0 and nothing was done;
 --          then for each schedule: word, index of the first tick that runs from 0, how many run, next tick in force
@@ -19,7 +19,7 @@
 --            workers that ask at once one is heard. Job and record are written together or not at all.
 
 local SCHEDULES, NEXT, LAST, DECLARED, REVISION = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIXED_KEYS, HEAD, STRIDE = 5, 10, 4
+local FIXED_KEYS, HEAD, STRIDE = 5, 12, 4
 local thought, believed, grace = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local met, unique_jobs = {}, 0
@@ -45,11 +45,17 @@ local function last_run(name)
 end
 
 -- Returns an error text if the queue takes no job.
-local function add(queue, id, payload, due)
+local function add(queue, id, payload, due, priority, lane)
   if redis.call('EXISTS', JOB .. id, LEASE .. id, RESULT .. id) > 0 then return end
   local placed = redis.pcall('ZADD', queue, due, id)
   if type(placed) == 'table' and placed.err then return placed.err end
   redis.call('SET', JOB .. id, payload)
+  -- The first claim that finds it due gives it its head start, and has it join its lane.
+  if priority > 0 then redis.pcall('ZADD', LIFT .. queue, due + LEAD + priority / 2048, id) end
+  if lane ~= '' then
+    local place = priority > 0 and due + LEAD + priority * LEAD_EACH or due
+    redis.pcall('HSET', FAIR .. queue, id, string.format('%s %.17g', lane, place))
+  end
   -- A new earliest job shortens the sleep of the worker that waits for the next due one.
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then wake(queue) end
 end
@@ -73,14 +79,15 @@ end
 local function judge(at)
   local name, queue, policy = ARGV[at], KEYS[FIXED_KEYS + 1 + ARGV[at + 1]], ARGV[at + 3]
   local key, till, window = ARGV[at + 5], ARGV[at + 6], tonumber(ARGV[at + 7])
-  local count, ticks = tonumber(ARGV[at + 9]), at + HEAD
+  local priority, lane = tonumber(ARGV[at + 8]), ARGV[at + 9]
+  local count, ticks = tonumber(ARGV[at + 11]), at + HEAD
   local in_force = tonumber(redis.call('ZSCORE', NEXT, name) or -1)
   if in_force ~= tonumber(ARGV[at + 2]) then return 'taken', 0, 0, in_force, '' end
   if in_force > now or thought > now then return 'early', 0, 0, in_force, '' end
   if orphaned(name) then return 'orphan', 0, 0, in_force, '' end
   local due = 0
   while due < count and tonumber(ARGV[ticks + STRIDE * due]) <= now do due = due + 1 end
-  local following = due < count and tonumber(ARGV[ticks + STRIDE * due]) or tonumber(ARGV[at + 8])
+  local following = due < count and tonumber(ARGV[ticks + STRIDE * due]) or tonumber(ARGV[at + 10])
   local first, last = 1, 0
   if due > 0 then first, last = chosen(policy, due, tonumber(ARGV[ticks + STRIDE * (due - 1)])) end
   local runs, running = last_run(name)
@@ -94,7 +101,7 @@ local function judge(at)
       if i == first then word = 'held' end
       break
     end
-    local why = add(queue, id, ARGV[tick + 3], due_at)
+    local why = add(queue, id, ARGV[tick + 3], due_at, priority, lane)
     if why then
       if i == first then return 'refused', 0, 0, in_force, why end
       error(why)
@@ -113,7 +120,7 @@ local at = 5
 while at <= #ARGV do
   local word, first, ran, following, why = judge(at)
   for _, part in ipairs({ word, first, ran, following, why }) do reply[#reply + 1] = part end
-  at = at + HEAD + STRIDE * ARGV[at + 9]
+  at = at + HEAD + STRIDE * ARGV[at + 11]
 end
 for _, key in ipairs(met) do keep_on(key, now) end
 if unique_jobs > 0 then sweep(now, unique_jobs) end
