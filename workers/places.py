@@ -92,7 +92,7 @@ class Places:
         except BaseException:
             if place in self._line:
                 self._line.remove(place)
-            elif place.exception() is None:
+            elif not place.cancelled() and place.exception() is None:
                 self.leave()  # it was given the place in the very step in which it was cancelled
             raise
 
@@ -112,8 +112,8 @@ class Places:
     def close_one(self) -> None:
         """Have one place fewer; who stands in the line has it said when that was the last."""
         self.size -= 1
-        while self.size <= 0 and self._line:
-            self._line.popleft().set_exception(NoPlaceLeft(self._none_left))
+        while self.size <= 0 and (first := self._first()) is not None:
+            first.set_exception(NoPlaceLeft(self._none_left))
 
     def open_one(self) -> None:
         """Have one place more."""
@@ -130,6 +130,14 @@ class Places:
         return str(round(self._next_slot_ms))
 
     def _admit(self) -> None:
-        while self._line and self.taken < self.size:
+        while self.taken < self.size and (first := self._first()) is not None:
             self.taken += 1
-            self._line.popleft().set_result(None)
+            first.set_result(None)
+
+    def _first(self) -> asyncio.Future[None] | None:
+        """Take the first one out of the line who still waits: who was cancelled stands there until its own next step."""
+        while self._line:
+            first = self._line.popleft()
+            if not first.done():
+                return first
+        return None

@@ -108,6 +108,32 @@ async def test_a_place_given_to_one_who_is_just_leaving_goes_to_the_next():
     assert (order, places.taken, places.waiting) == ([0, 2], 1, 0)
 
 
+async def test_a_place_given_back_in_the_step_in_which_the_first_in_line_is_cancelled_goes_to_the_next():
+    places, order = Places(1), []
+    first, second, third = (in_line(places, order, n) for n in range(3))
+    await turn()
+    second.cancel()
+    places.leave(0.1)  # nor does whoever gives it back hear of that
+    await asyncio.wait({second})
+    await asyncio.gather(first, third)
+    assert (order, places.taken, places.waiting) == ([0, 2], 1, 0)
+    places.leave()
+    assert places.taken == 0
+
+
+async def test_who_is_cancelled_in_the_step_in_which_the_last_place_is_closed_is_just_cancelled():
+    places, order = Places(1, "none is left"), []
+    tasks = [in_line(places, order, n) for n in range(3)]
+    await turn()
+    tasks[1].cancel()
+    places.close_one()
+    await asyncio.wait(tasks)
+    assert tasks[1].cancelled()
+    with pytest.raises(NoPlaceLeft, match="none is left"):
+        await tasks[2]
+    assert places.waiting == 0
+
+
 async def test_when_the_last_place_is_closed_those_who_wait_hear_of_it():
     places, order = Places(1, "none is left"), []
     tasks = [in_line(places, order, n) for n in range(2)]
