@@ -12,6 +12,7 @@ timeout, abort, middleware and log line; what it awaits is its place in a run. A
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -55,6 +56,7 @@ class Batches:
         self._gatherers = [runnable.gatherer for runnable in runnables]
         self._nothing_else_runs = nothing_else_runs
         self._runs: dict[asyncio.Task[None], dict[str, Any]] = {}  # the loop itself holds tasks weakly
+        self._variables = contextvars.copy_context()
         self._no_more = False
         self.state = state
         self.waiting = 0
@@ -73,7 +75,9 @@ class Batches:
 
     def begin(self, run: Coroutine[Any, Any, None], task: str, jobs: int) -> asyncio.Task[None]:
         """Begin a run."""
-        running = asyncio.create_task(run, name=f"barque-batch-{task}")
+        # Not in the context variables of whichever job came last: what those say, a log line too, is of one job.
+        variables = self._variables.copy()
+        running = asyncio.create_task(run, name=f"barque-batch-{task}", context=variables)
         self._runs[running] = {"task": task, "batch": jobs}
         running.add_done_callback(self._runs.pop)
         return running
@@ -251,6 +255,7 @@ class _Run:
         self._gatherer = gatherer
         self._places = places
         self._staying = len(places)
+        self._loop = asyncio.get_running_loop()
         self._error: BaseException | None = None
         self._traceback: Any = None
         self._lifetime = RunLifetime([place.context.lifetime for place in places])
@@ -263,9 +268,9 @@ class _Run:
         steps = _Steps()
         try:
             outcomes = self._outcomes(await self._called(steps))
-        except GeneratorExit:  # the event loop is gone, and with it all that waits
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and not self._loop.is_running():
+                raise  # the event loop is gone, and with it all that waits
             self._error, self._traceback = error, error.__traceback__
             outcomes = [error] * len(self._places)
             if isinstance(error, KeyboardInterrupt | SystemExit):  # the jobs', not the event loop's
@@ -328,9 +333,10 @@ class _Run:
         asked = f"return a list with one outcome for each of its {expected} item(s), in their order, or None"
         if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
             raise BatchMismatch(f"{self._gatherer.task.name} returned a {type(returned).__name__}: {asked}")
-        if len(returned) != expected:
-            raise BatchMismatch(f"{self._gatherer.task.name} returned {len(returned)} outcome(s): {asked}")
-        return returned
+        outcomes = list(returned)  # a lazy one of the user's own may raise, or give more or less than its length
+        if len(outcomes) != expected:
+            raise BatchMismatch(f"{self._gatherer.task.name} returned {len(outcomes)} outcome(s): {asked}")
+        return outcomes
 
 
 class _Steps:

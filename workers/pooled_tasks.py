@@ -6,6 +6,7 @@ name is runnables.py's, the pools are task_threads.py's and those of processes/.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import pickle
 from collections.abc import Coroutine, Sequence
@@ -56,9 +57,10 @@ class ThreadRunnable(TaskRunnable):
 class CpuContext(Context):
     """The Context of an attempt in a process, on the worker's side: its progress and its stream go out here."""
 
-    __slots__ = ("process",)
+    __slots__ = ("process", "turn")
 
     process: Process
+    turn: asyncio.Lock
 
 
 class CpuRunnable(TaskRunnable):
@@ -106,6 +108,7 @@ class CpuRunnable(TaskRunnable):
         context.process = attempt.place
         parts = payload.as_msgpack()
         if parts is None or self._surrounded:
+            context.turn = asyncio.Lock()
             args, kwargs = self._read(*parts) if parts is not None else payload.as_objects()
             return self._function(context, *args, **kwargs)
         return self._run_raw(context, *map(bytes, parts), as_raw=payload.form == "msgpack")
@@ -121,7 +124,13 @@ class CpuRunnable(TaskRunnable):
 
     async def _run_objects(self, context: CpuContext, *args: Any, **kwargs: Any) -> Any:
         objects = pickle.dumps((args, kwargs))
-        raw = await self._run(context, RunTask(self.name, _fields(context), b"", b"", objects, context.time_left))
+        # Middleware may go on more than once, even at the same time; a process does one thing after the other.
+        async with context.turn:
+            if not self._pool.has(context.process):  # killed when middleware gave up waiting, or it died
+                context.process = await self._pool.take(self._prepare)
+                assert isinstance(context.lifetime, Attempt)
+                context.lifetime.place = context.process
+            raw = await self._run(context, RunTask(self.name, _fields(context), b"", b"", objects, context.time_left))
         try:
             return self._result.read(raw, f"{self.name}: result")
         except PayloadError:  # it is not what its annotation says, which is between it and its caller

@@ -361,6 +361,58 @@ async def test_a_run_that_asks_for_the_end_of_the_program_fails_its_jobs_alone(p
     assert [line["task"] for line in lines if line["event"] == "exit_in_a_batch"] == ["batch_exits"]
 
 
+class Lazy(list):
+    """A sequence that is not what its length says."""
+
+    def __iter__(self):
+        yield from self[:1]
+        if not self[1]:
+            raise ValueError("the second one cannot be had")
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"), [(Lazy([1, 2]), r"returned 1 outcome\(s\)"), (Lazy([1, 0]), "the second one cannot be had")]
+)
+async def test_a_sequence_that_is_not_what_it_says_fails_all_and_keeps_none(producer, run_worker, returned, says):
+    @task(name="batch_lazy", batch=2, within=LONG, timeout=2 * LONG, retry=NEVER)
+    async def lazy(ctx: BatchContext, numbers: list[int]) -> list[int]:
+        return returned
+
+    await run_worker(lazy, max_jobs=100)
+    for job in await producer.enqueue_many([lazy(1), lazy(2)]):
+        with pytest.raises(TaskFailed, match=says):
+            await job.result(timeout=30)
+
+
+async def test_a_function_that_raises_generator_exit_fails_its_jobs_as_with_any_error(producer, run_worker):
+    @task(name="batch_closed", batch=2, within=LONG, timeout=2 * LONG, retry=NEVER)
+    async def closed(ctx: BatchContext, numbers: list[int]) -> None:
+        await asyncio.sleep(0)
+        raise GeneratorExit
+
+    await run_worker(closed, max_jobs=100)
+    for job in await producer.enqueue_many([closed(1), closed(2)]):
+        with pytest.raises(TaskFailed, match="GeneratorExit"):
+            await job.result(timeout=30)
+
+
+async def test_a_run_has_no_jobs_context_variables(producer, run_worker):
+    """Which job came last is chance; what middleware bound for it is not the run's."""
+    seen = []
+
+    async def bind(attempt, proceed):
+        with structlog.contextvars.bound_contextvars(job=attempt.ctx.job_id):
+            return await proceed()
+
+    @task(name="batch_unbound", batch=2, within=LONG, timeout=2 * LONG, middleware=[bind])
+    async def unbound(ctx: BatchContext, numbers: list[int]) -> None:
+        seen.append(structlog.contextvars.get_contextvars())
+
+    await run_worker(unbound, max_jobs=100)
+    await producer.gather(unbound(1), unbound(2), timeout=30)
+    assert seen == [{}]
+
+
 async def test_middleware_goes_around_each_job(producer, run_worker):
     async def adding(attempt, proceed):
         RUNS.append(list(attempt.args))

@@ -113,6 +113,12 @@ async def until(holds) -> None:
             await asyncio.sleep(0.005)
 
 
+async def until_async(job, state) -> None:
+    async with asyncio.timeout(30):
+        while (await job.status()).value != state:
+            await asyncio.sleep(0.005)
+
+
 async def read(path: Path) -> str:
     await until(lambda: path.exists() and path.read_text())
     return path.read_text()
@@ -289,6 +295,46 @@ async def test_middleware_sees_its_arguments_and_its_result(producer, run_worker
     job = await producer.enqueue(add_up(date(2026, 1, 2), [1, 2]))
     sums = await job.result(timeout=60)
     assert seen == [((date(2026, 1, 2), [1, 2]), {"times": 1}), sums]
+
+
+async def test_middleware_may_go_on_more_than_once_one_after_the_other(producer, run_worker):
+    async def twice_at_once(attempt, proceed):
+        return max(await asyncio.gather(proceed(), proceed()))
+
+    await run_worker(pid, middleware=[twice_at_once])
+    assert await (await producer.enqueue(pid())).result(timeout=60) != os.getpid()
+
+
+async def test_middleware_that_gives_up_waiting_may_go_on_again_in_a_new_process(producer, run_worker, tmp_path):
+    begun, go, seen = tmp_path / "begun", tmp_path / "go", []
+
+    async def again(attempt, proceed):
+        first = asyncio.create_task(proceed())
+        seen.append(await read(begun))
+        first.cancel()
+        await asyncio.wait({first})
+        begun.unlink()
+        go.write_text("done")
+        return await proceed()
+
+    await run_worker(busy, middleware=[again])
+    assert await (await producer.enqueue(busy(begun, go))).result(timeout=60) == "done"
+    await until(lambda: not runs(seen[0]))
+    assert begun.read_text() not in seen
+    assert await (await producer.enqueue(busy(begun, go))).result(timeout=60) == "done", "the place came back"
+
+
+async def test_one_that_waits_and_is_aborted_with_the_one_that_runs_costs_no_place(producer, run_worker, tmp_path):
+    await run_worker(busy, pid)
+    running = await producer.enqueue(busy(tmp_path / "begun", tmp_path / "never"))
+    await read(tmp_path / "begun")
+    waiting = await producer.enqueue(busy(tmp_path / "second", tmp_path / "never"))
+    await until_async(waiting, "running")
+    await asyncio.gather(running.abort(), waiting.abort())
+    for job in (running, waiting):
+        with pytest.raises(JobCancelled):
+            await job.result(timeout=30)
+    assert await (await producer.enqueue(pid())).result(timeout=60)
 
 
 async def test_a_task_a_process_cannot_find_says_so(producer, run_worker, monkeypatch):

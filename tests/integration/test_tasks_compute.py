@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+import structlog
 
 from common import Context
 from common.errors import ConfigurationError
@@ -295,3 +296,62 @@ async def test_what_cannot_be_compressed(ctx, tmp_path):
     with pytest.raises(ValueError, match="1 to 9"):
         await compress_file.function(ctx, "a.txt", level=10)
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+FORKS = """
+import os, sys
+pid = os.fork()
+if pid:
+    assert os.waitpid(pid, 0)[1], "it is no success to come out of the function twice"
+"""
+
+
+@pytest.mark.parametrize("then", ["", "else: raise ValueError('in the copy')", "else: sys.exit(0)"])
+async def test_a_fork_that_comes_out_of_the_function_answers_for_nobody(ctx, then):
+    assert await run_in_process(ctx, exec, FORKS + then) is None
+    assert await run_in_process(ctx, int, "7") == 7  # its own answer, none that was left from before
+
+
+async def test_what_a_function_forks_logs_to_standard_error_and_heeds_signals(ctx, capfd):
+    await run_in_process(
+        ctx,
+        exec,
+        """
+import logging, multiprocessing, os, signal, time
+def child():
+    logging.getLogger("in_it").warning("said in the copy")
+    time.sleep(600)
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.terminate()
+process.join(60)
+assert process.exitcode == -signal.SIGTERM, process.exitcode
+with multiprocessing.get_context("fork").Pool(2) as pool:  # which ends its processes by a signal
+    assert pool.map(abs, [-1, -2]) == [1, 2]
+    pool.apply(logging.getLogger("in_it").warning, ["said in a pool"])
+""",
+    )
+    assert "said in a pool" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["os.system('sleep 600 &')", "os.fork() or os.execlp('sleep', 'sleep', '600')"])
+async def test_the_death_of_a_process_is_seen_though_what_it_started_lives(ctx, left):
+    with pytest.raises(ProcessLost, match="SIGKILL"):
+        await run_in_process(ctx, exec, f"import os\n{left}\nos.kill(os.getpid(), 9)")
+
+
+@pytest.mark.parametrize(("level", "name"), [(1, "debug"), (35, "warning"), (99, "critical")])
+async def test_a_line_of_a_level_of_the_programs_own_comes_out(ctx, level, name):
+    code = f"import logging\nl = logging.getLogger('own')\nl.setLevel(1)\nl.log({level}, 'odd')"
+    with structlog.testing.capture_logs() as lines:
+        await run_in_process(ctx, exec, code)
+    assert [line["log_level"] for line in lines if line["event"] == "odd"] == [name]
+
+
+async def test_a_process_that_cannot_read_its_line_ends(ctx):
+    """A listener that is gone would leave the process, and its job, for ever."""
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (400 << 20, resource.RLIM_INFINITY))"
+    await run_in_process(ctx, exec, limit)
+    with pytest.raises(ProcessLost, match="exit code 1"):
+        await run_in_process(ctx, len, bytes(500 << 20))
+    assert await run_in_process(ctx, len, b"12") == 2

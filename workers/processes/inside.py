@@ -33,6 +33,7 @@ from common.errors import ConfigurationError, NotSerializable, PayloadError
 from common.stopping import Lifetime
 from common.tasks import registered_tasks
 from common.values import encode
+from workers.processes.copies import say_in_a_copy, watch_forks
 from workers.processes.frames import (
     Emits,
     Emitted,
@@ -59,6 +60,8 @@ _SECONDS_TO_LEAVE = 2.0
 _PROGRESS_EVERY = 0.05
 """Seconds between two words on how far a task is; the last one is sent in any case."""
 
+_NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -70,12 +73,25 @@ def main(descriptor: int, parent: int) -> None:
         parent: the worker's process id.
     """
     _end_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _NOT_OURS:
         # They may reach a whole group or container; the worker decides what ends. Not SIG_IGN, which programs that a
         # task starts would inherit.
         signal.signal(number, lambda *_: None)
     faulthandler.enable()
-    _Served(socket.socket(fileno=descriptor)).serve()
+    line = socket.socket(fileno=descriptor)
+    line.set_inheritable(False)  # what a task starts may live on, and the worker sees by the line's end that this ended
+    served = _Served(line)
+    watch_forks(served.be_a_copy, heeding=_NOT_OURS)
+    _or_end(served.serve)
+
+
+def _or_end(serve: Callable[[], None]) -> None:
+    """End the process with what serves it: without, it would keep its job for ever."""
+    try:
+        serve()
+    except BaseException:  # no memory for a frame, most likely
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _end_with(parent: int) -> None:
@@ -96,18 +112,27 @@ class _Served:
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._busy = False
+        self._is_copy = False
         self._lifetime = _Lifetime(None)
 
     def serve(self) -> None:
         """Do what comes until the worker hangs up."""
-        threading.Thread(target=self._listen, name="barque-line", daemon=True).start()
+        threading.Thread(target=_or_end, args=(self._listen,), name="barque-line", daemon=True).start()
         while (work := self._work.get()) is not None:
             self._busy = True
             self._do(work)
             self._busy = False
 
+    def be_a_copy(self) -> None:
+        """Leave the line to the process that has forked this one: the worker wants one answer to one job."""
+        self._is_copy = True
+        self._line.close()
+
     def send(self, frame: FromProcess) -> None:
         """Send a frame; ends the process if nobody is there to take it."""
+        if self._is_copy:
+            say_in_a_copy(frame)
+            return
         data = pack(frame)
         try:
             with self._sending:
@@ -117,6 +142,8 @@ class _Served:
 
     def emit(self, value: bytes) -> None:
         """Add an item to the stream; returns when there was room."""
+        if self._is_copy:
+            raise RuntimeError("a process that a task has forked has no stream: emit in the task itself")
         self.send(Emits(value))
         error = self._answers.get()
         if error is not None:

@@ -154,6 +154,10 @@ class ProcessPool:
             else:
                 return process
 
+    def has(self, process: Process) -> bool:
+        """Whether a process that was taken is still there."""
+        return process in self._all
+
     def give_back(self, process: Process) -> None:
         """Take back a process that has done its work; one that has had enough is replaced when there is need."""
         if process not in self._all:

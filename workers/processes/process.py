@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import signal
@@ -217,7 +218,7 @@ class Process:
     async def _attend_to(self, reply: Any, context: Context | None) -> None:
         if isinstance(reply, Logged):
             fields = {f"{name}_" if name in _TAKEN else name: value for name, value in to_plain(reply.fields).items()}
-            log.log(reply.level, reply.event, **fields)
+            log.log(_named(reply.level), reply.event, **fields)
         elif isinstance(reply, Progressed) and context is not None:
             context.progress(reply.done, reply.total, reply.message)
         elif isinstance(reply, Emits) and context is not None:
@@ -231,6 +232,11 @@ class Process:
 
 _TAKEN = {"self", "level", "event"}
 """What the method of a logger calls its own parameters."""
+
+
+def _named(level: int) -> int:
+    """Return the named level that one of a program's own comes after: structlog knows no others."""
+    return max(logging.DEBUG, min(level // 10 * 10, logging.CRITICAL))
 
 
 def _as_raised(reply: Raised) -> RaisedInside:
