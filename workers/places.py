@@ -135,7 +135,7 @@ class Places:
             first.set_result(None)
 
     def _first(self) -> asyncio.Future[None] | None:
-        """Take the first one who still waits out of the line: who was cancelled stands there until its own next step."""
+        """Take the first one who still waits out of the line: who was cancelled stands there until its next step."""
         while self._line:
             first = self._line.popleft()
             if not first.done():
