@@ -168,7 +168,10 @@ class Attempt(Lifetime):
     @property
     def timing(self) -> tuple[int, int, int]:
         """How its steps were, as a result stores it: see common.jobs.StepTiming."""
-        return int(self.busy * 1e6 + 0.5), int(self.longest_block * 1e6 + 0.5), self.steps
+        busy_us = int(self.busy * 1e6 + 0.5)
+        if self.steps == 1:  # as with most small jobs, of which there are the most
+            return busy_us, busy_us, 1
+        return busy_us, int(self.longest_block * 1e6 + 0.5), self.steps
 
     def is_meant_by(self, wish: float) -> bool:
         """Tell whether a wish to abort this id, by its score, is about this job and not one before it."""

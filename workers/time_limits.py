@@ -27,6 +27,9 @@ class TimeLimits:
 
     Args:
         stop: cancels an attempt, for one of the reasons TIMED_OUT and DEADLINE.
+
+    Attributes:
+        note_end: to be called when an attempt which was watched has ended.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class TimeLimits:
         self._clock = clock
         self._stop = stop
         self._deadlines = Deadlines(loop, self._overdue)
+        self.note_end = self._deadlines.note_end
 
     def set_deadline(self, attempt: Attempt, runnable: Runnable, extras: Extras | None) -> None:
         """Find until when the attempt's job may go on."""
@@ -63,10 +67,6 @@ class TimeLimits:
             self._watch_soft(attempt, soft)
         elif attempt.ends_at is not None:
             self._deadlines.add(attempt, attempt.ends_at)
-
-    def note_end(self) -> None:
-        """Take note that an attempt which was watched has ended."""
-        self._deadlines.note_end()
 
     def close(self) -> None:
         """Watch nothing any more."""
