@@ -212,6 +212,13 @@ class Settings(BaseSettings):
     )
     trace_baggage: bool = Field(False, description="Let OpenTelemetry's baggage travel with a job too")
 
+    sentry: bool = Field(True, description="Report errors where a DSN is given, or the program has set Sentry up")
+    sentry_dsn: SecretStr | None = Field(None, description="DSN by which workers report errors that end a job")
+    sentry_retries: bool = Field(False, description="Report errors of attempts that another one follows, too")
+    sentry_arguments: bool = Field(
+        False, description="Report the arguments of jobs, and local variables, too: they may be secrets"
+    )
+
     # What is logged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
     log_format: Literal["auto", "json", "console"] = Field(

@@ -7,6 +7,7 @@ settings class for arq calls `install` where it defines it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def install() -> None:
     """
     arq.worker.Worker = Worker  # type: ignore[misc]  # the point of this file
     logging.getLogger("barque").parent = logging.getLogger("arq")
+    _take_arq_from_sentry()
 
 
 def resolve() -> type[Any]:
@@ -41,4 +43,17 @@ def resolve() -> type[Any]:
             print(f"barque: {error}", file=sys.stderr)  # noqa: T201
             sys.exit(2)
         raise
+    _take_arq_from_sentry()  # a module with tasks may have set it up
     return WorkerSettings
+
+
+def _take_arq_from_sentry() -> None:
+    """Switch off Sentry's integration for arq, which its SDK enables by itself wherever arq is installed.
+
+    It makes an arq function of whatever stands among a worker's functions, and knows no tasks: a worker with any would
+    not start. What it is for, workers/sentry.py does.
+    """
+    sdk = sys.modules.get("sentry_sdk")
+    if sdk is not None:
+        with contextlib.suppress(Exception):  # an SDK of another version
+            sdk.get_client().integrations.pop("arq", None)

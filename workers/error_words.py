@@ -12,7 +12,17 @@ from common.jobs import RemoteError
 
 __all__ = ["describe", "raised_elsewhere"]
 
-_OUR_FRAMES = ("executor.py", "verdicts.py", "runnables.py", "stepping.py", "task_threads.py", "batch_runs.py")
+_OUR_FRAMES = (
+    "executor.py",
+    "verdicts.py",
+    "runnables.py",
+    "stepping.py",
+    "task_threads.py",
+    "batch_runs.py",
+    "workers/tracing.py",
+    "workers/sentry.py",
+    "workers/log_context.py",
+)
 
 _ELSEWHERE = "_barque_traceback"
 

@@ -7,6 +7,7 @@ a job.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -88,6 +89,24 @@ class ObservedLog(AttemptLog):
         return self._kind(**msgspec.structs.asdict(line) | known)
 
 
+def _sentry_by(settings: Settings, given: Sequence[Middleware]) -> list[Middleware]:
+    """Return what reports to Sentry, where a DSN is set, or the program has set up the SDK itself."""
+    sdk = sys.modules.get("sentry_sdk")
+    if not settings.sentry or (settings.sentry_dsn is None and (sdk is None or not sdk.is_initialized())):
+        return []
+    try:
+        from workers.sentry import SentryErrors, set_up  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"BARQUE_SENTRY_DSN: {error.name} is not installed; pip install 'barque[sentry]', or take the setting away"
+        ) from None
+    if settings.sentry_dsn is not None:
+        set_up(settings.sentry_dsn.get_secret_value(), arguments=settings.sentry_arguments)
+    if any(isinstance(one, SentryErrors) for one in given):
+        return []
+    return [SentryErrors(retries=settings.sentry_retries, arguments=settings.sentry_arguments)]
+
+
 def observers_by(settings: Settings, given: Sequence[Middleware]) -> list[Middleware]:
     """Return those that the settings ask for, outermost first; none that was given by code.
 
@@ -110,4 +129,4 @@ def observers_by(settings: Settings, given: Sequence[Middleware]) -> list[Middle
         if not any(isinstance(one, AttemptSpans) for one in given):
             say_if_nobody_exports()
             found.append(AttemptSpans(parent=settings.trace_parent, baggage=settings.trace_baggage))
-    return found
+    return [*found, *_sentry_by(settings, given)]

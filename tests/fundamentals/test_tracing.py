@@ -10,7 +10,7 @@ from arq.connections import RedisSettings, create_pool
 from opentelemetry import baggage, context, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from common import NEVER, BatchContext, Context, Discard, RetryPolicy, Snooze, fixed, task
+from common import NEVER, BatchContext, Context, Discard, RetryPolicy, Snooze, Unique, fixed, task
 from common.errors import ConfigurationError, TaskFailed, TaskTimedOut
 from common.logs import configure_logs
 from common.settings import load_settings
@@ -124,6 +124,7 @@ async def test_each_attempt_is_a_span_of_the_same_trace(producer, run_traced, sp
         said = span.events[0].attributes
         assert (said["exception.type"], said["exception.message"]) == ("ZeroDivisionError", "by zero")
         assert "in divide" in said["exception.stacktrace"]
+        assert "tracing.py" not in said["exception.stacktrace"].replace(__file__, "")
         assert SECRET not in span.to_json()
 
 
@@ -238,6 +239,21 @@ async def test_a_job_that_is_there_already_is_told(producer, run_traced, spans):
     assert ["barque.already_there" in span.attributes for span in spans.sends()] == [False, True]
     await run_traced(add)
     await spans.attempts(1)
+
+
+async def test_unique_and_signed_jobs_carry_it_too(redis_url, run_worker, spans, monkeypatch):
+    @task(name="traced_unique", unique=Unique(for_=60))
+    async def once(ctx: Context) -> str:
+        return format(trace.get_current_span().get_span_context().trace_id, "032x")
+
+    monkeypatch.setenv("BARQUE_SIGNING_KEYS", f"one:{SECRET * 8}")
+    await run_worker(once, middleware=[AttemptSpans(spans.provider)])
+    async with Producer(redis_url, tracing=EnqueueSpans(spans.provider)) as producer:
+        trace_id = await (await producer.enqueue(once())).result(timeout=10)
+        await producer.enqueue(once())
+    first, second = spans.sends()
+    assert format(first.context.trace_id, "032x") == trace_id
+    assert second.attributes["barque.already_there"] == 1
 
 
 async def test_the_synchronous_producer_continues_its_callers_trace(redis_url, run_traced, spans):

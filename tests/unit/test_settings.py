@@ -50,6 +50,9 @@ WRONG = {
     "TRACES": ["perhaps"],
     "TRACE_PARENT": ["parent", "CHILD"],
     "TRACE_BAGGAGE": ["perhaps"],
+    "SENTRY": ["perhaps"],
+    "SENTRY_RETRIES": ["perhaps"],
+    "SENTRY_ARGUMENTS": ["perhaps"],
     "LOG_CONTEXT": ["request-id", "a b", "request_id,level", "trace_id", "job_id"],
     "LOG_LEVEL": ["info", "TRACE"],
     "LOG_FORMAT": ["xml"],
@@ -65,7 +68,7 @@ WRONG = {
 FREE = {
     "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_SENTINELS", "REDIS_SENTINEL_SERVICE", "REDIS_SENTINEL_USERNAME",
     "REDIS_SENTINEL_PASSWORD", "REDIS_TLS_CA", "REDIS_TLS_CERT", "REDIS_TLS_KEY", "LOG_FILE", "DATA_ROOT",
-    "WEBHOOK_SECRET", "DATABASE_URL", "METRICS_HOST",
+    "WEBHOOK_SECRET", "DATABASE_URL", "METRICS_HOST", "SENTRY_DSN",
 }  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self, assert_type
 
+from opentelemetry.trace import TracerProvider
+
 from common import (
     NEVER,
     AttemptCall,
@@ -45,6 +47,10 @@ from common.schedule_records import ScheduleInfo
 from producer import BlockingJob, BlockingProducer, Job, Producer
 from producer.aborting import Aborted
 from producer.options import EnqueueOptions
+from producer.tracing import EnqueueSpans
+from workers import Worker
+from workers.sentry import SentryErrors
+from workers.tracing import AttemptSpans
 
 
 class Page:
@@ -385,3 +391,9 @@ async def with_limits(producer: Producer, blocking: BlockingProducer) -> None:
     assert_type((await producer.limits.reset("api"))[0].next_free, datetime | None)
     assert_type(blocking.limits.list("api")[0].in_use, int | None)
     assert_type((await (await producer.enqueue(limited("u"))).info()).waits_for, str | None)
+
+
+def with_traces(provider: TracerProvider) -> None:
+    Producer(tracing=True)
+    BlockingProducer(tracing=EnqueueSpans(provider, baggage=True))
+    Worker([limited], middleware=[AttemptSpans(provider, parent="link"), SentryErrors(retries=True)])
