@@ -34,7 +34,7 @@ import redis as redis_py
 import redis.asyncio as redis_asyncio
 import structlog
 
-from common import logs, tasks
+from common import logs, resources, tasks
 from common.embedded import EmbeddedServer
 from common.redis import keys
 from common.redis.connection import connect
@@ -82,6 +82,17 @@ def bare_environment(monkeypatch):
     settings_for_process.cache_clear()
     yield
     settings_for_process.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def bare_registries():
+    """Take out the tasks and resources that a test defined: two tests may well use one name."""
+    registries = (tasks._registry, resources._registry)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, as_it_was in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(as_it_was)
 
 
 @pytest.fixture(autouse=True)
