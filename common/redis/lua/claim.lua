@@ -34,9 +34,7 @@
 local MOST_PAGES, LARGE_PAGE = 20, 250
 local MOST_ATTEMPTS = 1000000000 -- what a foreign program may have counted; a token holds the number in full
 local LATEST = 9007199254740991
-local OVERDUE_SHARE = 10 -- one part in so many; all such queues together have half at the most
 local MOST_LIFTED = 250
-local PRIMES = { 2, 3, 5, 7, 11, 13, 17, 19 } -- no ratio of their roots is a fraction
 -- Wishes to abort whose job is gone are dropped after a day, some at a time. arq's own workers never do.
 local OLD_WISH, MOST_WISHES = 86400000, 100
 local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -127,33 +125,7 @@ local function take(queue, page, lanes)
   return held
 end
 
--- Give again what a claim took whose reply did not come. Its jobs have the scores of running ones.
-local function give_again(queue)
-  local ours, found = worker .. ':', {}
-  for page = 0, MOST_PAGES - 1 do
-    local running = redis.call('ZRANGEBYSCORE', queue, '(' .. now, lease_end, 'LIMIT', page * LARGE_PAGE, LARGE_PAGE)
-    if #running == 0 then break end
-    local leases = {}
-    for i, id in ipairs(running) do leases[i] = LEASE .. id end
-    for i, token in ipairs(redis.call('MGET', unpack(leases))) do
-      if token and string.sub(token, 1, #ours) == ours then
-        local attempt, number = string.match(token, '^(%d+):(%d+)$', #ours + 1)
-        if number and tonumber(number) >= unanswered then found[#found + 1] = { running[i], attempt } end
-      end
-    end
-  end
-  for _, job in ipairs(found) do
-    local id, attempt = job[1], job[2]
-    redis.call('SET', LEASE .. id, ours .. attempt .. ':' .. claim, 'PX', lease_ms)
-    redis.call('ZADD', queue, lease_end, id)
-    local payload = redis.pcall('GET', JOB .. id)
-    reply[length + 1], reply[length + 2] = id, type(payload) == 'string' and payload
-    reply[length + 3], reply[length + 4] = decimal(now), tonumber(attempt)
-    length = length + 4
-  end
-end
-
--- See to the jobs of a queue that have priorities or lanes. What it takes is made here, where it is needed.
+-- See to the jobs of a queue that have priorities or lanes.
 local function prepare(queue)
   -- Give jobs of a priority their head start, now that they are due: those that stand where they were put.
   local function lift()
@@ -178,10 +150,6 @@ local function prepare(queue)
     lanes.heal()
     lanes_in[queue] = lanes
   end
-end
-
-local function look_what_is_paused()
-  for _, queue in ipairs(KEYS) do paused[queue] = redis.pcall('HEXISTS', PAUSED, 'queue:' .. queue) == 1 end
 end
 
 local function serve(queue)
@@ -230,20 +198,48 @@ local function on(index, work)
   end
 end
 
-local function drop_old_wishes()
-  local old = redis.call('ZRANGEBYSCORE', ABORT, '-inf', now - OLD_WISH, 'WITHSCORES', 'LIMIT', 0, MOST_WISHES)
-  for i = 1, #old, 2 do
-    local id, wish = old[i], tonumber(old[i + 1])
-    if redis.call('EXISTS', JOB .. id, LEASE .. id) == 0 then
-      redis.call('ZREM', ABORT, id)
-    else
-      redis.call('ZADD', ABORT, string.format('%.2f', now + wish % 1), id) -- looked at again in a day
+-- What most claims have no use for is made where it is needed: each function made costs as much as a small command.
+if redis.call('EXISTS', PAUSED) == 1 then
+  for _, queue in ipairs(KEYS) do paused[queue] = redis.pcall('HEXISTS', PAUSED, 'queue:' .. queue) == 1 end
+end
+if unanswered > 0 then
+  -- Give again what a claim took whose reply did not come. Its jobs have the scores of running ones.
+  local function give_again(queue)
+    local ours, found = worker .. ':', {}
+    for page = 0, MOST_PAGES - 1 do
+      local running = redis.call('ZRANGEBYSCORE', queue, '(' .. now, lease_end, 'LIMIT', page * LARGE_PAGE, LARGE_PAGE)
+      if #running == 0 then break end
+      local leases = {}
+      for i, id in ipairs(running) do leases[i] = LEASE .. id end
+      for i, token in ipairs(redis.call('MGET', unpack(leases))) do
+        if token and string.sub(token, 1, #ours) == ours then
+          local attempt, number = string.match(token, '^(%d+):(%d+)$', #ours + 1)
+          if number and tonumber(number) >= unanswered then found[#found + 1] = { running[i], attempt } end
+        end
+      end
+    end
+    for _, job in ipairs(found) do
+      local id, attempt = job[1], job[2]
+      redis.call('SET', LEASE .. id, ours .. attempt .. ':' .. claim, 'PX', lease_ms)
+      redis.call('ZADD', queue, lease_end, id)
+      local payload = redis.pcall('GET', JOB .. id)
+      reply[length + 1], reply[length + 2] = id, type(payload) == 'string' and payload
+      reply[length + 3], reply[length + 4] = decimal(now), tonumber(attempt)
+      length = length + 4
     end
   end
-end
 
--- Serve several queues: with weights, or in their order. What it takes to divide is made here, where it is needed.
-local function serve_several()
+  for index = 1, #KEYS do on(index, give_again) end
+end
+if #KEYS == 1 then
+  on(1, function(queue)
+    serve(queue)
+    look(queue)
+  end)
+else
+  local OVERDUE_SHARE = 10 -- one part in so many; all such queues together have half at the most
+  local PRIMES = { 2, 3, 5, 7, 11, 13, 17, 19 } -- no ratio of their roots is a fraction
+
   -- Serve a queue with no more than this of the room. Returns whether it used that up, and so may have more.
   local function serve_part(index, part)
     local left = free - part
@@ -303,25 +299,29 @@ local function serve_several()
     for index = 1, #KEYS do on(index, serve) end
   end
 
-  if not ARGV[7] then return serve_in_order(tonumber(ARGV[6] or 0)) end
-  local weights = {}
-  for index = 1, #KEYS do weights[index] = tonumber(ARGV[6 + index]) end
-  serve_by_weight(weights)
-end
-
-if redis.call('EXISTS', PAUSED) == 1 then look_what_is_paused() end
-if unanswered > 0 then
-  for index = 1, #KEYS do on(index, give_again) end
-end
-if #KEYS == 1 then
-  on(1, function(queue)
-    serve(queue)
-    look(queue)
-  end)
-else
-  serve_several()
+  if ARGV[7] then
+    local weights = {}
+    for index = 1, #KEYS do weights[index] = tonumber(ARGV[6 + index]) end
+    serve_by_weight(weights)
+  else
+    serve_in_order(tonumber(ARGV[6] or 0))
+  end
   for index = 1, #KEYS do on(index, look) end
 end
 if failure and length == HEAD then error(failure) end
-if aborting then pcall(drop_old_wishes) end
+if aborting then
+  local function drop_old_wishes()
+    local old = redis.call('ZRANGEBYSCORE', ABORT, '-inf', now - OLD_WISH, 'WITHSCORES', 'LIMIT', 0, MOST_WISHES)
+    for i = 1, #old, 2 do
+      local id, wish = old[i], tonumber(old[i + 1])
+      if redis.call('EXISTS', JOB .. id, LEASE .. id) == 0 then
+        redis.call('ZREM', ABORT, id)
+      else
+        redis.call('ZADD', ABORT, string.format('%.2f', now + wish % 1), id) -- looked at again in a day
+      end
+    end
+  end
+
+  pcall(drop_old_wishes)
+end
 return reply
