@@ -92,6 +92,10 @@ def enqueue(
         str | None,
         typer.Option("--priority", metavar="0-9", help="0 is normal, 9 most urgent; or high, urgent, critical."),
     ] = None,
+    fair_key: Annotated[
+        str | None,
+        typer.Option("--fair-key", metavar="KEY", help="Whose job it is, where the tenants of a queue take turns."),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Travels with the job; repeat it for each."),
@@ -149,6 +153,7 @@ def enqueue(
         "deadline": deadline,
         "max_attempts": max_attempts,
         "priority": int(priority) if priority is not None and priority.isdecimal() else priority,
+        "fair_key": fair_key,
         "metadata": pairs(metadata, "--metadata", raw=raw) or None,
     }
     code = asyncio.run(_enqueue(call, settings, options, _Waiting(wait, timeout), as_json=as_json))
