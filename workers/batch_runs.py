@@ -28,7 +28,7 @@ from common.retry import RetryPolicy, RetryRule
 from common.stopping import Lifetime
 from workers.attempt import Attempt
 from workers.runnables import Defaults, Runnable, TaskRunnable
-from workers.stepping import stepped
+from workers.stepping import steppable, stepped
 
 __all__ = ["BatchRunnable", "Batches", "batches_of"]
 
@@ -156,6 +156,7 @@ class Gatherer:
 
     Attributes:
         batches: those of the worker, once it runs.
+        function: the task's, whose calls are coroutines.
         function: what a run calls: the task's function, and what observes its runs around it.
     """
 
@@ -166,6 +167,7 @@ class Gatherer:
         self.task = task
         self.worker = worker
         self.function: Callable[..., Coroutine[Any, Any, Any]] = task.function
+        self.function = steppable(task.function)
         self._most = task.options.batch
         self._within = task.within
         self._waiting: list[_Place] = []

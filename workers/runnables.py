@@ -20,6 +20,7 @@ from common.retry import RetryPolicy
 from common.tasks import Task
 from workers.gates import TaskGates, check_shared
 from workers.places import Places
+from workers.stepping import steppable
 
 if TYPE_CHECKING:
     from common.progress import Outlet
@@ -158,7 +159,7 @@ class TaskRunnable(Runnable):
         if options.limits:
             self.limits = TaskGates(task, options.limits, timeout=self.timeout)
         self._context: type[Context] = Context
-        self._function: Callable[..., Coroutine[Any, Any, Any]] = task.function
+        self._function = steppable(task.function)
         self._middleware = options.middleware
         # Built here, once, and so that a task whose annotations cannot be resolved stops the start, not a job.
         self._read = task.arguments.read
@@ -214,7 +215,7 @@ class FunctionRunnable(Runnable):
             keep_ms=keep_ms,
             done_ms=self.CRON_DONE_MS if hasattr(function, "next_run") else 0,
         )
-        self.coroutine: Callable[..., Coroutine[Any, Any, Any]] = function.coroutine
+        self.coroutine = steppable(function.coroutine)
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:  # noqa: ARG002
         """Return the coroutine; `state` is the context dict arq would make."""

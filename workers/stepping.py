@@ -2,17 +2,33 @@
 
 A coroutine runs from one `await` that really waits to the next; in between nobody else does. So the time of its steps,
 added up, is what a job costs its neighbours, and the rest of its run is waiting. Owns the stepping; what becomes of
-the figures is attempt_log.py's and endings.py's.
+the figures is attempt_log.py's and endings.py's. Owns, too, that what is to be stepped is a coroutine.
 """
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
 from typing import Any, Protocol
 
-__all__ = ["stepped"]
+__all__ = ["steppable", "stepped"]
+
+
+def steppable(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a function whose calls are coroutines, where those of a decorator's may be something else to be awaited.
+
+    Asked once, of a function, so that no job pays for it: an `async def` is returned as it is.
+    """
+    code = getattr(function, "__code__", None)  # inspect.iscoroutinefunction asks, from 3.12 on, what it is marked as
+    if isinstance(code, types.CodeType) and code.co_flags & inspect.CO_COROUTINE:
+        return function
+
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return awaited
 
 
 class Counts(Protocol):

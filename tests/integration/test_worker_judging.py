@@ -1,13 +1,14 @@
 """Every attempt comes to an outcome, its slot and its lease free, whatever the task raises, returns or swallows."""
 
 import asyncio
+import functools
 import threading
 
 import arq
 import pytest
 import structlog
 
-from common import NEVER, Context, task
+from common import NEVER, BatchContext, Context, task
 from common.errors import JobCancelled, TaskFailed, TaskTimedOut
 from common.redis.connection import ServerError
 from common.redis.store import Store
@@ -64,6 +65,32 @@ async def test_an_odd_exception_fails_its_job_and_holds_nothing(producer, run_wo
     with pytest.raises(TaskFailed):
         await job.result(timeout=20)
     await nothing_held(worker)
+
+
+def in_a_task(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return asyncio.ensure_future(function(*args))
+
+    return inner
+
+
+@task(retry=NEVER)
+@in_a_task
+async def decorated(ctx: Context, number: int) -> int:
+    return number
+
+
+@task(retry=NEVER, batch=1)
+@in_a_task
+async def decorated_batch(ctx: BatchContext, numbers: list[int]) -> list[int]:
+    return numbers
+
+
+@pytest.mark.parametrize("its_task", [decorated, decorated_batch])
+async def test_a_decorator_may_return_any_awaitable(producer, run_worker, its_task):
+    await run_worker(its_task)
+    assert await (await producer.enqueue(its_task(7))).result(timeout=20) == 7
 
 
 async def test_a_plain_functions_negative_defer_is_at_once(producer, run_worker):

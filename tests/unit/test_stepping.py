@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 
 import pytest
 
 from common.redis.store import Claimed
 from workers.attempt import Attempt
-from workers.stepping import stepped
+from workers.stepping import steppable, stepped
 
 
 @pytest.fixture
@@ -141,3 +142,52 @@ async def test_a_long_step_is_seen_by_the_real_clock(attempt):
 
     await drive(task(), attempt)
     assert attempt.longest_block >= 0.002
+
+
+def gives(awaitable):
+    """A decorator as some libraries have it: its own `def` returns what `awaitable` makes of the coroutine."""
+
+    def decorator(function):
+        @functools.wraps(function)
+        def inner(*args, **kwargs):
+            return awaitable(function(*args, **kwargs))
+
+        return inner
+
+    return decorator
+
+
+class Later:
+    def __init__(self, coroutine):
+        self.coroutine = coroutine
+
+    def __await__(self):
+        return self.coroutine.__await__()
+
+
+async def double(number, *, by=2):
+    await asyncio.sleep(0)
+    return number * by
+
+
+def test_a_coroutine_function_is_stepped_as_it_is():
+    assert steppable(double) is double
+
+
+@pytest.mark.parametrize("awaitable", [asyncio.ensure_future, asyncio.shield, Later, lambda coroutine: coroutine])
+async def test_what_a_decorator_returns_is_awaited_whatever_it_is(attempt, awaitable):
+    function = steppable(gives(awaitable)(double))
+    assert await drive(function(3, by=5), attempt) == 15
+    assert attempt.steps > 1
+
+
+async def test_what_cannot_be_awaited_says_so(attempt):
+    async def nothing():
+        raise AssertionError("it is not called")
+
+    def number(coroutine):
+        coroutine.close()
+        return 5
+
+    with pytest.raises(TypeError, match="int"):
+        await drive(steppable(gives(number)(nothing))(), attempt)
