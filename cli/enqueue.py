@@ -75,6 +75,12 @@ def enqueue(
         float | None,
         typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take."),
     ] = None,
+    soft_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--soft-timeout", metavar="TIME", parser=seconds, help="When an attempt is told to come to an end."
+        ),
+    ] = None,
     deadline: Annotated[
         float | None,
         typer.Option(
@@ -95,6 +101,14 @@ def enqueue(
     fair_key: Annotated[
         str | None,
         typer.Option("--fair-key", metavar="KEY", help="Whose job it is, where the tenants of a queue take turns."),
+    ] = None,
+    limit_key: Annotated[
+        str | None,
+        typer.Option("--limit-key", metavar="KEY", help="What its task's limits know it by, instead of their key=."),
+    ] = None,
+    limit_cost: Annotated[
+        float | None,
+        typer.Option("--limit-cost", metavar="NUMBER", help="What it counts for at its task's rates."),
     ] = None,
     metadata: Annotated[
         list[str] | None,
@@ -150,10 +164,13 @@ def enqueue(
         "job_id": job_id,
         "queue": queue,
         "timeout": job_timeout,
+        "soft_timeout": soft_timeout,
         "deadline": deadline,
         "max_attempts": max_attempts,
         "priority": int(priority) if priority is not None and priority.isdecimal() else priority,
         "fair_key": fair_key,
+        "limit_key": limit_key,
+        "limit_cost": limit_cost,
         "metadata": pairs(metadata, "--metadata", raw=raw) or None,
     }
     code = asyncio.run(_enqueue(call, settings, options, _Waiting(wait, timeout), as_json=as_json))

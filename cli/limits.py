@@ -83,8 +83,17 @@ def reset(name: Name, *, redis_url: RedisUrl = None, as_json: Json = False) -> N
     if as_json:
         machine({"reset": len(before)})
     else:
-        note(f"Reset {len(before):,} {'limit' if len(before) == 1 else 'limits'}.")
+        note(_reset_words(name, len(before)))
     raise typer.Exit(OK if before else FAILED)
+
+
+def _reset_words(name: str, found: int) -> str:
+    if found:
+        return f"Reset {found:,} {'limit' if found == 1 else 'limits'} called {visible(name)}."
+    return (
+        f"No limit called {visible(name)} is in use: a limit has its task's name, unless it says name=, and one that "
+        "is idle for a minute begins anew by itself. `barque limits list` shows those in use"
+    )
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "reset": reset}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -40,12 +41,22 @@ from cli.worker import worker
 
 __all__ = ["app", "main"]
 
+_NUMBER = re.compile(r"-\d")
+
 
 class _PlainFlags(TyperCommand):
     """A command whose help shows no type beside a flag: `--json`, where Typer alone says `--json <bool>`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # Typer has Click's errors under a private name
+            if _NUMBER.match(getattr(error, "option_name", "")) and isinstance(message := vars(error)["message"], str):
+                vars(error)["message"] = f"{message}. A negative number goes behind a `--`: barque … -- -1"
+            raise
 
 
 class _PlainFlagsGroup(TyperGroup):

@@ -13,6 +13,7 @@ from cli.options import Json, RedisUrl, read_settings
 if TYPE_CHECKING:
     from cli.status_view import Overview
     from common.jobs import JobInfo
+    from common.pauses import Pause
     from common.settings import Settings
 
 __all__ = ["status"]
@@ -54,8 +55,8 @@ def status(
     if not job_ids:
         status_view.show_overview(asyncio.run(_overview(settings, only=queues is not None)), as_json=as_json)
         raise typer.Exit(OK)
-    infos = asyncio.run(_jobs(job_ids, settings, only=queues is not None))
-    status_view.show_jobs(infos, arguments=arguments, as_json=as_json)
+    infos, pauses = asyncio.run(_jobs(job_ids, settings, only=queues is not None))
+    status_view.show_jobs(infos, pauses, arguments=arguments, as_json=as_json)
     raise typer.Exit(FAILED if any(info.state.value in {"unknown", "ended"} for info in infos) else OK)
 
 
@@ -78,7 +79,7 @@ async def _overview(settings: Settings, *, only: bool) -> Overview:
     return Overview(describe(settings), server, reports, workers, pauses)
 
 
-async def _jobs(job_ids: list[str], settings: Settings, *, only: bool) -> list[JobInfo]:
+async def _jobs(job_ids: list[str], settings: Settings, *, only: bool) -> tuple[list[JobInfo], list[Pause]]:
     from cli.asking import asking  # noqa: PLC0415 - see the top of main.py
     from cli.lookup import find_job  # noqa: PLC0415
     from producer import Producer  # noqa: PLC0415
@@ -87,4 +88,5 @@ async def _jobs(job_ids: list[str], settings: Settings, *, only: bool) -> list[J
         async with Producer(settings=settings) as producer:
             inspector = producer.inspector
             queues = settings.queues if only else await inspector.queues_in_use(settings.queues)
-            return [await find_job(inspector, job_id, queues) for job_id in job_ids]
+            infos = [await find_job(inspector, job_id, queues) for job_id in job_ids]
+            return infos, await producer.pauses()

@@ -70,13 +70,16 @@ def show_overview(overview: Overview, *, as_json: bool) -> None:
         show(styled("No worker is alive; `barque worker` starts one.", "yellow"))
 
 
-def show_jobs(infos: Sequence[JobInfo], *, arguments: bool, as_json: bool) -> None:
+def show_jobs(infos: Sequence[JobInfo], pauses: Sequence[Pause], *, arguments: bool, as_json: bool) -> None:
     """Print where these jobs stand; their arguments only if asked for."""
     if as_json:
         machine([_job_document(info, arguments=arguments) for info in infos])
         return
     for info in infos:
-        show(styled(f"Job {info.job_id}", "bold"), fields(_job_rows(info, arguments=arguments), styles=_styles(info)))
+        show(
+            styled(f"Job {info.job_id}", "bold"),
+            fields(_job_rows(info, pauses, arguments=arguments), styles=_styles(info)),
+        )
 
 
 def _paused_line(pause: Pause) -> str:
@@ -160,7 +163,7 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
+def _job_rows(info: JobInfo, pauses: Sequence[Pause], *, arguments: bool) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [("state", info.state.value)]
     if info.state is JobState.UNKNOWN:
         rows.append(("", "never enqueued in the queues looked in (--queues names others), or no longer kept"))
@@ -173,7 +176,8 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
         # A running job's score is the end of its lease.
         shown = "lease ends" if name == "due_at" and info.state is JobState.RUNNING else name.removesuffix("_at")
         rows.append((shown, moment(getattr(info, name))))
-    rows.append(("waits for", info.waits_for))
+    paused = _paused_rows(info, pauses)
+    rows += paused or [("waits for", info.waits_for)]
     if info.error is not None and info.state is JobState.ENDED:
         rows.append(("", f"its result cannot be read here: {info.error.message}"))
     elif info.error is not None:
@@ -184,6 +188,15 @@ def _job_rows(info: JobInfo, *, arguments: bool) -> list[tuple[str, object]]:
         rows.append(("arguments", compact(info.arguments)))
         rows.append(("keywords", compact(info.keyword_arguments) if info.keyword_arguments else None))
     return [(name, value) for name, value in rows if value is not None]
+
+
+def _paused_rows(info: JobInfo, pauses: Sequence[Pause]) -> list[tuple[str, object]]:
+    """Return what is paused and so keeps this job from being started."""
+    if info.state not in {JobState.QUEUED, JobState.SCHEDULED}:
+        return []
+    mine = {"queue": info.queue, "task": info.task}
+    held = [pause for pause in pauses if mine[pause.kind] == pause.name]
+    return [("paused", f"{pause.kind} {pause.name}, {described(pause)}") for pause in held]
 
 
 def _job_document(info: JobInfo, *, arguments: bool) -> dict[str, Any]:

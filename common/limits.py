@@ -18,6 +18,7 @@ from common.errors import ConfigurationError
 
 __all__ = [
     "MOST_COST",
+    "SPARE",
     "CircuitBreaker",
     "ConcurrencyLimit",
     "Key",
@@ -36,6 +37,9 @@ Seconds = float | timedelta
 
 MOST_COST = 1_000_000.0
 """What one job may cost at the most."""
+
+SPARE = 1.02
+"""By how much starts are further apart than the limit asks: what is late by less does not make a window too full."""
 
 _OPEN_AT_MOST = 300.0
 _LONGEST = 30 * 24 * 3600.0

@@ -25,6 +25,7 @@ __all__ = [
     "exponential",
     "fixed",
     "linear",
+    "read_policy",
 ]
 
 Seconds = float | timedelta
@@ -290,3 +291,17 @@ _DEFAULT = RetryPolicy()
 
 NEVER = RetryPolicy(max_attempts=1)
 """One attempt, whatever happens."""
+
+
+def read_policy(option: str, given: object) -> RetryPolicy:
+    """Return a task's policy, or the one by default.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if given is None:
+        return RetryPolicy()
+    if not isinstance(given, RetryPolicy):
+        attempts = given if isinstance(given, int) and given > 0 else 5
+        raise ConfigurationError(f"{option}={given!r}: give a policy, as in RetryPolicy(max_attempts={attempts:d})")
+    return given

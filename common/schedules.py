@@ -111,7 +111,7 @@ class Timetable:
             call = task()
         except TypeError as error:
             raise ConfigurationError(
-                f"{task.name} cannot be scheduled without arguments ({error}): name the schedule, and give it a call, "
+                f"{error}: it cannot be scheduled without arguments; name the schedule, and give it a call, "
                 f"as in schedule('{task.name}-…', {task.name}(…), cron('…'))"
             ) from None
         _declare(Schedule(task.name, call, self), task)

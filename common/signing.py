@@ -140,9 +140,9 @@ class Keyring:
         if name is None:
             if self.accept_unsigned:
                 return None
-            writer, reader = ("enqueued", "worker") if what == "payload" else ("run", "producer")
+            writer = "enqueued" if what == "payload" else "run"
             raise SignatureRefused(
-                f"the {what} is not signed, and this {reader} has BARQUE_SIGNING_KEYS. Set them where the job is "
+                f"the {what} is not signed, and BARQUE_SIGNING_KEYS is set here. Set it where the job is "
                 f"{writer} (stock arq cannot sign), or, while moving over, BARQUE_ACCEPT_UNSIGNED=true here"
             )
         key = self._keys.get(name)

@@ -1,6 +1,6 @@
 """What a function must be for `@task` to make a task of it, and where a task of it runs: on the event loop, or not.
 
-Owns these two answers, and the words for a function that will not do.
+Owns these two answers, and the words for a function, or a queue for its jobs, that will not do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from typing import Any
 
 from common.errors import ConfigurationError
 
-__all__ = ["is_plain"]
+__all__ = ["is_plain", "read_queue"]
+
+_NO_CONTEXT = (bool, bytes, float, int, list, set, str, tuple)
+_NO_CONTEXT_NAMES = frozenset(kind.__name__ for kind in _NO_CONTEXT)
 
 
 def is_plain(function: Callable[..., Any], *, cpu: bool, batch: bool) -> bool:
@@ -30,6 +33,11 @@ def is_plain(function: Callable[..., Any], *, cpu: bool, batch: bool) -> bool:
                 f"{said}: a task returns one value, and a function with `yield` returns a generator, which nothing "
                 "would run. Return a list, or enqueue a job for each item"
             )
+    if not _takes_context(function):
+        raise ConfigurationError(
+            f"{said}: its first parameter receives the Context, and the others what a producer passes; write "
+            f"`def {inner.__name__}(ctx: Context, …)`"
+        )
     # A decorator's own `def` around a coroutine function gives back the coroutine.
     plain = not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(inner)
     if plain and batch:
@@ -49,3 +57,25 @@ def is_plain(function: Callable[..., Any], *, cpu: bool, batch: bool) -> bool:
             "module"
         )
     return plain
+
+
+def read_queue(queue: object) -> str | None:
+    """Return the queue of a task's jobs.
+
+    Raises:
+        ConfigurationError: it is no name.
+    """
+    if queue is not None and (not isinstance(queue, str) or not queue):
+        raise ConfigurationError(f"@task(queue={queue!r}): give the queue's name, or leave queue= out")
+    return queue
+
+
+def _takes_context(function: Callable[..., Any]) -> bool:
+    """Whether a function's first parameter may be the context, going by its annotation; arq's is a dict."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.kind in {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}:
+        return False
+    said = first.annotation
+    if isinstance(said, str):
+        return said not in _NO_CONTEXT_NAMES
+    return said not in _NO_CONTEXT

@@ -23,8 +23,8 @@ from common.fairness import FairArgument
 from common.limits import Limit, check_limits
 from common.middleware import Middleware, true_middleware
 from common.priorities import Priority, read_priority
-from common.retry import RetryPolicy
-from common.task_functions import is_plain
+from common.retry import RetryPolicy, read_policy
+from common.task_functions import is_plain, read_queue
 from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
 
@@ -144,7 +144,10 @@ class Task(Generic[P, R]):
             TypeError: they are not what the function takes, as when calling it.
         """
         if kwargs or not self._fewest <= len(args) <= self._most:
-            self.signature.bind(None, *args, **kwargs)  # says what is wrong, in Python's own words
+            try:
+                self.signature.bind(None, *args, **kwargs)
+            except TypeError as error:  # in Python's own words, which do not say whose arguments
+                raise TypeError(f"{self.name}: {error}") from None
         # Past Call's own constructor, whose unpacking and packing again is half of what a call costs.
         call: Call[R] = _new_call(Call)
         call.name, call.args, call.kwargs, call.task = self.name, args, kwargs, self
@@ -307,17 +310,17 @@ def task(
         ConfigurationError: the function can be no task, or an option makes no sense.
     """
     options = TaskOptions(
-        queue=queue,
+        queue=read_queue(queue),
         timeout=_positive_seconds("timeout", timeout),
         soft_timeout=_positive_seconds("soft_timeout", soft_timeout),
         deadline=_positive_seconds("deadline", deadline),
-        retry=retry if retry is not None else RetryPolicy(),
-        keep_result=_seconds(keep_result),
+        retry=read_policy("@task: retry", retry),
+        keep_result=_seconds("keep_result", keep_result),
         unique=unique,
         middleware=true_middleware(middleware, "@task(middleware=…)"),
         priority=read_priority("@task: priority", priority) or 0,
         batch=batch,
-        within=_seconds(within),
+        within=_seconds("within", within),
         cpu=cpu,
         fair_key=fair_key,
     )
@@ -414,12 +417,14 @@ def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     return (first.co_filename, first.co_qualname) == (second.co_filename, second.co_qualname)
 
 
-def _seconds(value: float | timedelta | None) -> float | None:
+def _seconds(name: str, value: float | timedelta | None) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | timedelta)):
+        raise ConfigurationError(f"@task({name}={value!r}): give seconds as a number, or a timedelta")
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _positive_seconds(name: str, value: float | timedelta | None) -> float | None:
-    seconds = _seconds(value)
+    seconds = _seconds(name, value)
     if seconds is not None and not 0 < seconds <= _LONGEST:
         raise ConfigurationError(f"@task({name}={value!r}): give a number of seconds above zero, a year at most")
     return seconds

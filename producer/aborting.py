@@ -103,7 +103,7 @@ class Wanted(NamedTuple):
         given = {} if arguments is None else dict(arguments)
         if any(isinstance(key, bool) or not isinstance(key, int | str) for key in given):
             raise ConfigurationError("arguments= takes values by place, from 0, or by name: {0: 5, 'user': 'ada'}")
-        places = _places(task) if isinstance(task, Task) else {}
+        places = _places(task, given) if isinstance(task, Task) else {}
         plain = {key: _plain("arguments", value) for key, value in given.items()}
         return cls(
             pattern,
@@ -246,9 +246,22 @@ def _states(given: JobState | str | Collection[JobState | str] | None) -> frozen
     return frozenset(JobState(name) for name in names)
 
 
-def _places(task: Task[..., Any]) -> dict[str, int]:
-    """Return where a task's arguments stand, by name, in a call that passes them by place."""
-    return {name: place for place, name in enumerate(list(inspect.signature(task.function).parameters)[1:])}
+def _places(task: Task[..., Any], given: Collection[int | str]) -> dict[str, int]:
+    """Return where a task's arguments stand, by name, in a call that passes them by place.
+
+    Raises:
+        ConfigurationError: one that is looked for is none the task takes: nothing would fit.
+    """
+    parameters = list(inspect.signature(task.function).parameters.values())[1:]
+    names = [parameter.name for parameter in parameters]
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        for name in given:
+            if isinstance(name, str) and name not in names:
+                raise ConfigurationError(
+                    f"arguments={{{name!r}: …}}: the task {task.name!r} has no argument of that name; it takes: "
+                    f"{', '.join(names) or 'none'}"
+                )
+    return {name: place for place, name in enumerate(names)}
 
 
 def _plain(option: str, value: Any) -> Any:

@@ -14,15 +14,12 @@ from typing import Any
 
 from common.codec import Payload
 from common.errors import ConfigurationError, PayloadError, Retry
-from common.limits import MOST_COST, CircuitBreaker, ConcurrencyLimit, Limit, RateLimit, key_text
+from common.limits import MOST_COST, SPARE, CircuitBreaker, ConcurrencyLimit, Limit, RateLimit, key_text
 from common.redis.limits import Gate, Kind, gate
 from common.retry_after import asked_to_wait
 from common.tasks import Task
 
 __all__ = ["LimitError", "TaskGates", "asked_delay", "check_shared"]
-
-_SPARE = 1.02
-"""By how much starts are further apart than the limit asks: what is late by less does not make a window too full."""
 
 _KEEP_MS = 24 * 3600 * 1000
 """How long a gate in use is kept, at the least."""
@@ -49,7 +46,7 @@ class _Made:
         self.kind: Kind
         self.numbers: tuple[float, ...]
         if isinstance(limit, RateLimit):
-            self.kind, self.numbers = "rate", (limit.interval * 1000 * _SPARE, limit.burst)
+            self.kind, self.numbers = "rate", (limit.interval * 1000 * SPARE, limit.burst)
             self.cost = limit.cost
         elif isinstance(limit, ConcurrencyLimit):
             self.kind, self.numbers = "concurrency", (limit.limit,)
@@ -137,7 +134,7 @@ class TaskGates:
     def tolerance(self) -> float:
         """Return by how many seconds a start may be late and no window gets too full."""
         spare = [_seconds(made.limit.per) for made in self._made if isinstance(made.limit, RateLimit)]
-        return min(spare, default=math.inf) * (_SPARE - 1)
+        return min(spare, default=math.inf) * (SPARE - 1)
 
     def _cost(self, made: _Made, given: float | None, values: tuple[tuple[Any, ...], dict[str, Any]] | None) -> float:
         if made.kind != "rate":

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import redis.asyncio
 
+from common.limits import SPARE
 from common.redis import keys
 from common.redis.layout import id_bytes
 from common.redis.records import HeldLease
@@ -158,7 +159,7 @@ class LimitInfo:
 
     Attributes:
         key: the key's text, at most 200 characters; None where the whole task, or all that share the name, is one.
-        limit: a rate's starts a second, a concurrency limit's places; None of others.
+        limit: a rate's starts a second, as declared, a concurrency limit's places; None of others.
         in_use: places taken, trials under way included; None of a rate.
         waiting: jobs in the lane; None of a rate, whose jobs wait in the queue.
         next_free: a rate's next start that is not spoken for; when an open breaker lets a trial start. None if now.
@@ -315,7 +316,7 @@ def _info(gate: Gate, shown: _Shown, now_ms: int) -> LimitInfo:
     limit: float | None = None
     free_ms, state = 0.0, ""
     if gate.kind == "rate":
-        limit = 1000 / gate.numbers[0]
+        limit = 1000 / gate.numbers[0] * SPARE  # as it was declared
         free_ms = max(number(b"tat"), number(b"next"), number(b"floor"))
     elif gate.kind == "concurrency":
         limit = gate.numbers[0]

@@ -145,6 +145,8 @@ async def test_all_jobs_that_fit_are_aborted(producer):
     found = await producer.abort_where(task="send_*", arguments={0: 1}, dry_run=True)
     assert (found.looked_at, found.matched, found.cancelled) == (252, 125, 0)
 
+    with pytest.raises(ConfigurationError, match="has no argument of that name; it takes: "):
+        await producer.abort_where(task=send_mail, arguments={"custmer": 1})
     done = await producer.abort_where(task=send_mail, arguments={"customer": 1})
     assert (done.matched, done.cancelled, done.told, done.left) == (125, 125, 0, 0)
     assert [await job.status() for job in mails[:4]] == [JobState.QUEUED, JobState.CANCELLED] * 2

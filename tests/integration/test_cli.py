@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from arq.connections import RedisSettings
 
@@ -146,6 +147,20 @@ class TestEnqueueAndWait:
         assert ended.document["result"]["args"] == [-2, "--debug"]
         assert ended.document["state"] == "succeeded"
 
+    async def test_what_the_task_says_may_be_said_otherwise(self, run, redis_url, redis):
+        ended = await run(
+            "enqueue", "cli_echo", "--no-check", "--job-id", "own", "--soft-timeout", "5s", "--fair-key", "acme",
+            "--limit-key", "mirror", "--limit-cost", "2.5",
+        )  # fmt: skip
+        extras = msgspec.msgpack.decode(await redis.get("arq:job:own"))["b"]
+        async with worker(redis_url):
+            waited = await run("result", "own", "--wait", "--timeout", "30")
+
+        assert ended.code == 0, ended.err
+        assert (extras["soft"], extras["lk"], extras["lc"]) == (5.0, "mirror", 2.5)
+        assert extras["lane"]
+        assert waited.code == 0, waited.err
+
     async def test_bytes_are_base64_and_said_to_be(self, run, redis_url):
         async with worker(redis_url):
             text = await run("enqueue", "cli_bytes", "--no-check", "--wait", "--job-id", "b")
@@ -207,6 +222,9 @@ class TestEnqueueRefusals:
             (["fetch_ulr", "https://example.com"], "did you mean fetch_url"),
             (["checksum_file"], "argument path is missing"),
             (["checksum_file", "5"], "--raw"),
+            (["checksum_file", "-1"], "behind a `--`"),
+            (["cli_echo", "--no-check", "--job-timeout", "5", "--soft-timeout", "6"], "soft_timeout=6 s is not before"),
+            (["cli_echo", "--no-check", "--limit-cost", "-3"], "limit_cost"),
             (["cli_echo", "--no-check", str(10**30)], "past 64 bits"),
             (["cli_echo", "--no-check", "--delay", "5", "--at", "2030-01-01T00:00Z"], "not both"),
             (["cli_echo", "--no-check", "--delay", "5m", "--expires", "1m"], "is over before the job is due"),

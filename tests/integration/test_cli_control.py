@@ -103,6 +103,11 @@ async def test_queues_and_tasks_are_paused_shown_and_resumed(run, redis_url):
             ("queue", "arq:queue", "ada", False)
         ]
         assert "was paused already, " in (await run("pause", "--task", "cli_hold")).err
+        await producer.enqueue(hold(1), job_id="held")
+        held = " ".join((await run("status", "held")).out.split())
+        assert "paused queue arq:queue, " in held
+        assert "paused task cli_hold, " in held
+        assert r"by ada: a \x1b[31m test" in held
         shown = await run("status")
         assert "Paused: queue arq:queue, " in shown.out
         assert r"by ada: a \x1b[31m test" in shown.out.replace("\n", " ")

@@ -68,7 +68,7 @@ class TestDeclaring:
         ("declare", "why"),
         [
             (lambda: every(1)(every(2)(make("t"))), "two schedules are called 't'; give one a name of its own"),
-            (lambda: every(1)(make_needy("t")), "t cannot be scheduled without arguments (missing a required argument"),
+            (lambda: every(1)(make_needy("t")), "'size': it cannot be scheduled without arguments"),
             (lambda: every(1)(make), "@cron and @every stand above @task; 'make' is no task yet"),
             (lambda: schedule("n", make("t"), every(1)), "give a task called with its arguments, got Task"),
             (lambda: schedule("n", make("t")(), "0 6 * * *"), "give cron(…) or every(…), got str"),

@@ -181,6 +181,41 @@ def test_a_lambda_needs_a_name():
     assert isinstance(task(name="one")(lambda ctx: 1), PlainTask)
 
 
+def no_context(number: int) -> int:
+    return number
+
+
+def no_context_in_words(number: "int") -> int:
+    return number
+
+
+async def nothing_at_all() -> None: ...
+
+
+async def only_by_name(*, number: int) -> None: ...
+
+
+@pytest.mark.parametrize("function", [no_context, no_context_in_words, nothing_at_all, only_by_name])
+def test_a_function_that_leaves_out_the_context_is_told_of_it(function):
+    with pytest.raises(ConfigurationError, match=r"its first parameter receives the Context") as raised:
+        task(function)
+    assert f"`def {function.__name__}(ctx: Context, …)`" in str(raised.value)
+    assert registered_tasks() == {}
+
+
+def of_arq(ctx: dict[str, object], number: int) -> int:
+    return number
+
+
+def bare(ctx, number):
+    return number
+
+
+@pytest.mark.parametrize("function", [of_arq, bare])
+def test_a_context_of_another_kind_is_the_functions_own_affair(function):
+    assert task(function).name == function.__name__
+
+
 def yields(ctx: Context):
     yield 1
 
@@ -219,6 +254,11 @@ def test_a_coroutine_function_cannot_run_in_a_process_and_is_told_what_to_do():
         ({"timeout": float("nan")}, "timeout=nan"),
         ({"timeout": float("inf")}, "timeout=inf"),
         ({"timeout": timedelta(days=400)}, "timeout="),
+        ({"timeout": "5m"}, "timeout='5m'): give seconds as a number, or a timedelta"),
+        ({"within": "1s", "batch": 2}, "within='1s'): give seconds as a number"),
+        ({"keep_result": True}, "keep_result=True): give seconds as a number"),
+        ({"queue": ""}, "queue=''): give the queue's name"),
+        ({"retry": 3}, "retry=3: give a policy, as in RetryPolicy(max_attempts=3)"),
         ({"soft_timeout": 0}, "soft_timeout=0"),
         ({"soft_timeout": 60, "timeout": 60}, "soft_timeout=60, timeout=60"),
         ({"deadline": -1}, "deadline=-1"),
