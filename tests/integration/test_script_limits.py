@@ -446,6 +446,8 @@ async def first_and_next(fleet) -> list[Ask]:
 @pytest.mark.parametrize("how", ["abort", "reschedule", "aside"])
 async def test_when_the_first_of_a_lane_goes_otherwise_the_next_one_looks(fleet, redis, how):
     await first_and_next(fleet)
+    when = await redis.zscore("q", "first")
+    assert await redis.zscore("q", "next") > when
     if how == "abort":
         await ControlStore(redis).abort("q", [Abort("first", b"R")], keep_ms=0)
     elif how == "reschedule":
@@ -453,7 +455,10 @@ async def test_when_the_first_of_a_lane_goes_otherwise_the_next_one_looks(fleet,
     else:
         (ask,) = await fleet.claim("first", gates=(ONE,), past="parked")
         assert await fleet.store.stand_aside(("q",), [ask.lease]) == 1
-    assert await looks_now(fleet, "next")
+    if how == "aside":
+        assert await looks_now(fleet, "next"), "it had come to look, and did not"
+    else:
+        assert await redis.zscore("q", "next") == when, "in its stead"
     assert await redis.exists("barque:wake:q", keys.limit_wait("first")) == 1
     assert await redis.zrange("barque:limit-lane:concurrency:one", 0, -1) == [b"1:qnext"]
 
@@ -509,6 +514,7 @@ async def test_the_first_of_a_paused_queue_is_not_the_one_to_look(fleet, redis):
     await redis.zadd("other", {"paused": far})
     await redis.zadd(lane, {"5:otherpaused": SINCE + 1.5})
     await ControlStore(redis).pause("queue", "other", b"")
+    when = await redis.zscore("q", "first")
     await ControlStore(redis).abort("q", [Abort("first", b"R")], keep_ms=0)
-    assert await looks_now(fleet, "next")
+    assert await redis.zscore("q", "next") == when
     assert await redis.zscore("other", "paused") == far

@@ -31,11 +31,11 @@ local function tell_worker(id, token)
   redis.pcall('PUBLISH', CONTROL, 'abort ' .. token .. ' ' .. id)
 end
 
-local function end_now(id, result)
+local function end_now(id, result, score)
   redis.call('ZREM', queue, id)
   lanes.leave(id)
   redis.call('DEL', JOB .. id, RETRY .. id)
-  wait_no_more(queue, id, now)
+  wait_no_more(queue, id, now, score)
   redis.pcall('ZREM', ABORT, id)
   redis.pcall('ZREM', LIFT .. queue, id)
   if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
@@ -47,7 +47,8 @@ for i = 2, #ARGV, STRIDE do
   local holder = redis.pcall('GET', LEASE .. id)
   local runs = type(holder) == 'string' and holder ~= DONE
   local word = 0
-  if not runs and not redis.call('ZSCORE', queue, id) and not lanes.holds(id) then
+  local score = redis.call('ZSCORE', queue, id)
+  if not runs and not score and not lanes.holds(id) then
     word = 0
   elseif has_changed(id, digest) then
     word = -1
@@ -55,7 +56,7 @@ for i = 2, #ARGV, STRIDE do
     tell_worker(id, holder)
     word = 1
   else
-    end_now(id, result)
+    end_now(id, result, score)
     word = 2
   end
   reply[#reply + 1] = word

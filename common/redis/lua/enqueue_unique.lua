@@ -81,7 +81,7 @@ local function replace(at, id, queue, score, due)
     if why then return 'refused', why, '' end
   end
   if due then
-    wait_no_more(queue, id, now)
+    wait_no_more(queue, id, now, score)
     note_rank(at, queue, id, due)
   end
   write(id, payload, ARGV[at + 7])

@@ -52,7 +52,7 @@ if lane then
   lanes.mark(id, lane, due + (priority > 0 and LEAD + priority * LEAD_EACH or 0))
 end
 redis.call('ZADD', queue, place, id)
-wait_no_more(queue, id, now) -- it asks its limits anew
+wait_no_more(queue, id, now, score) -- it asks its limits anew
 if due > now and priority > 0 then
   redis.pcall('ZADD', LIFT .. queue, due + LEAD + priority / 2048, id)
 else
