@@ -233,7 +233,7 @@ class LimitStore:
     async def standing(self, name: str | None = None) -> list[LimitInfo]:
         """Return how each gate in use stands, by name and key."""
         now = await self._now_ms()
-        found = [_info(gate, shown, now) for gate, shown in await self._stored(name)]
+        found = [_info(gate, shown, now) for gate, shown in await self._stored(name, now)]
         return sorted(found, key=lambda info: (info.name, info.kind, info.key or ""))
 
     async def reset(self, name: str, *, lease_ms: int = 10_000) -> list[LimitInfo]:
@@ -242,7 +242,7 @@ class LimitStore:
         Those that run keep their places. Returns how the gates stood before.
         """
         now = await self._now_ms()
-        stored = await self._stored(name)
+        stored = await self._stored(name, now)
         leavers = [Leaver(gate, "", "", "reset") for gate, _ in stored]
         for start in range(0, len(leavers), _AT_ONCE):
             await self.leave(leavers[start : start + _AT_ONCE], lease_ms=lease_ms)
@@ -252,7 +252,7 @@ class LimitStore:
         seconds, microseconds = await self.client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    async def _stored(self, name: str | None) -> list[tuple[Gate, _Shown]]:
+    async def _stored(self, name: str | None, now_ms: int) -> list[tuple[Gate, _Shown]]:
         ids = await self.client.zrange(keys.LIMITS, 0, -1)
         found: list[tuple[Gate, _Shown]] = []
         for start in range(0, len(ids), _AT_ONCE):
@@ -261,14 +261,26 @@ class LimitStore:
             for gate_id in part:
                 pipeline.hgetall(keys.LIMIT.encode() + gate_id)
                 pipeline.zcard(keys.LIMIT_HELD.encode() + gate_id)
+                pipeline.zrange(keys.LIMIT_HELD.encode() + gate_id, "-inf", now_ms, byscore=True)  # type: ignore[arg-type]
                 pipeline.zcard(keys.LIMIT_LANE.encode() + gate_id)
             replies = await pipeline.execute(raise_on_error=False)
+            lost = await self._lost_places(replies[2::4])
             for index, gate_id in enumerate(part):
-                fields, held, waiting = replies[3 * index : 3 * index + 3]
+                fields, held, _, waiting = replies[4 * index : 4 * index + 4]
                 gate = _gate(fields, gate_id) if isinstance(fields, dict) else None
                 if gate is not None and (name is None or gate.name == name):
-                    found.append((gate, _Shown(fields, _whole(held), _whole(waiting))))
+                    found.append((gate, _Shown(fields, _whole(held) - lost[index], _whole(waiting))))
         return found
+
+    async def _lost_places(self, unsure: Sequence[object]) -> list[int]:
+        """Return how many of these jobs, gate by gate, have no lease: their places come free when somebody asks."""
+        pipeline = self.client.pipeline(transaction=False)
+        held = [ids if isinstance(ids, list) else [] for ids in unsure]  # an error: a key of another type
+        for ids in held:
+            if ids:
+                pipeline.exists(*(keys.LEASE.encode() + job_id for job_id in ids))
+        there = iter(await pipeline.execute())
+        return [len(ids) - next(there) if ids else 0 for ids in held]
 
 
 class _Shown(NamedTuple):

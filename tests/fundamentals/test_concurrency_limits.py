@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from common import Call, ConcurrencyLimit, Context, RateLimit, RetryPolicy, fixed, task
-from common.errors import ConfigurationError, JobCancelled
+from common.errors import ConfigurationError, JobCancelled, TaskTimedOut
 from common.jobs import JobState
 from tests.support.fleet import most_at_once, ran, start_workers
 
@@ -157,6 +157,25 @@ async def test_jobs_that_vanish_from_the_line_do_not_stop_it(producer, run_worke
     with pytest.raises(JobCancelled):
         await jobs[1].result(timeout=10)
     await jobs[3].abort()
+
+
+async def test_a_job_whose_deadline_passed_while_it_waited_gives_its_turn_to_the_next(producer, run_worker):
+    await run_worker(one_a_host, poll_delay=LONG)
+    (first,) = await all_of(one_a_host, producer, ("h", "first"))
+    await doors.begin(1)
+    passed = asyncio.create_task(asyncio.sleep(1))
+    late = await producer.enqueue(one_a_host("h", "late"), deadline=1)
+    while (await late.info()).waits_for is None and not passed.done():  # on a slow machine it ends before it waits
+        await asyncio.sleep(0.01)
+    (last,) = await all_of(one_a_host, producer, ("h", "last"))
+    await parked(last)
+    await passed
+    await doors.let("all")
+    assert await doors.begin(2) == ["first", "last"]
+    with pytest.raises(TaskTimedOut, match="deadline"):
+        await late.result(timeout=10)
+    for job in (first, last):
+        await job.result(timeout=10)
 
 
 async def test_a_released_job_gives_its_place_back(producer, run_worker):

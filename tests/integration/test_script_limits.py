@@ -518,3 +518,12 @@ async def test_the_first_of_a_paused_queue_is_not_the_one_to_look(fleet, redis):
     await ControlStore(redis).abort("q", [Abort("first", b"R")], keep_ms=0)
     assert await redis.zscore("q", "next") == when
     assert await redis.zscore("other", "paused") == far
+
+
+async def test_a_place_whose_job_is_gone_is_not_shown_as_taken(fleet, redis):
+    (dead, lives) = await fleet.claim("dead", "lives", gates=(PAIR,))
+    await fleet.admit([dead, lives])
+    await redis.delete(keys.lease("dead"))  # its worker was killed, and whoever had the job next ended it unasked
+    await redis.zadd("barque:limit-held:concurrency:c", {"dead": 1, "lives": 1})
+    (shown,) = await fleet.store.standing()
+    assert (shown.in_use, shown.waiting) == (1, 0)

@@ -140,7 +140,7 @@ local function admit(job)
   if not start then
     leave_all(job)
     put_back(job, scored(due, again and DISPLACED or RESERVED), slowest)
-    redis.call('ZADD', LIFT .. job.queue, scored(due, again and DISPLACED_UP or RESERVED_UP), job.id)
+    redis.pcall('ZADD', LIFT .. job.queue, scored(due, again and DISPLACED_UP or RESERVED_UP), job.id)
     return { 'held', slowest.index - 1 }
   end
   for _, gate in ipairs(job.lanes) do
