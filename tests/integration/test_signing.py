@@ -223,7 +223,7 @@ class TestResults:
         monkeypatch.delenv("BARQUE_SIGNING_KEYS")
         await run_worker(note)
         job = await producer.enqueue(note("a"))
-        with pytest.raises(SignatureRefused, match="Set them where the job is run"):
+        with pytest.raises(SignatureRefused, match="Set it where the job is run"):
             await job.result(timeout=20)
 
 
