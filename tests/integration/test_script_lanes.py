@@ -5,7 +5,7 @@ from redis.exceptions import OutOfMemoryError
 
 from common.redis.control import Abort, ControlStore
 from common.redis.scores import HEAD_START_MS
-from common.redis.store import Claimed, Enqueue, Finish, HeldLease, PutBack, Rank
+from common.redis.store import Claimed, Enqueue, Finish, HeldLease, PutBack, Rank, Refusals
 from common.redis.unique import UniqueEnqueue, UniqueStore
 from common.uniqueness import Rule
 from tests.support.keyspace import Keyspace
@@ -137,6 +137,21 @@ async def test_a_retry_joins_its_lane_when_it_is_due(keyspace, store, redis):
     assert await claimed(store, 1, 8) == ["a2"]
     assert await redis.hget(LANED, "a1") == b"aa"
     assert sorted(await claimed(store, 9)) == ["a1", "a3"]
+
+
+@pytest.mark.parametrize("kind", ["retry", "release"])
+async def test_what_joined_its_lane_since_is_known_when_it_is_sent_again(kind, keyspace, store, redis):
+    await add(store, A, "a1", "a2", "a3")
+    (job,) = await claim(store, 1)
+    when = 60_000 if kind == "retry" else await keyspace.now_ms() + 60_000
+    back = PutBack(HeldLease(0, job.job_id, job.token, job.attempt), kind, when, 0, "aa")
+    assert await store.complete(("q",), [back]) == Refusals([], [])
+    await redis.zincrby("q", -61_000, "a1")
+    assert await claimed(store, 1, 8) == ["a2"]
+    assert await redis.hget(LANED, "a1") == b"aa"
+    assert await store.complete(("q",), [back], again=True) == Refusals([], [0])
+    later = back._replace(lease=back.lease._replace(attempt=5))
+    assert await store.complete(("q",), [later], again=True) == Refusals([0], []), "that attempt was never recorded"
 
 
 async def test_retries_of_one_tenant_do_not_stand_in_front_of_another(keyspace, store, redis):

@@ -19,7 +19,7 @@
 --            outcome named in the reply changes nothing.
 --
 -- A batch sent again finds the leases it gave up itself gone. It recognises its work by what it left behind: the
--- same result bytes; no job at all, where no result was kept; or the job back in its queue with this attempt counted.
+-- same result bytes; no job at all, where no result was kept; or the job back in its queue or lane with this attempt counted.
 -- Where the lease ran out while the server was away, and nobody took the job since, the queue still has its end as
 -- the score: then the outcome is taken all the same.
 --
@@ -104,6 +104,10 @@ local function judge(kind, queue, id, attempt, holder, x, z)
   if kind == 'finish' and redis.pcall('GET', RESULT .. id) == z then return 'repeat' end
   local score = redis.call('ZSCORE', queue, id)
   if holder and holder ~= DONE then return 'lost' end
+  if not score and kind ~= 'finish' and redis.pcall('HEXISTS', LANED .. queue, id) == 1 then -- behind its tenant's head
+    local stored = tonumber(redis.pcall('GET', RETRY .. id) or 0)
+    return stored == (kind == 'release' and attempt - 1 or attempt) and 'repeat' or 'lost'
+  end
   if not score then
     local over = kind == 'finish' and x == '0' and redis.call('EXISTS', JOB .. id) == 0
     return over and 'repeat' or 'lost'
