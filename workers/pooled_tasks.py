@@ -33,6 +33,9 @@ from workers.verdicts import CannotRunError
 
 __all__ = ["CpuRunnable", "ThreadRunnable", "task_runnables"]
 
+_THREADS = "barque:threads"
+"""Where a worker's threads stand in its dict, if its tasks need some."""
+
 
 class ThreadRunnable(TaskRunnable):
     """A `@task` on a plain `def`."""
@@ -172,11 +175,14 @@ def task_runnables(
         state: the worker's own dict.
         burst: the worker is to end, and gives no job back for want of a place.
     """
-    threads, pool = TaskThreads(settings.threads), ProcessPool.by_settings(settings)
-    if burst:
-        threads.places.gives_back = pool.places.gives_back = False
+    # A worker may run more than once before it is closed: what it closes then is what it had from its first run on.
+    threads = state.get(_THREADS) or TaskThreads(settings.threads)
+    pool = state.get(POOL) or ProcessPool.by_settings(settings)
+    threads.places.gives_back = pool.places.gives_back = not burst
     if any(task.options.cpu for task in tasks):
         state[POOL] = pool
+    if any(isinstance(task, PlainTask) and not task.options.cpu for task in tasks):
+        state[_THREADS] = threads
 
     def runnable(task: Task[..., Any]) -> Runnable:
         if task.options.cpu:

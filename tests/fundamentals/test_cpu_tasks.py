@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from arq.connections import RedisSettings
 
 from common import NEVER, Context, RetryPolicy, fixed, task
 from common.errors import JobCancelled, TaskFailed, TaskTimedOut
 from common.tasks import registered_tasks
+from workers.worker import Worker
 
 # A process imports this file to find the tasks, and nothing of it is shared with the test: they meet in files.
 
@@ -231,6 +233,18 @@ async def test_an_idle_process_ends_with_its_worker(producer, run_worker):
     process = await (await producer.enqueue(pid())).result(timeout=60)
     await worker.close()
     assert not runs(process)
+
+
+async def test_a_worker_that_runs_again_before_it_is_closed_has_the_process_it_had(producer, redis_url):
+    worker = Worker([pid], redis_settings=RedisSettings.from_dsn(redis_url), burst=True, handle_signals=False)
+    pids = []
+    for _ in range(2):
+        job = await producer.enqueue(pid())
+        await worker.async_run()
+        pids.append(await job.result(timeout=30))
+    await worker.close()
+    assert pids[0] == pids[1]
+    await until(lambda: not runs(pids[0]))
 
 
 async def test_the_time_it_has_begins_when_a_process_is_ready(producer, run_worker, tmp_path):
