@@ -22,6 +22,7 @@ its database is **flushed** by each test (with pytest-xdist, worker n takes the 
 
 import fnmatch
 import gc
+import importlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -87,6 +88,7 @@ def bare_environment(monkeypatch):
 @pytest.fixture(autouse=True)
 def bare_registries():
     """Take out the tasks and resources that a test defined: two tests may well use one name."""
+    importlib.import_module("workers.tasks")  # else those that ship would go with the test that imported them first
     registries = (tasks._registry, resources._registry)
     before = [dict(registry) for registry in registries]
     yield
