@@ -74,6 +74,7 @@ class Executor:
         # What the loop would make, without its detour; unless the host program has tasks of its own kind.
         self._plain_tasks = self._loop.get_task_factory() is None
         self._limits = TimeLimits(self._loop, clock, self.stop)
+        self._end = verdicts.endings.succeeded  # bound here: each frame costs every job
         self._unstoppable: set[asyncio.Task[None]] = set()
         self.running = 0
 
@@ -202,7 +203,8 @@ class Executor:
             except BaseException as error:
                 outcome = self._verdicts.raised(attempt, error)
             else:
-                outcome = self._verdicts.succeeded(attempt, value)
+                end = self._end if attempt.stop is None else self._verdicts.succeeded
+                outcome = end(attempt, value)
         except BaseException as broken:  # an attempt without an outcome would keep its slot and its lease for ever
             outcome = self._verdicts.unjudged(attempt, broken)
         if attempt.finished:  # it was given up, and what it says now comes too late

@@ -48,6 +48,7 @@ class Verdicts:
         burials: makes what jobs that fail for good leave behind; None leaves nothing.
 
     Attributes:
+        endings: makes what stands judged already: the return of an attempt that nobody stopped.
         leaving: the whole event loop is being cancelled; a cancellation without a reason is a release.
     """
 
@@ -64,7 +65,7 @@ class Verdicts:
     ) -> None:
         self._clock = clock
         self._ways = ways
-        self._endings = Endings(
+        self.endings = Endings(
             worker=worker,
             clock=clock,
             reading=reading,
@@ -78,7 +79,7 @@ class Verdicts:
         """Judge a return."""
         if attempt.stop is StopReason.LOST:
             return self._lost(attempt)
-        return self._endings.succeeded(attempt, value)
+        return self.endings.succeeded(attempt, value)
 
     def unjudged(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Fail an attempt whose judgement raised `error`; never raises itself.
@@ -91,9 +92,9 @@ class Verdicts:
         said = describe(error)
         words = RemoteError(said.type, f"how the attempt ended could not be told: {said.message}", said.traceback)
         try:
-            return self._endings.failed(attempt, OutcomeKind.FAILED, words, None)
+            return self.endings.failed(attempt, OutcomeKind.FAILED, words, None)
         except Exception:
-            return self._endings.in_bare_words(attempt, words)
+            return self.endings.in_bare_words(attempt, words)
 
     def unrecordable(self, outcome: Outcome, error: Exception) -> Outcome | None:
         """Return a failure in words in place of a result the server will not take; None if it is no result."""
@@ -104,7 +105,7 @@ class Verdicts:
             f"the server does not take the result of {len(outcome.record.result):,} bytes: "
             f"{type(error).__name__}: {str(error)[:1000]}",
         )
-        return self._endings.in_bare_words(outcome.attempt, words)
+        return self.endings.in_bare_words(outcome.attempt, words)
 
     def raised(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Turn an exception of the task's into what it asks for; else judge it by its policy, or by arq's ways."""
@@ -195,7 +196,7 @@ class Verdicts:
         return f"the next attempt would begin in {delay_ms / 1000:g} s, past the job's {_moment(attempt.deadline_ms)}"
 
     def _ignored(self, attempt: Attempt, error: BaseException) -> Outcome:
-        outcome = self._endings.ignored(attempt)
+        outcome = self.endings.ignored(attempt)
         words = describe(error, with_traceback=False)
         outcome.reason = f"ignored {words.type.removeprefix('builtins.')}: {words.message}"
         return outcome
@@ -217,7 +218,7 @@ class Verdicts:
     def _discarded(self, attempt: Attempt, asked: Discard) -> Outcome:
         words = describe(asked, with_traceback=False)
         shown = self._ways.failure(f"discarded: {words.message}")
-        outcome = self._endings.failed(attempt, OutcomeKind.DISCARDED, words, shown)
+        outcome = self.endings.failed(attempt, OutcomeKind.DISCARDED, words, shown)
         outcome.error, outcome.reason = None, words.message
         return outcome
 
@@ -258,7 +259,7 @@ class Verdicts:
 
     def _cancelled(self, attempt: Attempt) -> Outcome:
         error = RemoteError("asyncio.exceptions.CancelledError", "the job was aborted")
-        return self._endings.failed(attempt, OutcomeKind.CANCELLED, error, asyncio.CancelledError())
+        return self.endings.failed(attempt, OutcomeKind.CANCELLED, error, asyncio.CancelledError())
 
     def _lost(self, attempt: Attempt) -> Outcome:
         return Outcome(attempt, OutcomeKind.LOST, None, run_seconds=run_seconds(attempt))
@@ -281,7 +282,7 @@ class Verdicts:
         words = describe(error)
         if why:
             words = replace(words, traceback=f"{words.traceback}Not tried again: {why}.\n")
-        outcome = self._endings.failed(attempt, kind, words, shown or error)
+        outcome = self.endings.failed(attempt, kind, words, shown or error)
         outcome.reason = why
         return outcome
 

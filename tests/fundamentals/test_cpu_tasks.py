@@ -70,7 +70,9 @@ def busy(ctx: Context, begun: Path, until: Path) -> str:
     begun.write_text(str(os.getpid()))
     while not until.exists():  # no await, no check: nothing but a signal ends it
         time.sleep(0.001)
-    return until.read_text()
+    while not (said := until.read_text()):  # it is there, and not yet written
+        time.sleep(0.001)
+    return said
 
 
 @task(cpu=True, retry=NEVER, timeout=0.3)

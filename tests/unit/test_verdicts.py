@@ -157,7 +157,7 @@ def test_what_could_not_be_judged_and_lost_its_lease_is_lost(verdicts):
 
 
 def test_a_serializer_that_always_raises_does_not_keep_the_failure_from_being_told(verdicts, monkeypatch):
-    monkeypatch.setattr(verdicts._endings, "failed", lambda *_: 1 / 0)
+    monkeypatch.setattr(verdicts.endings, "failed", lambda *_: 1 / 0)
     assert not stored(verdicts.unjudged(an_attempt(), LookupError("broken"))).success
 
 
