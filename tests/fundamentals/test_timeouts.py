@@ -161,6 +161,8 @@ async def test_a_worker_that_stops_tells_its_tasks_too(producer, run_worker):
     worker.handle_sig_wait_for_completion(signal.SIGTERM)
     assert await job.result(timeout=10) == "shutdown"
     assert 0 < left[0] <= 60, "it is given back at the end of the grace period"
+    async with asyncio.timeout(20):
+        await worker._ended.wait()  # it says goodbye, and leaves nothing of itself behind
 
 
 # --- hard, and nevertheless
