@@ -4,7 +4,7 @@ import asyncio
 from unittest.mock import ANY
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from common.redis.store import Claimed, Enqueue
 
@@ -257,6 +257,19 @@ async def test_what_was_taken_is_told_though_the_next_queue_is_no_queue(keyspace
     assert [(job.job_id, job.queue) for job in claimed.jobs] == [("a", 0), ("b", 2)]
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await claim(store, "q", "bad", "r")
+
+
+@pytest.mark.parametrize("queues", [("q",), ("q", "r")])
+async def test_a_refusal_keeps_the_code_that_callers_act_on(keyspace, store, redis, queues):
+    """A worker that does not know a replica for one never lets go of its connection to it."""
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": b"A"})
+    await redis.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(ReadOnlyError):
+            await claim(store, *queues)
+    finally:
+        await redis.replicaof("NO", "ONE")
+    assert [job.job_id for job in (await claim(store, *queues)).jobs] == ["a"]
 
 
 @pytest.mark.parametrize("key", ["arq:abort", "barque:wake:q"])

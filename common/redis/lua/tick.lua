@@ -104,7 +104,7 @@ local function judge(at)
     local why = add(queue, id, ARGV[tick + 3], due_at, priority, lane)
     if why then
       if i == first then return 'refused', 0, 0, in_force, why end
-      error(why)
+      error({ err = why })
     end
     redis.call('HSET', LAST, name, string.format('%.0f %.0f %d %s', ARGV[tick], now, runs + i - first + 1, id))
     if key ~= '' then
