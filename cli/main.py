@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cli.abort import abort
 from cli.config import config
+from cli.dashboard import dashboard
 from cli.dead import COMMANDS as DEAD_COMMANDS
 from cli.dead import dead
 from cli.demo.command import demo
@@ -108,6 +109,7 @@ for _command in (
     abort,
     reschedule,
     metrics,
+    dashboard,
     redis,
     config,
     doctor,

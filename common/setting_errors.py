@@ -18,7 +18,7 @@ __all__ = ["in_plain_words"]
 _RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
-def in_plain_words(error: ValidationError, fields: Mapping[str, FieldInfo]) -> str:
+def in_plain_words(error: ValidationError, fields: Mapping[str, FieldInfo], *, prefix: str = "BARQUE_") -> str:
     """Return all that is wrong, as one line that names each variable, such as `BARQUE_LEASE: …; BARQUE_TASKS: …`.
 
     Values are quoted where they ought to be numbers, times, yes or no, or one of a few words: never where a secret
@@ -27,7 +27,7 @@ def in_plain_words(error: ValidationError, fields: Mapping[str, FieldInfo]) -> s
     lines = []
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "?"
-        lines.append(f"BARQUE_{name.upper()}: {_describe(problem, fields.get(name))}")
+        lines.append(f"{prefix}{name.upper()}: {_describe(problem, fields.get(name))}")
     return "; ".join(lines)
 
 

@@ -46,7 +46,7 @@ _IN_EVERY_LINE = frozenset({
 _NO_SETTINGS = {"BARQUE_DEBUG", "BARQUE_IMAGE"}
 """Names that mean something to the command line, or to the compose file, and are no settings."""
 
-_NO_SETTINGS_PREFIXES = ("BARQUE_TEST_", "BARQUE_WEBHOOK_SECRET_", "BARQUE_DATABASE_URL_")
+_NO_SETTINGS_PREFIXES = ("BARQUE_TEST_", "BARQUE_WEBHOOK_SECRET_", "BARQUE_DATABASE_URL_", "BARQUE_DASHBOARD_")
 
 
 def _split_commas(value: Any) -> Any:

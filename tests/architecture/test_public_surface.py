@@ -18,6 +18,7 @@ SURFACE = {
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
     "workers": ["Worker", "WorkerSettings", "install"],
+    "dashboard": ["create_app"],
 }  # fmt: skip
 
 METHODS = {
@@ -80,7 +81,7 @@ def test_an_unknown_name_of_workers_is_an_attribute_error():
 
 def modules() -> list[str]:
     names = []
-    for package in ("common", "producer", "workers"):
+    for package in ("common", "producer", "workers", "dashboard"):
         found = pkgutil.walk_packages([str(ROOT / package)], f"{package}.")
         names += [module.name for module in found]
     return names

@@ -1,0 +1,87 @@
+"""The application: routes, what each request passes through before it is answered, and what they share.
+
+Owns the order of these. Who may ask is decided in security/, what is answered in pages/ and api/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from common.errors import BarqueError
+from common.settings import Settings, load_settings
+from dashboard.context import Dashboard
+from dashboard.pages.overview import overview
+from dashboard.problems import answer_to
+from dashboard.routing import ExactRoute
+from dashboard.security.csrf import Csrf
+from dashboard.security.headers import SecurityHeaders
+from dashboard.security.masking import Masking
+from dashboard.settings import DashboardSettings, load_dashboard_settings
+from dashboard.source import Source
+
+__all__ = ["create_app"]
+
+HEALTH = "/healthz"
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def create_app(settings: Settings | None = None, dashboard_settings: DashboardSettings | None = None) -> Starlette:
+    """Return the dashboard as an ASGI application.
+
+    It can be mounted nowhere but at the root of a server; a proxy may serve it under a path, which
+    `BARQUE_DASHBOARD_ROOT_PATH` names.
+
+    Args:
+        settings: where the server is; read from the environment by default.
+        dashboard_settings: who may see and do what; read from the environment by default.
+    """
+    shared = _shared(settings or load_settings(), dashboard_settings or load_dashboard_settings())
+    app = Starlette(
+        routes=_routes(),
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={BarqueError: _answer},
+        lifespan=_lifespan,
+        max_body_size=shared.settings.max_body_bytes,
+    )
+    app.state.dashboard = shared
+    return app
+
+
+def _shared(settings: Settings, given: DashboardSettings) -> Dashboard:
+    return Dashboard(settings=given, source=Source(settings), csrf=Csrf(), masking=Masking(given))
+
+
+def _routes() -> list[BaseRoute]:
+    return [
+        ExactRoute(HEALTH, _health, name="health"),
+        ExactRoute("/", overview, name="overview"),
+        Mount("/static", StaticFiles(directory=_STATIC), name="static"),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    shared: Dashboard = app.state.dashboard
+    try:
+        yield
+    finally:
+        await shared.source.aclose()
+
+
+async def _health(_: Request) -> Response:
+    """Say to whoever asks that the dashboard runs. A Redis that is away is no fault of its own; pages tell of it."""
+    return PlainTextResponse("ok\n")
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return answer_to(request, error)
