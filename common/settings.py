@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, Sett
 
 from common.durations import read_seconds
 from common.errors import ConfigurationError
+from common.ports import read_ports
 from common.queue_weights import read_queues
 from common.setting_errors import in_plain_words
 from common.signing import read_keys
@@ -97,6 +98,15 @@ def _check_log_context(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_signing_keys(value: SecretStr) -> SecretStr:
     read_keys(value.get_secret_value())
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+def _check_ports(value: str) -> str:
+    read_ports(value)
     return value
 
 
@@ -201,8 +211,9 @@ class Settings(BaseSettings):
     stream_max_item_bytes: int = Field(1024 * 1024, ge=1, description="Largest item")
 
     # Who watches
-    metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="Port for /metrics, /healthz and /readyz of a worker; 0 takes a free one"
+    metrics_port: Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_ports)] | None = Field(
+        None,
+        description="Port for /metrics, /livez and /readyz of a worker; a range, of which each takes a free one; or 0",
     )
     metrics_host: str = Field("127.0.0.1", description="Address they are listened for on; 0.0.0.0 in a container")
 
@@ -248,6 +259,11 @@ class Settings(BaseSettings):
     def dead_caps(self) -> tuple[int, int]:
         """For how long jobs that failed for good are kept, in ms, and how many of them at the most."""
         return round(self.dead_keep * 1000), self.dead_limit
+
+    @property
+    def metrics_ports(self) -> range | None:
+        """The ports of which a worker's page takes the first free one; None where it has no page."""
+        return None if self.metrics_port is None else read_ports(self.metrics_port)
 
     @property
     def stream_limits(self) -> StreamLimits:

@@ -53,6 +53,11 @@ class Claimer:
         most_at_once: jobs to ask for in one claim.
         undecided: whether jobs that were claimed may yet not start, as their limits do not let them; None: they all do.
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
+
+    Attributes:
+        accepting: whether jobs are to be claimed.
+        server_answers: whether the last claim was answered.
+        trouble: what became of it instead, by the type of the error.
     """
 
     def __init__(
@@ -100,6 +105,16 @@ class Claimer:
         self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
         self.server_answers = False
+        self.trouble = ""
+
+    @property
+    def claiming(self) -> bool:
+        """Whether it has begun to ask, and is not to stop."""
+        return self.accepting and self._claims > 0
+
+    def end(self, _: object = None) -> None:
+        """Claim no more."""
+        self.accepting = False
 
     def slot_freed(self) -> None:
         """Say that there may be room again."""
@@ -131,7 +146,7 @@ class Claimer:
                 if pause > 0 and self._burst:
                     await self._wait_in_burst(pause)
             except TROUBLE as error:
-                self.server_answers = False
+                self.server_answers, self.trouble = False, type(error).__name__
                 self._unanswered = self._unanswered or self._claims
                 pause, delay = 0.0, self._backoff.next()
                 log.warning("claim_failed", error=f"{type(error).__name__}: {error}", again_in_s=round(delay, 3))
@@ -227,7 +242,7 @@ class Claimer:
             return claim
         too_late = self._has_run_out(claim)
         self._taken = claim
-        self.server_answers = True
+        self.server_answers, self.trouble = True, ""
         self._clock.set(claim.now_ms)
         if claim.jobs and too_late:
             log.warning("claim_came_too_late", jobs=len(claim.jobs), lease_s=self._lease_ms / 1000)

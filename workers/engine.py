@@ -46,6 +46,7 @@ from workers.reporter import Reporter
 from workers.runnables import Runnable
 from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import Verdicts
+from workers.wellbeing import Condition
 
 __all__ = ["Engine"]
 
@@ -201,6 +202,14 @@ class Engine:
         )
         self._heartbeat = Heartbeat(self._at_each_beat, every=options.poll_delay, patience=self._patience)
         self._pauses = Pauses(ControlStore(store.client), options.queues, runnables)
+        self.condition = Condition(
+            queues=options.queues,
+            claimer=self._claimer,
+            executor=self.executor,
+            heartbeat=self._heartbeat,
+            leases=self._leases,
+            pauses=self._pauses,
+        )
         self._claiming: asyncio.Task[None] | None = None
         self._releasing = asyncio.Event()
 
@@ -214,6 +223,7 @@ class Engine:
         self._leases.start()
         background = [asyncio.create_task(part, name=name) for name, part in self._background()]
         self._claiming = asyncio.create_task(self._claimer.run(), name="barque-claimer")
+        self._claiming.add_done_callback(self._claimer.end)
         try:
             await self._watch({self._claiming}, background)
             ends = {asyncio.create_task(self._all_ended()), asyncio.create_task(self._releasing.wait())}
@@ -236,7 +246,7 @@ class Engine:
             self.executor.ask_to_end(attempt, within)
         if self._claiming is not None and self._claimer.accepting:
             self._claiming.cancel()  # once: it then waits for the claim that is on its way
-        self._claimer.accepting = False
+        self._claimer.end()
         if self._batches is not None and not (self._releasing.is_set() or self._verdicts.leaving):
             self._batches.no_more()
 
@@ -246,16 +256,6 @@ class Engine:
         self.stop_claiming()
         for attempt in list(self.held.values()):
             self.executor.stop(attempt, StopReason.RELEASED)
-
-    @property
-    def claiming(self) -> bool:
-        """Whether jobs are claimed: it has begun, and is not to stop."""
-        return self._claiming is not None and not self._claiming.done() and self._claimer.accepting
-
-    @property
-    def server_answers(self) -> bool:
-        """Whether the last claim was answered."""
-        return self._claimer.server_answers
 
     @property
     def outcomes_waiting(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from common.redis.connection import TROUBLE
+from common.redis.connection import TROUBLE, UNAVAILABLE
 from common.redis.reasons import reason
 from workers.backoff import Backoff
 
@@ -25,12 +25,16 @@ class Heartbeat:
     Args:
         every: seconds between two beats.
         patience: seconds one may take.
+
+    Attributes:
+        trouble: what kept the last one from the server, by its type; "" where nothing did, or the server refused it.
     """
 
     def __init__(self, work: Callable[[], Awaitable[None]], *, every: float, patience: float) -> None:
         self._work = work
         self._every = every
         self._patience = patience
+        self.trouble = ""
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -52,5 +56,7 @@ class Heartbeat:
         except TROUBLE as error:
             # Not the error's own text: that of a pipeline quotes the command, and so what a cron job is given.
             log.warning("heartbeat_failed", error=f"{type(error).__name__}: {reason(error)[0]}")
+            self.trouble = type(error).__name__ if isinstance(error, UNAVAILABLE) else ""
             return False
+        self.trouble = ""
         return True

@@ -64,6 +64,7 @@ class LeaseKeeper:
         self._block_limit = block_limit
         self._interval = lease_ms / 1000 / _RENEWALS_PER_LEASE
         self._given_up = False
+        self._failing_since: float | None = None
         self._store: BlockingStore | None = None
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -80,6 +81,23 @@ class LeaseKeeper:
         if self._thread.is_alive():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), _LAST_RENEWAL)
+
+    @property
+    def fenced(self) -> str:
+        """Why other workers may have this one's jobs, in words; "" while they may not."""
+        if self._given_up:
+            return (
+                f"its event loop stood still past BARQUE_BLOCK_LIMIT ({self._block_limit:g} s): its leases have been "
+                "left to run out, and other workers take its jobs"
+            )
+        since = self._failing_since
+        failing = 0.0 if since is None else time.monotonic() - since
+        if failing < self._lease_ms / 1000:
+            return ""
+        return (
+            f"its leases could not be renewed for {failing:.0f} s, and last {self._lease_ms / 1000:g} s "
+            "(BARQUE_LEASE): other workers may have its jobs"
+        )
 
     def _run(self) -> None:
         now = time.monotonic()
@@ -119,14 +137,17 @@ class LeaseKeeper:
         """Renew what is held, once; return False if the server could not be asked."""
         held = self._held()
         if not held or self._given_up:
+            self._failing_since = None
             return True
         try:
             self._store = self._store or self._connect()
             renewal = self._store.renew(self._queues, held, lease_ms=self._lease_ms)
         except TROUBLE as error:
             log.warning("leases_not_renewed", error=f"{type(error).__name__}: {error}", held=len(held))
+            self._failing()
             self._hang_up()  # a primary that has become a replica answers for ever; its name may lead elsewhere now
             return False
+        self._failing_since = None
         if renewal.lost or renewal.aborted:
             self._loop.call_soon_threadsafe(self._changed, renewal)
         return True
@@ -137,7 +158,11 @@ class LeaseKeeper:
             return
         with contextlib.suppress(Exception):
             log.error("leases_not_renewed", error=f"{type(error).__name__}: {error}", held=len(self._held()))
+        self._failing()
         self._hang_up()
+
+    def _failing(self) -> None:
+        self._failing_since = self._failing_since or time.monotonic()
 
     def _hang_up(self) -> None:
         store, self._store = self._store, None

@@ -1,45 +1,38 @@
-"""A worker's metrics in Prometheus' format, and whether it is well, over HTTP: /metrics, /healthz, /readyz.
+"""A worker's metrics in Prometheus' format, and whether it is well, over HTTP: /metrics, /livez, /readyz.
 
 Owns the names of the series and what the probes say; page_server.py serves them, from a thread, though the event loop
-stand still: that is when somebody asks. What is counted is metrics.py's. Needs the `metrics` extra, and is imported
-where a port is set.
+stand still: that is when somebody asks. What is counted is metrics.py's, what "well" means wellbeing.py's. Needs the
+`metrics` extra, and is imported where a port is set.
 
     /metrics   what this process counted, and its memory, CPU time and open files
-    /healthz   200 while the event loop turns, 503 once it has stood still past the limit: for a liveness probe
-    /readyz    200 while jobs are claimed, 503 before, at a stop, and while the server is away: for a readiness probe
+    /livez     200, or 503 where a restart would help: for a liveness probe. /healthz is the same
+    /readyz    200 while jobs are claimed, else 503 with the reason: for a readiness probe
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common.errors import ConfigurationError
 from workers.metrics import Histogram, Metrics
 from workers.page_server import METRICS, Answer, PageServer
+from workers.wellbeing import REASONS, Wellbeing
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import CollectorRegistry
 
-__all__ = ["MetricsPage", "Wellbeing"]
+__all__ = ["MetricsPage"]
 
+_PROBES = {"/livez", "/healthz", "/readyz"}
 
-@dataclass(frozen=True, slots=True)
-class Wellbeing:
-    """How a worker is, as its probes tell.
-
-    Attributes:
-        alive: its event loop turns.
-        ready: it claims jobs, and the server answers.
-        about: what else there is to say: a flat map of plain data.
-    """
-
-    alive: bool
-    ready: bool
-    about: dict[str, Any]
+_SECOND_LOOK = 0.2
+"""Seconds after which a worker is looked at again before it is called dead: where the whole process had stood still
+(suspended, a host that was frozen), its event loop turns as soon as this thread does."""
 
 
 class MetricsPage:
@@ -67,19 +60,21 @@ class MetricsPage:
         self._registry = self._make_registry()
         self._server: PageServer | None = None
 
-    def start(self, host: str, port: int) -> int:
-        """Serve it from a thread; return the port, which the system chose where it was 0.
+    def start(self, host: str, ports: range) -> int:
+        """Serve it from a thread, at the first of these ports that is free; return which, or what 0 came to be.
 
         Raises:
-            ConfigurationError: the address cannot be listened on.
+            ConfigurationError: none is free, or the address cannot be listened on.
         """
-        try:
-            self._server = PageServer(self._answer, host, port)
-        except OSError as error:
-            raise ConfigurationError(
-                f"BARQUE_METRICS_PORT: cannot listen on {host}:{port}: {error.strerror or error}. Several workers on "
-                "one host need a port each; 0 has the system choose one, which the line worker_metrics names"
-            ) from None
+        for port in ports:
+            try:
+                self._server = PageServer(self._answer, host, port)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and port != ports[-1]:
+                    continue
+                raise ConfigurationError(_not_listening(host, port, ports, error)) from None
+            break
+        assert self._server is not None
         return self._server.port
 
     def stop(self) -> None:
@@ -120,6 +115,12 @@ class MetricsPage:
         yield CounterMetricFamily("barque_leases_lost", "Attempts that lost their lease", value=figures.leases_lost)
         for name, (value, told) in self._gauges().items():
             yield GaugeMetricFamily(f"barque_{name}", told, value=value)
+        wellbeing = self._wellbeing()
+        yield GaugeMetricFamily("barque_ready", "Whether /readyz says so", value=float(wellbeing.ready))
+        reasons = GaugeMetricFamily("barque_not_ready", "What keeps it from being ready", labels=["reason"])
+        for reason in REASONS:
+            reasons.add_metric([reason], float(reason in wellbeing.reasons))
+        yield reasons
 
     def _make_registry(self) -> CollectorRegistry:
         try:
@@ -138,12 +139,28 @@ class MetricsPage:
     def _answer(self, path: str) -> Answer | None:
         if path == "/metrics":
             return Answer(200, METRICS, self.text())
-        if path not in {"/healthz", "/readyz"}:
+        if path not in _PROBES:
             return None
         wellbeing = self._wellbeing()
-        well = wellbeing.alive if path == "/healthz" else wellbeing.alive and wellbeing.ready
-        said = {"alive": wellbeing.alive, "ready": wellbeing.ready, **wellbeing.about}
+        if not wellbeing.alive:
+            time.sleep(_SECOND_LOOK)
+            wellbeing = self._wellbeing()
+        well = wellbeing.ready if path == "/readyz" else wellbeing.alive
+        said = {"alive": wellbeing.alive, "ready": wellbeing.ready, "reasons": wellbeing.reasons, **wellbeing.about}
         return Answer(200 if well else 503, "application/json", json.dumps(said).encode() + b"\n")
+
+
+def _not_listening(host: str, port: int, ports: range, error: OSError) -> str:
+    if len(ports) > 1 and error.errno == errno.EADDRINUSE:
+        return (
+            f"BARQUE_METRICS_PORT: none of the ports {ports[0]}-{ports[-1]} of {host} is free: there are more workers "
+            "on this host than ports, or other programs have them. Give a longer range"
+        )
+    return (
+        f"BARQUE_METRICS_PORT: cannot listen on {host}:{port}: {error.strerror or error}. Several workers on one "
+        "host need a port each: give a range, such as 9464-9467, of which each takes the first that is free; or 0, "
+        "and the line worker_metrics names what it took"
+    )
 
 
 def _histogram(name: str, told: str, values: Histogram) -> Metric:

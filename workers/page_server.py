@@ -6,6 +6,8 @@ keeps no process from ending.
 
 from __future__ import annotations
 
+import functools
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -19,6 +21,9 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 """The content type of Prometheus' text format."""
 
 _TEXT = "text/plain; charset=utf-8"
+
+_END_SEEN_AFTER = 0.1
+"""Seconds between looks whether the server is to stop: what a stop may take."""
 
 _PATIENCE = 10
 """Seconds a client may take to send its request."""
@@ -37,7 +42,7 @@ class PageServer:
 
     Args:
         answer: makes the answer of a path, without a slash at its end; None is not found. Called from a thread.
-        host, port: where to listen; port 0 takes a free one.
+        host, port: where to listen, IPv4 or IPv6; port 0 takes a free one.
 
     Attributes:
         port: where it listens.
@@ -48,9 +53,11 @@ class PageServer:
 
     def __init__(self, answer: Callable[[str], Answer | None], host: str, port: int) -> None:
         self._answer = answer
-        self._server = make_server(host, port, self._serve, server_class=_Server, handler_class=_QuietHandler)
+        kind = _Server6 if ":" in host else _Server
+        self._server = make_server(host, port, self._serve, server_class=kind, handler_class=_QuietHandler)
         self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, name="barque-pages", daemon=True).start()
+        serve = functools.partial(self._server.serve_forever, _END_SEEN_AFTER)
+        threading.Thread(target=serve, name="barque-pages", daemon=True).start()
 
     def stop(self) -> None:
         """Close the port; returns once it is closed."""
@@ -75,6 +82,12 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     allow_reuse_address = True
+
+
+class _Server6(_Server):
+    """The same at an IPv6 address: `::` has both kinds where the system has."""
+
+    address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):

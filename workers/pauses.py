@@ -73,6 +73,10 @@ class Pauses:
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_until_done(), name="barque-pauses")
 
+    def of_queues(self) -> list[Pause]:
+        """Return the pauses of queues that this worker serves; from any thread."""
+        return [pause for (kind, name), pause in self._known.items() if kind == "queue" and name in self._queues]
+
     def close(self) -> None:
         """End what goes on in the background."""
         for task in (self._looking, *self._calling.values()):

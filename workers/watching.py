@@ -1,15 +1,17 @@
 """Show a worker to those who watch it: its metrics, and whether it is well.
 
-Owns the life of the page, the appointments by which the event loop's lag is known, and what "well" means. What is
-counted is metrics.py's, how it is shown metrics_page.py's. Without a port (`BARQUE_METRICS_PORT`) there is none of it.
+Owns the life of the page, and the appointments by which the event loop's lag is known. What is counted is metrics.py's,
+how it is shown metrics_page.py's, and what "well" means wellbeing.py's. Without a port (`BARQUE_METRICS_PORT`) there is
+none of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
@@ -18,10 +20,11 @@ from common.settings import Settings
 from workers.attempt_log import AttemptLog
 from workers.metrics import Metrics
 from workers.observers import ObservedLog, Observer, observers_by
+from workers.wellbeing import Reasons, Wellbeing, blocked, still_limit
 
 if TYPE_CHECKING:
     from workers.engine import Engine
-    from workers.metrics_page import MetricsPage, Wellbeing
+    from workers.metrics_page import MetricsPage
 
 __all__ = ["Watching"]
 
@@ -32,19 +35,23 @@ _APPOINTMENT = 0.25
 
 
 class Watching:
-    """What one worker shows of itself.
+    """What one worker shows of itself, from `async with` on until its end.
 
     Args:
         settings: whether, where, and how long the event loop may stand still before the worker is not alive.
-        labels: what tells this worker from others.
+        worker, queues: what tells this one from others.
+        connected: tells whether the worker has its server; asked from another thread.
 
     Attributes:
         metrics: to be counted in; None where nobody is shown them.
     """
 
-    def __init__(self, settings: Settings, labels: dict[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, worker: str, queues: Sequence[str], *, connected: Callable[[], bool]
+    ) -> None:
         self._settings = settings
-        self._labels = labels
+        self._labels = {"worker": worker, "queues": ",".join(queues)}
+        self._connected = connected
         self.metrics = Metrics() if settings.metrics_port is not None else None
         self._engine: Engine | None = None
         self._page: MetricsPage | None = None
@@ -66,25 +73,31 @@ class Watching:
         """Return what writes the line of each attempt, once those around it have been told how it ended."""
         return ObservedLog(worker, self._observers) if self._observers else AttemptLog(worker)
 
-    def start(self, engine: Engine) -> None:
-        """Show a worker whose engine this is.
+    async def __aenter__(self) -> Self:
+        """Open the page: from here on a probe is told that the worker starts.
 
         Raises:
             ConfigurationError: the port is taken, or the `metrics` extra is not installed.
         """
-        if self.metrics is None:
-            return
+        ports = self._settings.metrics_ports
+        if self.metrics is None or ports is None:
+            return self
         from workers.metrics_page import MetricsPage  # noqa: PLC0415 - an extra, and for those who watch alone
 
-        self._engine = engine
         page = MetricsPage(self.metrics, gauges=self._gauges, wellbeing=self._wellbeing, labels=self._labels)
-        host, port = self._settings.metrics_host, self._settings.metrics_port or 0
-        port = page.start(host, port)
+        self._kept_at = time.monotonic()
+        host = self._settings.metrics_host
+        port = page.start(host, ports)
         self._page = page
         self._appoint(asyncio.get_running_loop())
-        log.info("worker_metrics", url=f"http://{host}:{port}/metrics")
+        log.info("worker_metrics", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+        return self
 
-    async def stop(self) -> None:
+    def show(self, engine: Engine) -> None:
+        """Show what this engine does, too."""
+        self._engine = engine
+
+    async def __aexit__(self, *_: object) -> None:
         """Close the page; does nothing where there is none."""
         page, self._page = self._page, None
         self._engine = None
@@ -110,20 +123,23 @@ class Watching:
             "jobs_in_flight": (engine.executor.running, "Attempts that run now"),
             "concurrency": (engine.options.concurrency, "Attempts that may run at once"),
             "outcomes_waiting": (engine.outcomes_waiting, "Outcomes on their way to Redis"),
-            "ready": (float(self._wellbeing().ready), "Whether jobs are claimed and the server answers"),
         }
 
     def _wellbeing(self) -> Wellbeing:
-        from workers.metrics_page import Wellbeing  # noqa: PLC0415 - as above
-
-        engine = self._engine
         still = max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT)
-        about: dict[str, Any] = {"worker": self._labels["worker"], "loop_still_s": round(still, 3)}
+        limit = self._settings.block_limit
+        about: dict[str, Any] = {"worker": self._labels["worker"], "pid": os.getpid(), "loop_still_s": round(still, 3)}
+        engine = self._engine
         if engine is None:
-            return Wellbeing(alive=True, ready=False, about=about)
-        about |= {
-            "claiming": engine.claiming,
-            "server_answers": engine.server_answers,
-            "running": engine.executor.running,
-        }
-        return Wellbeing(still < self._settings.block_limit, engine.claiming and engine.server_answers, about)
+            reasons = self._starting()
+        else:
+            reasons = engine.condition.reasons()
+            about |= engine.condition.about()
+        if still >= still_limit(limit):
+            reasons["loop_blocked"] = blocked(still, limit)
+        return Wellbeing(still < limit, reasons, about)
+
+    def _starting(self) -> Reasons:
+        if self._connected():
+            return {"starting": "it opens what its tasks share (@lifespan, on_startup)"}
+        return {"starting": "it waits for its server, for BARQUE_START_WAIT at the most, and tries again by itself"}

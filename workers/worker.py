@@ -171,7 +171,7 @@ class Worker(arq.worker.Worker):
         self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
         self._limits = settings or load_settings()
         self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, keyring_of(self._limits))
-        self._watching = Watching(self._limits, {"worker": self.worker_id, "queues": ",".join(self.queues)})
+        self._watching = Watching(self._limits, self.worker_id, self.queues, connected=lambda: self._pool is not None)
         self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
@@ -239,12 +239,13 @@ class Worker(arq.worker.Worker):
         """Connect, start up, run jobs; what `run` and `async_run` await."""
         self._stopping, self._ended = False, asyncio.Event()
         try:
-            await self._main()
+            set_up_process(self.settings)
+            async with self._watching:
+                await self._main()
         finally:
             self._ended.set()
 
     async def _main(self) -> None:
-        set_up_process(self.settings)
         self._pool = signing_client(await self._connect(), self._reading.signing)
         self.ctx["redis"] = self.pool
         log.info(
@@ -267,13 +268,12 @@ class Worker(arq.worker.Worker):
         elif not self.burst:  # one that is there to empty queues fills none
             self._timekeeper.start(store, self._engine.clock)
         try:
-            self._watching.start(self._engine)
+            self._watching.show(self._engine)
             await self._engine.run()
             if self._lost is not None:
                 raise self._lost
         finally:
             await self._timekeeper.stop()
-            await self._watching.stop()
             self._engine = None
             await self._say_goodbye(store)
 

@@ -5,14 +5,18 @@ import contextlib
 import http.client
 import json
 import threading
+from urllib.parse import urlsplit
 
 import pytest
+from arq.connections import RedisSettings
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from common import NEVER, Context, task
 from common.errors import TaskFailed
+from tests.support.proxy import Proxy
 from tests.support.running import producer, run_worker
+from workers.worker import Worker
 
 __all__ = ["producer", "run_worker"]
 
@@ -62,9 +66,9 @@ async def figures(port: int) -> dict[tuple, float]:
 def watched(run_worker, monkeypatch):
     monkeypatch.setenv("BARQUE_METRICS_PORT", "0")
 
-    async def start(*tasks) -> tuple[object, int]:
+    async def start(*tasks, **options) -> tuple[object, int]:
         with capture_logs() as lines:
-            worker = await run_worker(*tasks)
+            worker = await run_worker(*tasks, **options)
             while not (said := [line for line in lines if line["event"] == "worker_metrics"]):
                 await asyncio.sleep(0.001)
         return worker, int(said[0]["url"].rpartition(":")[2].partition("/")[0])
@@ -75,6 +79,19 @@ def watched(run_worker, monkeypatch):
 async def until_ready(port: int) -> None:
     async with asyncio.timeout(30):
         while (await ask(port, "/readyz"))[0] != 200:
+            await asyncio.sleep(0.01)
+
+
+async def until_not_ready(port: int, reason: str) -> str:
+    """Return what is said of it, once that is the one reason; all the while the worker is alive."""
+    async with asyncio.timeout(30):
+        while True:
+            assert (await ask(port, "/livez"))[0] == 200
+            status, body = await ask(port, "/readyz")
+            said = json.loads(body)["reasons"]
+            if list(said) == [reason]:
+                assert status == 503
+                return said[reason]
             await asyncio.sleep(0.01)
 
 
@@ -96,6 +113,71 @@ async def test_it_counts_what_it_does(watched, producer):
     assert found["barque_jobs_in_flight",] == 0
 
 
+async def test_a_worker_that_starts_is_alive_and_not_ready(watched):
+    entered, held = asyncio.Event(), asyncio.Event()
+
+    async def on_startup(ctx) -> None:
+        entered.set()
+        await held.wait()
+
+    _, port = await watched(halve, on_startup=on_startup)
+    await entered.wait()
+    assert "on_startup" in await until_not_ready(port, "starting")
+    assert (await figures(port))["barque_ready",] == 0
+    held.set()
+    await until_ready(port)
+    assert (await figures(port))["barque_ready",] == 1
+
+
+async def test_a_worker_that_is_to_stop_is_not_ready_while_its_jobs_end(watched, producer):
+    started, held = asyncio.Event(), asyncio.Event()
+
+    @task(retry=NEVER)
+    async def hold(ctx: Context) -> None:
+        started.set()
+        await held.wait()
+
+    worker, port = await watched(hold)
+    job = await producer.enqueue(hold())
+    await started.wait()
+    worker._claim_no_more()
+    assert "1 now" in await until_not_ready(port, "stopping")
+    held.set()
+    await job.result(timeout=30)
+    await worker._ended.wait()
+
+
+async def test_a_worker_whose_server_is_away_is_alive_and_not_ready(redis_url, monkeypatch):
+    monkeypatch.setenv("BARQUE_METRICS_PORT", "0")
+    async with Proxy(urlsplit(redis_url).port) as proxy:
+        with capture_logs() as lines:
+            where = RedisSettings.from_dsn(proxy.url)
+            worker = Worker([halve], redis_settings=where, handle_signals=False, poll_delay=0.05)
+            running = asyncio.create_task(worker.async_run())
+            while not (said := [line for line in lines if line["event"] == "worker_metrics"]):
+                await asyncio.sleep(0.001)
+            port = int(said[0]["url"].rpartition(":")[2].partition("/")[0])
+            await until_ready(port)
+            there, proxy.leads_to = proxy.leads_to, 1
+            proxy.cut_all()
+            assert "a restart would not help" in await until_not_ready(port, "server_away")
+            assert (await figures(port))["barque_not_ready", "server_away"] == 1
+            proxy.leads_to = there
+            await until_ready(port)
+            running.cancel()
+            await asyncio.wait({running})
+            await worker.close()
+
+
+async def test_a_worker_all_of_whose_queues_are_paused_is_not_ready(watched, producer):
+    _, port = await watched(halve)
+    await until_ready(port)
+    await producer.pause(queue="arq:queue", by="ada@ops")
+    assert "arq:queue (by ada@ops)" in await until_not_ready(port, "paused")
+    await producer.resume(queue="arq:queue")
+    await until_ready(port)
+
+
 async def test_a_worker_that_stops_is_not_ready_and_then_gone(watched):
     worker, port = await watched(halve)
     await until_ready(port)
@@ -111,15 +193,17 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     _, port = await watched(stand_still)
     await until_ready(port)
     seen: list[tuple[int, dict]] = []
+    readiness: list[tuple[int, dict]] = []
 
     def probe() -> None:
         begun.wait(30)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         while not seen or seen[-1][0] == 200:
-            connection.request("GET", "/healthz")
-            answer = connection.getresponse()
-            seen.append((answer.status, json.loads(answer.read())))
-        connection.close()
+            for path, answers in (("/readyz", readiness), ("/livez", seen)):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                answers.append((answer.status, json.loads(answer.read())))
+                connection.close()
         go_on.set()
 
     probing = threading.Thread(target=probe)
@@ -132,8 +216,12 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     assert (status, said["alive"]) == (503, False)
     assert said["loop_still_s"] >= 1
     assert seen[0][0] == 200
+    blocked = [told for status, told in readiness if status == 503]
+    assert blocked[0]["alive"]
+    assert "a task blocks it" in blocked[0]["reasons"]["loop_blocked"]
+    assert "Restart it" in said["reasons"]["loop_blocked"]
     async with asyncio.timeout(20):
-        while (await ask(port, "/healthz"))[0] != 200:
+        while (await ask(port, "/readyz"))[0] != 200:
             await asyncio.sleep(0.01)
 
 

@@ -11,14 +11,15 @@ from cli.fleet_metrics import Fleet, as_text
 from common.jobs import OutcomeKind
 from common.redis.inspect import QueueReport
 from workers.metrics import Metrics, TaskFigures
-from workers.metrics_page import MetricsPage, Wellbeing
+from workers.metrics_page import MetricsPage
+from workers.wellbeing import Wellbeing
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text("utf-8"))
 EXPRESSIONS = [
     pytest.param(target["expr"], id=panel["title"]) for panel in DASHBOARD["panels"] for target in panel["targets"]
 ]
-GAUGES = ("jobs_in_flight", "concurrency", "outcomes_waiting", "ready")
+GAUGES = ("jobs_in_flight", "concurrency", "outcomes_waiting")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def series() -> dict[str, set[str]]:
     page = MetricsPage(
         metrics,
         gauges=lambda: dict.fromkeys(GAUGES, (1.0, "")),
-        wellbeing=lambda: Wellbeing(alive=True, ready=True, about={}),
+        wellbeing=lambda: Wellbeing(alive=True, reasons={}),
         labels={"worker": "w", "queues": "q"},
     )
     fleet = Fleet([QueueReport("q", 1, 2, 3.0)], [], 0)

@@ -69,6 +69,36 @@ async def keep():
         await keeper.stop()
 
 
+async def test_it_is_fenced_once_its_leases_may_have_run_out_and_no_longer_when_they_are_renewed(keep, lines):
+    store = Store(*(ConnectionResetError("gone") for _ in range(1000)))
+    keeper = keep(store, Watch())
+    assert keeper.fenced == ""
+    async with asyncio.timeout(30):
+        while not keeper.fenced:
+            await asyncio.sleep(0.001)
+    assert "could not be renewed" in keeper.fenced
+    assert "BARQUE_LEASE" in keeper.fenced
+    store.errors.clear()
+    await wait_for(store.renewed)
+    async with asyncio.timeout(30):
+        while keeper.fenced:
+            await asyncio.sleep(0.001)
+
+
+async def test_it_is_fenced_while_the_loop_stands_still_past_the_limit(keep, lines):
+    watch = Watch()
+    keeper = keep(Store(), watch)
+    watch.blocked = 5.0
+    async with asyncio.timeout(30):
+        while not keeper.fenced:
+            await asyncio.sleep(0.001)
+    assert "BARQUE_BLOCK_LIMIT (5 s)" in keeper.fenced
+    watch.blocked = 0.0
+    async with asyncio.timeout(30):
+        while keeper.fenced:
+            await asyncio.sleep(0.001)
+
+
 async def wait_for(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, 20)
 

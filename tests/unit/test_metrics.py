@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +13,8 @@ from common.jobs import OutcomeKind
 from common.redis.store import Claimed
 from workers.attempt import Attempt, Outcome
 from workers.metrics import SECONDS_BOUNDS, Histogram, Metrics
-from workers.metrics_page import MetricsPage, Wellbeing
+from workers.metrics_page import MetricsPage
+from workers.wellbeing import REASONS, Wellbeing
 
 
 class Named:
@@ -65,7 +67,8 @@ def test_an_attempt_that_never_began_has_no_time():
 
 
 class State:
-    alive = ready = True
+    alive = True
+    reasons = {}  # noqa: RUF012 - set anew by those tests that want others
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def page(state):
     made = MetricsPage(
         metrics,
         gauges=lambda: {"jobs_in_flight": (3, "Attempts that run now")},
-        wellbeing=lambda: Wellbeing(state.alive, state.ready, {"worker": "w"}),
+        wellbeing=lambda: Wellbeing(state.alive, state.reasons, {"worker": "w"}),
         labels={"worker": "w", "version": "1"},
     )
     yield made
@@ -125,36 +128,103 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, bytes]:
         connection.close()
 
 
+ANY = range(1)
+
+
 def test_it_is_served(page):
-    port = page.start("127.0.0.1", 0)
+    port = page.start("127.0.0.1", ANY)
     assert samples(ask(port, "/metrics")[1])["barque_jobs_in_flight",] == 3
     assert ask(port, "/metrics", "HEAD") == (200, b"")
     assert ask(port, "/metrics", "POST")[0] == 405
     assert ask(port, "/")[0] == 404
 
 
+PAUSED = {"paused": "all of its queues are"}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz"])
 @pytest.mark.parametrize(
-    ("alive", "ready", "health", "readiness"),
-    [(True, True, 200, 200), (True, False, 200, 503), (False, True, 503, 503), (False, False, 503, 503)],
+    ("alive", "reasons", "health", "readiness"),
+    [(True, {}, 200, 200), (True, PAUSED, 200, 503), (False, {}, 503, 503), (False, PAUSED, 503, 503)],
 )
-def test_probes_tell_how_the_worker_is(page, state, alive, ready, health, readiness):
-    state.alive, state.ready = alive, ready
-    port = page.start("127.0.0.1", 0)
-    status, body = ask(port, "/healthz")
+def test_probes_tell_how_the_worker_is(page, state, alive, reasons, health, readiness, path):
+    state.alive, state.reasons = alive, reasons
+    port = page.start("127.0.0.1", ANY)
+    status, body = ask(port, path)
     assert status == health
-    assert json.loads(body) == {"alive": alive, "ready": ready, "worker": "w"}
-    assert ask(port, "/readyz")[0] == readiness
+    ready = alive and not reasons
+    assert json.loads(body) == {"alive": alive, "ready": ready, "reasons": reasons, "worker": "w"}
+    assert ask(port, "/readyz") == (readiness, body)
 
 
-def test_a_port_that_is_taken_is_one_clear_error(page):
-    port = page.start("127.0.0.1", 0)
-    other = MetricsPage(Metrics(), gauges=dict, wellbeing=lambda: None, labels={})
-    with pytest.raises(ConfigurationError, match=f"BARQUE_METRICS_PORT: cannot listen on 127.0.0.1:{port}"):
-        other.start("127.0.0.1", port)
+def test_one_that_had_stood_still_with_its_whole_process_is_not_called_dead(page, state, monkeypatch):
+    """It was suspended: its loop turns as soon as the thread does that is asked, if a moment later."""
+    state.alive = False
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        state.alive = True
+
+    monkeypatch.setattr("workers.metrics_page.time.sleep", sleep)
+    assert page._answer("/livez").status == 200
+    assert len(slept) == 1
+
+
+def test_the_reasons_are_series_too(page, state):
+    state.reasons = PAUSED
+    found = samples(page.text())
+    assert found["barque_ready",] == 0
+    assert {labels[0][1]: value for (name, *labels), value in found.items() if name == "barque_not_ready"} == {
+        reason: float(reason == "paused") for reason in REASONS
+    }
+
+
+@pytest.fixture
+def another():
+    made = MetricsPage(Metrics(), gauges=dict, wellbeing=lambda: None, labels={})
+    yield made
+    made.stop()
+
+
+def test_a_port_that_is_taken_is_one_clear_error(page, another):
+    port = page.start("127.0.0.1", ANY)
+    with pytest.raises(ConfigurationError, match=f"BARQUE_METRICS_PORT: cannot listen on 127.0.0.1:{port}.*a range"):
+        another.start("127.0.0.1", range(port, port + 1))
+
+
+def test_of_a_range_the_first_free_port_is_taken(page, another):
+    while True:  # the port after a free one is free too, most of the time
+        port = page.start("127.0.0.1", ANY)
+        try:
+            assert another.start("127.0.0.1", range(port, port + 2)) == port + 1
+        except ConfigurationError:
+            page.stop()
+        else:
+            break
+    third = MetricsPage(Metrics(), gauges=dict, wellbeing=lambda: None, labels={})
+    with pytest.raises(ConfigurationError, match=f"none of the ports {port}-{port + 1} of 127.0.0.1 is free"):
+        third.start("127.0.0.1", range(port, port + 2))
+
+
+def test_an_address_that_is_not_this_hosts_is_one_clear_error(another):
+    with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1:9464"):
+        another.start("192.0.2.1", range(9464, 9468))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_it_is_served_at_ipv6_addresses_too(another):
+    try:
+        port = another.start("::1", ANY)
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    with socket.create_connection(("::1", port), timeout=30) as connection:
+        connection.sendall(b"HEAD /metricz HTTP/1.0\r\n\r\n")
+        assert b" 404 " in connection.recv(1000)
 
 
 def test_a_page_that_was_stopped_has_closed_its_port(page):
-    port = page.start("127.0.0.1", 0)
+    port = page.start("127.0.0.1", ANY)
     page.stop()
     page.stop()
     with pytest.raises(ConnectionRefusedError):
