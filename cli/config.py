@@ -10,6 +10,7 @@ from cli.options import Json, Queues, RedisUrl, Tasks, read_settings
 from cli.output import fields, machine, note, show, styled, width
 
 if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
     from rich.console import RenderableType
 
     from cli.origins import EffectiveSetting
@@ -20,6 +21,9 @@ __all__ = ["config"]
 def config(
     *,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each setting means, and its default.")] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Those of the dashboard, which are its own: BARQUE_DASHBOARD_….")
+    ] = False,
     redis_url: RedisUrl = None,
     queues: Queues = None,
     tasks: Tasks = None,
@@ -34,13 +38,19 @@ def config(
     Examples:
       barque config
       barque config --explain
+      barque config --dashboard --explain
       barque config --json | jq '.settings.redis_url'
     """
     from cli.origins import effective_settings  # noqa: PLC0415 - see the top of main.py
     from common.settings import misspelt  # noqa: PLC0415
 
     options = {"redis_url": redis_url, "queues": queues, "tasks": tasks}
-    found = effective_settings(read_settings(**options), options)
+    in_force: BaseSettings = read_settings(**options)
+    if dashboard:
+        from dashboard.settings import load_dashboard_settings  # noqa: PLC0415 - see the top of main.py
+
+        in_force, options = load_dashboard_settings(), {}
+    found = effective_settings(in_force, options)
     if as_json:
         machine({"settings": {each.name: each.document() for each in found}})
     elif explain:
@@ -48,7 +58,7 @@ def config(
             show(*([""] if each is not found[0] else []), styled(each.variable, "bold"), fields(_explained(each)))
     else:
         show(*_lines(found, width()))
-    for wrong, meant in misspelt():
+    for wrong, meant in misspelt(type(in_force)):
         note(f"{wrong} is no setting and does nothing; {f'did you mean {meant}?' if meant else 'none is like it'}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Queues, RedisUrl, read_settings
+from cli.options import Queues, RedisUrl, add_current_folder, read_settings
 from cli.output import note
 
 __all__ = ["dashboard"]
@@ -33,12 +33,23 @@ def dashboard(
         typer.Option("--read-only/--changes", help="Refuse, or allow, what changes something.", show_default=False),
     ] = None,
     queues: Queues = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            metavar="MODULE,MODULE",
+            help="Modules to import, instead of BARQUE_DASHBOARD_TASKS: arguments of their tasks are masked by name, "
+            "and checked when they are enqueued. The current folder is looked in, too.",
+            show_default=False,
+        ),
+    ] = None,
     redis_url: RedisUrl = None,
 ) -> None:
     r"""Serve the dashboard: pages for people at /, a JSON API at /api/v1, until interrupted.
 
     It listens on 127.0.0.1 and asks for no password there. Any other address needs a credential, such as
-    BARQUE_DASHBOARD_PASSWORD; `barque config --explain` lists all settings of the dashboard.
+    BARQUE_DASHBOARD_PASSWORD; `barque config --dashboard --explain` lists
+    all settings of the dashboard.
 
     Exit codes: 2 a setting is wrong, an address cannot be listened on, or the `dashboard` extra is missing.
 
@@ -50,9 +61,13 @@ def dashboard(
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
     from common.errors import ConfigurationError  # noqa: PLC0415 - see the top of main.py
-    from dashboard.settings import load_dashboard_settings  # noqa: PLC0415
+    from common.settings import misspelt  # noqa: PLC0415
+    from dashboard.settings import DashboardSettings, load_dashboard_settings  # noqa: PLC0415
 
-    given = load_dashboard_settings(host=host, port=port, read_only=read_only)
+    given = load_dashboard_settings(host=host, port=port, read_only=read_only, tasks=tasks)
+    for wrong, meant in misspelt(DashboardSettings):
+        note(f"{wrong} is no setting and does nothing; {f'did you mean {meant}?' if meant else 'none is like it'}")
+    add_current_folder()
     try:
         from dashboard.server import serve  # noqa: PLC0415
     except ModuleNotFoundError as error:

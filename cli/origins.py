@@ -8,10 +8,10 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from common.queue_weights import WeightedQueues
-from common.settings import Settings, mask_url
+from common.settings import mask_url
 
 __all__ = ["EffectiveSetting", "as_text", "effective_settings"]
 
@@ -50,17 +50,19 @@ class EffectiveSetting:
         }
 
 
-def effective_settings(settings: Settings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
-    """Return every setting, in the order of `Settings`.
+def effective_settings(settings: BaseSettings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
+    """Return every setting, in the order of its class.
 
     Args:
         settings: what is in force, read with these options.
         options: settings given on the command line; None is none.
     """
-    in_environment = EnvSettingsSource(Settings)()
-    in_file = DotEnvSettingsSource(Settings)()
+    kind = type(settings)
+    in_environment = EnvSettingsSource(kind)()
+    in_file = DotEnvSettingsSource(kind)()
+    prefix = kind.model_config["env_prefix"]
     found = []
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         origin: Origin = "default"
         if options.get(name) is not None:
             origin = "option"
@@ -70,12 +72,9 @@ def effective_settings(settings: Settings, options: Mapping[str, Any]) -> list[E
             origin = ".env"
         value = _plain(getattr(settings, name), is_default=origin == "default")
         default = _plain(field.default, is_default=True)
-        found.append(EffectiveSetting(name, _variable(name), value, origin, default, field.description or ""))
+        variable = f"{prefix}{name.upper()}"
+        found.append(EffectiveSetting(name, variable, value, origin, default, field.description or ""))
     return found
-
-
-def _variable(name: str) -> str:
-    return f"BARQUE_{name.upper()}"
 
 
 def as_text(value: Any) -> str:

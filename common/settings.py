@@ -28,7 +28,16 @@ from common.signing import read_keys
 if TYPE_CHECKING:
     from common.progress import StreamLimits
 
-__all__ = ["DEFAULT_QUEUE", "Settings", "load_settings", "mask_url", "misspelt", "settings_for_process"]
+__all__ = [
+    "DEFAULT_QUEUE",
+    "Names",
+    "Settings",
+    "check_modules",
+    "load_settings",
+    "mask_url",
+    "misspelt",
+    "settings_for_process",
+]
 
 DEFAULT_QUEUE = "arq:queue"
 """arq's own default (arq.constants.default_queue_name): a stock arq producer finds the same queue."""
@@ -72,7 +81,12 @@ def _check_queues(names: tuple[str, ...]) -> tuple[str, ...]:
     return read_queues(names)
 
 
-def _check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
+def check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of modules.
+
+    Raises:
+        ValueError: one is the name of a file.
+    """
     for name in names:
         if name.endswith(".py") or "/" in name:
             module = name.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
@@ -167,7 +181,7 @@ class Settings(BaseSettings):
         le=_YEAR,
         description="Seconds after which a job of a queue that is not first has a share all the same; 0 is never",
     )
-    tasks: Annotated[Names, AfterValidator(_check_modules)] = Field(
+    tasks: Annotated[Names, AfterValidator(check_modules)] = Field(
         ("workers.tasks",), description="Modules to import; importing registers their tasks"
     )
     middleware: Annotated[Names, AfterValidator(_check_attributes)] = Field(
@@ -299,27 +313,34 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(f"{Settings.model_config.get('env_file')} cannot be read: {_why(error)}") from None
 
 
-def misspelt() -> list[tuple[str, str | None]]:
+def misspelt(kind: type[BaseSettings] | None = None) -> list[tuple[str, str | None]]:
     """Return each name under `BARQUE_` that is no setting, with the setting it is nearest to, None if it is near none.
 
     Looks at the environment and the `.env` file. `BARQUE_DEBUG`, `BARQUE_WEBHOOK_SECRET_<NAME>` and the like mean
     something without being settings, and are not listed; nor is what Kubernetes sets for a service called `barque-…`.
+
+    Args:
+        kind: settings of a part of Barque, which have a prefix of their own; `Settings` by default.
     """
-    known = {name.upper(): f"BARQUE_{name.upper()}" for name in Settings.model_fields}
+    of = kind or Settings
+    prefix = str(of.model_config["env_prefix"])
+    known = {name.upper(): f"{prefix}{name.upper()}" for name in of.model_fields}
     unknown = []
-    for name in sorted({*os.environ, *_names_in_file()}):
+    for name in sorted({*os.environ, *_names_in_file(of)}):
         upper = name.upper()
-        if not upper.startswith("BARQUE_") or upper in known.values() or _means_something(upper, os.environ):
+        if not upper.startswith(prefix) or upper in known.values():
+            continue
+        if of is Settings and _means_something(upper, os.environ):
             continue
         # Without the prefix, which would make any two names alike.
-        near = difflib.get_close_matches(upper.removeprefix("BARQUE_"), known, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(upper.removeprefix(prefix), known, n=1, cutoff=0.7)
         unknown.append((name, known[near[0]] if near else None))
     return unknown
 
 
-def _names_in_file() -> set[str]:
+def _names_in_file(of: type[BaseSettings]) -> set[str]:
     try:
-        return {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}
+        return {name.upper() for name in DotEnvSettingsSource(of).env_vars}
     except (OSError, UnicodeDecodeError):
         return set()  # `load_settings` says so
 

@@ -10,27 +10,28 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from common.errors import BarqueError
 from common.settings import Settings, load_settings
+from common.tasks import import_tasks
 from dashboard.context import Dashboard
 from dashboard.pages.overview import overview
 from dashboard.problems import answer_to
 from dashboard.routing import ExactRoute
+from dashboard.security.access import Access, check_exposure
 from dashboard.security.csrf import Csrf
+from dashboard.security.gate import HEALTH, Gate
 from dashboard.security.headers import SecurityHeaders
 from dashboard.security.masking import Masking
 from dashboard.settings import DashboardSettings, load_dashboard_settings
 from dashboard.source import Source
 
 __all__ = ["create_app"]
-
-HEALTH = "/healthz"
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -44,21 +45,23 @@ def create_app(settings: Settings | None = None, dashboard_settings: DashboardSe
     Args:
         settings: where the server is; read from the environment by default.
         dashboard_settings: who may see and do what; read from the environment by default.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or it would be open to others without a credential.
     """
-    shared = _shared(settings or load_settings(), dashboard_settings or load_dashboard_settings())
+    given = dashboard_settings or load_dashboard_settings()
+    access = Access(given)
+    check_exposure(given, access)
+    import_tasks(given.tasks)
+    shared = Dashboard(given, Source(settings or load_settings()), Csrf(), Masking(given))
     app = Starlette(
         routes=_routes(),
-        middleware=[Middleware(SecurityHeaders)],
-        exception_handlers={BarqueError: _answer},
+        middleware=[Middleware(SecurityHeaders), Middleware(Gate, settings=given, access=access)],
+        exception_handlers={HTTPException: _answer},
         lifespan=_lifespan,
-        max_body_size=shared.settings.max_body_bytes,
     )
     app.state.dashboard = shared
     return app
-
-
-def _shared(settings: Settings, given: DashboardSettings) -> Dashboard:
-    return Dashboard(settings=given, source=Source(settings), csrf=Csrf(), masking=Masking(given))
 
 
 def _routes() -> list[BaseRoute]:

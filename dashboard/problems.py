@@ -8,13 +8,12 @@ from __future__ import annotations
 import http
 import traceback
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
 
 from common.errors import (
     BarqueError,
@@ -30,10 +29,12 @@ from common.errors import (
     TaskNotFound,
 )
 from dashboard.security.masking import readable
+from dashboard.visitor import is_known
 
-__all__ = ["Fault", "Problem", "ProblemRaised", "answer_to"]
+__all__ = ["Fault", "Problem", "ProblemRaised", "answer_to", "is_for_programs", "refusal"]
 
-API = "/api/"
+API = "/api"
+"""Everything below it is for programs."""
 
 log = structlog.get_logger("barque.dashboard")
 
@@ -111,7 +112,8 @@ def answer_to(request: Request, error: Exception) -> Response:
         problem = _of_ours(error)
     else:
         # Without its message, which may quote what a job was given.
-        where = "".join(traceback.format_tb(error.__traceback__)[-6:])
+        frames = traceback.extract_tb(error.__traceback__)[-4:]
+        where = " > ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
         log.error("dashboard_error", error=type(error).__name__, path=request.scope.get("path", ""), where=where)
         detail = "an error of the dashboard's own; its log says where"
         problem = Problem(_word(500), _title(500), 500, detail)
@@ -120,10 +122,22 @@ def answer_to(request: Request, error: Exception) -> Response:
     return _response(request, problem, headers)
 
 
-def _response(request: Request, problem: Problem, headers: dict[str, str]) -> Response:
-    if _wants_json(request):
-        body = msgspec.json.encode(problem)
-        return Response(body, problem.status, headers, media_type="application/problem+json")
+def refusal(request: HTTPConnection, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer to who may not see even a page: a problem below `/api`, else a line of text."""
+    if is_for_programs(request):
+        return _as_json(Problem(_word(status), _title(status), status, detail), headers)
+    return PlainTextResponse(f"{_title(status)}: {detail}\n", status, headers)
+
+
+def is_for_programs(request: HTTPConnection) -> bool:
+    """Whether a request is one to the JSON API."""
+    path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
+    return path == API or path.startswith(f"{API}/")
+
+
+def _response(request: Request, problem: Problem, headers: Mapping[str, str]) -> Response:
+    if is_for_programs(request) or not is_known(request):
+        return _as_json(problem, headers)
     from dashboard.pages.rendering import page  # noqa: PLC0415 - pages answer with problems themselves
 
     response = page(request, "problem.html", {"problem": problem}, status=problem.status)
@@ -131,16 +145,14 @@ def _response(request: Request, problem: Problem, headers: dict[str, str]) -> Re
     return response
 
 
-def _wants_json(request: Request) -> bool:
-    root = request.scope.get("root_path", "")
-    return str(request.scope["path"]).removeprefix(root).startswith(API)
+def _as_json(problem: Problem, headers: Mapping[str, str] | None) -> Response:
+    return Response(msgspec.json.encode(problem), problem.status, headers, media_type="application/problem+json")
 
 
 def _of_ours(error: BarqueError) -> Problem:
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     detail = readable(str(error))
-    faults: list[Any] = []
-    return Problem(_name(type(error)), _title(status), status, detail, faults)
+    return Problem(_name(type(error)), _title(status), status, detail)
 
 
 def _name(kind: type[BaseException]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from common.errors import ConfigurationError
+from common.logs import configure_logs
 from common.settings import Settings
 from dashboard.app import create_app
 from dashboard.settings import DashboardSettings
@@ -34,6 +35,7 @@ def serve(settings: Settings, dashboard_settings: DashboardSettings, *, ready: C
         ConfigurationError: the address cannot be listened on, or is open to others without a credential.
     """
     app = create_app(settings, dashboard_settings)
+    configure_logs(settings)
     listening = _listen(dashboard_settings)
     config = uvicorn.Config(
         app,

@@ -16,15 +16,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import ConfigurationError
 from common.setting_errors import in_plain_words
-from common.settings import Names
+from common.settings import Names, check_modules
 
 __all__ = ["DEFAULT_MASK", "DashboardSettings", "load_dashboard_settings"]
 
 PREFIX = "BARQUE_DASHBOARD_"
 
 DEFAULT_MASK = (
-    r"pass(word|wd|phrase)?$|passw|secret|token|authorization|api[-_]?key|private[-_]?key|credential|cookie|session|"
-    r"signature|otp|cvv|iban|card[-_]?number|ssn"
+    r"passw|passphrase|\bpass\b|pwd|secret|token|authorization|api[-_]?key|private[-_]?key|access[-_]?key|credential|"
+    r"cookie|session[-_]?id|signature|\botp\b|\bcvv\b|\biban\b|card[-_]?number|\bssn\b"
 )
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -106,6 +106,9 @@ class DashboardSettings(BaseSettings):
     )
     mask: Annotated[str, AfterValidator(_check_pattern)] = Field(
         DEFAULT_MASK, description="What keys are masked, as a regular expression found anywhere in them, in any case"
+    )
+    tasks: Annotated[Names, AfterValidator(check_modules)] = Field(
+        (), description="Modules to import, so that positional arguments are masked by their names, too"
     )
     longest_value: int = Field(4096, ge=16, le=16 * 1024 * 1024, description="Characters of one text that are shown")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request it reads")

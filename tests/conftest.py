@@ -40,6 +40,7 @@ from common.embedded import EmbeddedServer
 from common.redis import keys
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
+from dashboard.settings import DashboardSettings
 
 _LONGEST_UNIQUE_MS = 200 * 24 * 3600 * 1000
 
@@ -79,7 +80,8 @@ def bare_environment(monkeypatch):
     """Hide the developer's own settings: no BARQUE_ variable, no .env file, no settings kept from before."""
     for name in [name for name in os.environ if name.startswith("BARQUE_") and name != "BARQUE_TEST_REDIS_URL"]:
         monkeypatch.delenv(name)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    for settings in (Settings, DashboardSettings):
+        monkeypatch.setitem(settings.model_config, "env_file", None)
     settings_for_process.cache_clear()
     yield
     settings_for_process.cache_clear()

@@ -13,8 +13,9 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from dashboard.context import dashboard_of, visitor_of
+from dashboard.context import dashboard_of
 from dashboard.routing import path_to
+from dashboard.visitor import visitor_of
 
 __all__ = ["page", "read_form"]
 

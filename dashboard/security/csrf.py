@@ -1,7 +1,8 @@
 """That who changes something meant to: a page elsewhere must not have a browser do it in somebody's name.
 
-Owns the tokens and the rules. A browser says where a request comes from (`Sec-Fetch-Site`, `Origin`), and that is
-looked at first; besides, each form carries a token that is bound to a cookie no other site can read or set.
+Owns the tokens and the marks of a browser; which requests need what is gate.py's. A browser says where a request comes
+from (`Sec-Fetch-Site`, `Origin`), and that is looked at first; besides, each form carries a token that is bound to a
+cookie no other site can read.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import re
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-__all__ = ["FIELD", "HEADER", "Csrf"]
+from dashboard.security.hosts import Hosts
+
+__all__ = ["FIELD", "HEADER", "Csrf", "came_from_elsewhere", "is_from_a_browser"]
 
 FIELD = "csrf"
 """The form's field that holds the token."""
@@ -51,15 +54,12 @@ class Csrf:
             secure = request.url.scheme == "https"
             response.set_cookie(_COOKIE, nonce, path=path, secure=secure, httponly=True, samesite="strict")
 
-    def complaint(self, request: Request, token: str | None) -> str | None:
-        """Return what is wrong with a request that changes something; None if nothing is.
+    def complaint(self, request: HTTPConnection, token: str | None) -> str | None:
+        """Return what is wrong with the token of a request that changes something; None if nothing is.
 
         Args:
             token: what its form, or its header, holds.
         """
-        elsewhere = came_from_elsewhere(request)
-        if elsewhere is not None:
-            return elsewhere
         nonce = self._nonce(request)
         if nonce is None:
             return "the cookie that its token belongs to is missing: load the page again, with cookies allowed"
@@ -85,19 +85,30 @@ class Csrf:
         return nonce
 
 
-def came_from_elsewhere(request: HTTPConnection) -> str | None:
-    """Return why a request is taken for one of another site; None where nothing speaks for that."""
+def is_from_a_browser(request: HTTPConnection) -> bool:
+    """Whether a request may come from a browser: each says where a change comes from, or has the cookie with it."""
+    return any(name in request.headers for name in ("origin", "sec-fetch-site", "cookie"))
+
+
+def came_from_elsewhere(request: HTTPConnection, hosts: Hosts) -> str | None:
+    """Return why a request is taken for one of another site; None where nothing speaks for that.
+
+    Args:
+        hosts: behind a proxy the name that is asked for may be another than the one the browser knows.
+    """
     site = request.headers.get("sec-fetch-site")
-    if site is not None and site != "same-origin":
-        return "a page of another site sent it (Sec-Fetch-Site)"
+    if site is not None:
+        return None if site == "same-origin" else "a page of another site sent it (Sec-Fetch-Site)"
     origin = request.headers.get("origin")
     if origin is None:
         return None
     try:
-        came_from = urlsplit(origin)
+        came_from = urlsplit(origin.lower())
+        name = came_from.hostname or ""
     except ValueError:
         return "its Origin is none"
-    if came_from.scheme not in {"http", "https"} or came_from.netloc.lower() != request.headers.get("host", "").lower():
+    known = came_from.netloc == request.headers.get("host", "").lower() or hosts.allows(name)
+    if came_from.scheme not in {"http", "https"} or not known:
         return "a page of another site sent it (Origin)"
     return None
 

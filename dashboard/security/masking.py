@@ -5,28 +5,28 @@ Owns the rule. What comes out is plain data that JSON and a page can hold, whate
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any
 
+from common.tasks import registered_tasks
 from dashboard.settings import DashboardSettings
 
 __all__ = ["HIDDEN", "MASK", "Masking", "readable"]
 
 MASK = "***"
-HIDDEN = "(not shown: BARQUE_DASHBOARD_ARGUMENTS=none)"
+"""Stands for what is masked by its key."""
+
+HIDDEN = "(not shown)"
+"""Stands for what is shown to nobody, by the rule "none"."""
 
 _DEEPEST = 32
 _MOST_ITEMS = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    characters: int
-    items: int
+_IN_URL = re.compile(r"(?P<scheme>://)[^/\s@:]{0,256}:[^/\s@]{0,1024}@")
 
 
 class Masking:
@@ -38,12 +38,13 @@ class Masking:
 
     def __init__(self, settings: DashboardSettings) -> None:
         self._rule = settings.arguments
-        self._cut = _Limits(settings.longest_value, _MOST_ITEMS)
+        self._characters = settings.longest_value
         self._keys = re.compile(settings.mask, re.IGNORECASE)
         # A key and what stands behind it, in a text: password=…, "token": "…", Authorization: Bearer …
+        # It begins at the key, not at the word the key is part of: to look for that takes a square of the time.
         self._in_text = re.compile(
-            rf"(?P<key>[\w.-]*(?:{settings.mask})[\w.-]*[\"']?\s*[=:]\s*)"
-            r"(?P<value>\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]]+)",
+            rf"(?P<key>(?:{settings.mask})[\w.-]{{0,64}}[\"']?\s{{0,8}}[=:]\s{{0,8}})"
+            r"(?:\"[^\"\n]*\"?|'[^'\n]*'?|(?:(?:bearer|basic|token)\s{1,8})?[^\s,;&)}\]\"']+)",
             re.IGNORECASE,
         )
 
@@ -58,29 +59,36 @@ class Masking:
         Args:
             whole: leave long texts and lists as they are.
         """
-        if self._rule == "none":
-            return HIDDEN
-        return self._shown(value, None if whole else self._cut, 0)
+        return HIDDEN if self._rule == "none" else self._shown(value, whole, 0)
 
-    def values(self, named: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    def arguments(self, task: str | None, values: Sequence[Any], *, whole: bool = False) -> list[Any]:
+        """Return positional arguments as they are shown, masked by the names they have where the task is known here."""
+        names = _parameters(task)
+        named = zip([*names, *[""] * (len(values) - len(names))], values, strict=False)
+        return [MASK if name and self._is_masked(name) else self.value(value, whole=whole) for name, value in named]
+
+    def named(self, values: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
         """Return keyword arguments, or metadata, as they are shown; their names always are."""
         return {
             readable(str(name)): MASK if self._is_masked(str(name)) else self.value(value, whole=whole)
-            for name, value in named.items()
+            for name, value in values.items()
         }
 
     def text(self, text: str, *, whole: bool = False) -> str:
         """Return the message of an error, or a traceback, as it is shown."""
         if self._rule == "none":
             return HIDDEN if text else ""
+        left = 0 if whole else len(text) - self._characters
+        if left > 0:  # first, so that nobody waits for what is not shown to be looked through
+            text = text[: self._characters]
         if self._rule == "masked":
-            text = self._in_text.sub(rf"\g<key>{MASK}", text)
-        return readable(text) if whole else _cut(readable(text), self._cut.characters)
+            text = _IN_URL.sub(rf"\g<scheme>{MASK}@", self._in_text.sub(rf"\g<key>{MASK}", text))
+        return f"{readable(text)}… ({left:,} more characters)" if left > 0 else readable(text)
 
     def _is_masked(self, key: str) -> bool:
-        return self._rule != "all" and self._keys.search(key) is not None
+        return self._rule == "masked" and self._keys.search(key) is not None
 
-    def _shown(self, value: Any, limits: _Limits | None, depth: int) -> Any:
+    def _shown(self, value: Any, whole: bool, depth: int) -> Any:  # noqa: FBT001 - one way in
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):
@@ -88,34 +96,34 @@ class Masking:
         if isinstance(value, float):
             return value if math.isfinite(value) else str(value)
         if isinstance(value, str):
-            return self.text(value, whole=limits is None)
+            return self.text(value, whole=whole)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self.text(bytes(value).decode(errors="backslashreplace"), whole=whole)
         if depth >= _DEEPEST:
             return "(nested deeper)"
         if isinstance(value, Mapping):
-            return self._mapping(value, limits, depth)
-        if isinstance(value, Sequence | AbstractSet) and not isinstance(value, bytes | bytearray | memoryview):
-            return self._sequence(value, limits, depth)
-        if isinstance(value, bytes | bytearray | memoryview):
-            return _cut(bytes(value).decode(errors="backslashreplace"), None if limits is None else limits.characters)
-        return self.text(str(value), whole=limits is None)
+            return self._mapping(value, whole, depth)
+        if isinstance(value, Sequence | AbstractSet):
+            return self._sequence(value, whole, depth)
+        return self.text(str(value), whole=whole)
 
-    def _mapping(self, value: Mapping[Any, Any], limits: _Limits | None, depth: int) -> dict[str, Any]:
+    def _mapping(self, value: Mapping[Any, Any], whole: bool, depth: int) -> dict[str, Any]:  # noqa: FBT001
         shown: dict[str, Any] = {}
         for number, (key, item) in enumerate(value.items()):
             name = readable(key if isinstance(key, str) else str(key))
-            if limits is not None and number >= limits.items:
-                shown["…"] = f"{len(value) - number} more"
+            if number >= _MOST_ITEMS and not whole:
+                shown["…"] = f"{len(value) - number:,} more"
                 break
-            shown[name] = MASK if self._is_masked(name) else self._shown(item, limits, depth + 1)
+            shown[name] = MASK if self._is_masked(name) else self._shown(item, whole, depth + 1)
         return shown
 
-    def _sequence(self, value: Sequence[Any] | AbstractSet[Any], limits: _Limits | None, depth: int) -> list[Any]:
+    def _sequence(self, value: Sequence[Any] | AbstractSet[Any], whole: bool, depth: int) -> list[Any]:  # noqa: FBT001
         shown: list[Any] = []
         for number, item in enumerate(value):
-            if limits is not None and number >= limits.items:
-                shown.append(f"… {len(value) - number} more")
+            if number >= _MOST_ITEMS and not whole:
+                shown.append(f"… {len(value) - number:,} more")
                 break
-            shown.append(self._shown(item, limits, depth + 1))
+            shown.append(self._shown(item, whole, depth + 1))
         return shown
 
 
@@ -124,7 +132,10 @@ def readable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _cut(text: str, characters: int | None) -> str:
-    if characters is None or len(text) <= characters:
-        return text
-    return f"{text[:characters]}… ({len(text) - characters:,} more characters)"
+def _parameters(task: str | None) -> list[str]:
+    """Return the names of a task's positional parameters, as far as its code is imported here; the context left out."""
+    known = registered_tasks().get(task) if task is not None else None
+    if known is None:
+        return []
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return [each.name for each in known.signature.parameters.values() if each.kind in positional][1:]
