@@ -247,5 +247,5 @@ def _not_open(resource: Resource[Any]) -> str:
         return f"{resource!r} is lazy: write `await ctx.open({resource.name})`"
     return (
         f"{resource!r} is not open here. In a worker: Worker(…, lifespans=[{resource.name}]), or define it in a module "
-        f"of BARQUE_TASKS. In a test: Context(resources={{{resource.name}: fake}})"
+        f"of BARQUE_TASKS. In a test: Context(resources={{{resource.name}: fake}}), or the same to a Sandbox"
     )

@@ -70,7 +70,7 @@ def _check_url(value: str) -> str:
         scheme = urlsplit(value).scheme
     except ValueError:  # whose text quotes what it took for the host, and that may be the password
         scheme = ""
-    if scheme not in {"redis", "rediss", "unix"} or "://" not in value:
+    if scheme not in {"redis", "rediss", "unix", "memory"} or "://" not in value:
         raise ValueError("give a URL such as redis://host:6379/0, rediss://… (TLS) or unix:///path/to.sock")
     return value
 
@@ -204,6 +204,7 @@ class Settings(BaseSettings):
     unknown_task_wait: Duration = Field(
         3600.0, ge=0, le=_MONTH, description="Seconds a job waits for a worker that knows its task; 0 fails it at once"
     )
+    burst_waits: bool = Field(True, description="A worker in burst waits for jobs that are due later")
     start_wait: Duration = Field(
         30.0, ge=0, le=_YEAR, description="Seconds a worker waits at its start for a server that is away"
     )

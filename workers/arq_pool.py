@@ -10,11 +10,17 @@ from typing import Any, NamedTuple
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
 
+from common.redis.connection import connect
 from common.settings import Settings
 from common.values import encode
 from workers import connecting
 
-__all__ = ["PoolOptions"]
+__all__ = ["PoolOptions", "unopened"]
+
+
+def unopened(settings: Settings) -> ArqRedis:
+    """Return a pool that leads where the settings say, without having tried it."""
+    return connect(settings, client_class=ArqRedis)
 
 
 class PoolOptions(NamedTuple):

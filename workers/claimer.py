@@ -49,6 +49,7 @@ class Claimer:
         order: how a claim divides its room among the queues.
         metrics: is told of each claim that brought jobs, and of how long the server takes.
         burst: return once every queue is empty, or `most_jobs` jobs were started.
+        burst_waits: a burst waits for jobs that are due later, too.
         most_jobs: in burst, the most jobs to start; negative is no limit.
         most_at_once: jobs to ask for in one claim.
         undecided: whether jobs that were claimed may yet not start, as their limits do not let them; None: they all do.
@@ -75,6 +76,7 @@ class Claimer:
         order: Order = FIRST_FIRST,
         metrics: Metrics | None = None,
         burst: bool = False,
+        burst_waits: bool = True,
         most_jobs: int = -1,
         most_at_once: int = MOST_PER_CALL,
         undecided: Callable[[], bool] | None = None,
@@ -91,6 +93,7 @@ class Claimer:
         self._room = room
         self._start = start
         self._burst = burst
+        self._burst_waits = burst_waits
         self._most_jobs = most_jobs
         self._most_at_once = most_at_once
         self._undecided = undecided
@@ -140,7 +143,7 @@ class Claimer:
                 else:
                     # Taken here, so that the next claim is on its way before the jobs of this one begin.
                     claim = self._take(await self._hold_on(self._ask(asked)))
-                if not claim.jobs and self._burst and claim.waiting == 0:
+                if not claim.jobs and self._burst and (claim.waiting == 0 or not self._burst_waits):
                     return
                 pause = self._until_next(claim) if len(claim.jobs) < asked else 0.0
                 if pause > 0 and self._burst:

@@ -183,6 +183,7 @@ class Engine:
             room=self._room,
             start=self._start,
             burst=options.burst,
+            burst_waits=options.limits.burst_waits,
             most_jobs=options.most_burst_jobs,
             # Half the slots: while one half's jobs run here, the server is at work on the other half's claim.
             most_at_once=(options.concurrency + 1) // 2,

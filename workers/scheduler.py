@@ -143,6 +143,23 @@ class Scheduler:
             self._stale = True
             await asyncio.sleep(self._backoff.next())
 
+    async def tick_once(self) -> None:
+        """Declare what this worker's code declares, and tick what is due now; for who has no time of its own to run in.
+
+        Raises:
+            redis.exceptions.RedisError, TimeoutError: the server did not take it.
+        """
+        await self._load()
+        if self._declared:
+            await self._declare()
+        self._stale = True  # what nobody had declared for long is believed again
+        await self._step()
+
+    @property
+    def next_tick_ms(self) -> int | None:
+        """When the next tick is, Unix ms by the server's clock, as far as this worker knows."""
+        return min(self._next.values(), default=None)
+
     def _log_failure(self, error: Exception) -> None:
         log.error("scheduler_failed", error=f"{type(error).__name__}: {error}", schedules=len(self._next))
 

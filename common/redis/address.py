@@ -21,7 +21,10 @@ from pydantic import SecretStr
 from common.errors import ConfigurationError
 from common.settings import Settings
 
-__all__ = ["Address", "Sentinels", "connection_options", "describe", "parse_url", "sentinels"]
+__all__ = ["MEMORY", "Address", "Sentinels", "connection_options", "describe", "parse_url", "sentinels"]
+
+MEMORY = "memory://"
+"""What the URL of a server inside the process begins with; see memory.py."""
 
 _SENTINEL_PORT = 26379
 # With an @ after the host's place, what looks like a port is part of a password.
@@ -94,7 +97,7 @@ def parse_url(url: str) -> Address:
             "/ ? # @ : % of a password percent-encoded (%2F %3F %23 %40 %3A %25)"
         ) from None
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise _wrong("must begin with redis://, rediss:// (TLS) or unix://")
+        raise _wrong("must begin with redis://, rediss:// (TLS) or unix://; memory:// is for tests in one process")
     if parts.fragment:
         raise _wrong("has a # in it; write it as %23")
     options = _read_options(query)
@@ -121,6 +124,8 @@ def describe(settings: Settings) -> str:
     Raises:
         ConfigurationError: the settings lead nowhere.
     """
+    if settings.redis_url.startswith(MEMORY):
+        return settings.redis_url
     address = parse_url(settings.redis_url)
     if not settings.redis_sentinels:
         return str(address)

@@ -17,7 +17,7 @@ import redis.asyncio.sentinel
 from redis.exceptions import RedisError
 
 from common.errors import RedisUnavailable
-from common.redis.address import connection_options, describe, parse_url, sentinels
+from common.redis.address import MEMORY, connection_options, describe, parse_url, sentinels
 from common.redis.lines import Pool
 from common.redis.reasons import TROUBLE, UNAVAILABLE, ServerError, is_transient, may_pass, reason
 from common.redis.twin import blocking_twin
@@ -61,6 +61,11 @@ def connect(
     Raises:
         ConfigurationError: the settings contradict each other or name a file that is not there.
     """
+    if settings.redis_url.startswith(MEMORY):
+        # Imported here: it is for tests.
+        from common.redis.memory import memory_client  # noqa: PLC0415
+
+        return memory_client(settings.redis_url, client_class)
     options = connection_options(settings)
     options["client_name"] = _client_name(name)
     client: Client = client_class.from_pool(_make_pool(settings, options))  # type: ignore[assignment]

@@ -145,6 +145,15 @@ class Inspector:
         oldest = None if since is None else max(0.0, (now - since) / 1000)
         return QueueReport(queue, due + laned, total - due, oldest)
 
+    async def next_due(self, queue: str) -> float | None:
+        """Return when the first of a queue's jobs that are not due comes due, Unix ms; None if none will by itself.
+
+        A job that runs comes due when its lease ends. One that stands in the lane of a limit does when it is let go.
+        """
+        now = await self._now_ms()
+        ahead = await self._client.zrangebyscore(queue, f"({now}", "+inf", start=0, num=_FIRST_ONES, withscores=True)
+        return next((score for _, score in ahead if not is_parked(score)), None)
+
     async def limits(self, name: str | None = None) -> list[LimitInfo]:
         """Return how each limit in use stands, those of one name if one is given; idle ones go within a minute."""
         return await LimitStore(self._client).standing(name)

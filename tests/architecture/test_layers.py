@@ -64,9 +64,11 @@ def test_arq_is_imported_only_where_arq_is_the_point():
     }  # fmt: skip
 
 
-def test_fakeredis_and_the_test_tools_are_imported_nowhere():
-    for package in ("fakeredis", "pytest", "hypothesis", "tests", "benchmarks"):
+def test_fakeredis_and_the_test_tools_are_imported_where_users_tests_are_served_alone():
+    for package in ("fakeredis", "hypothesis", "tests", "benchmarks"):
         assert importers(package) == set()
+    for package in ("pytest", "pytest_asyncio", "workers.testing"):
+        assert {path for path in importers(package) if not path.startswith("workers/testing/")} == set()
 
 
 @pytest.mark.parametrize("name", ["common/retry.py", "common/jobs.py", "common/errors.py", "workers/executor.py"])

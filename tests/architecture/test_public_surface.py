@@ -18,6 +18,7 @@ SURFACE = {
     ],
     "producer": ["BlockingJob", "BlockingProducer", "Job", "Producer"],
     "workers": ["Worker", "WorkerSettings", "install"],
+    "workers.testing": ["Ran", "Sandbox"],
     "dashboard": ["create_app"],
 }  # fmt: skip
 
@@ -32,6 +33,9 @@ METHODS = {
     "producer.BlockingProducer": [
         "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "limits", "map", "run",
         "schedules",
+    ],
+    "workers.testing.Sandbox": [
+        "advance", "call", "drain", "enqueue", "now", "producer", "run", "waiting", "working",
     ],
     "producer.dead.DeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],
     "producer.dead.BlockingDeadLetters": ["count", "delete", "get", "iterate", "list", "replay"],

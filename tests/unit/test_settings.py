@@ -38,6 +38,7 @@ WRONG = {
     "SHUTDOWN_GRACE": ["-1", "nan", "inf"],
     "POLL_DELAY": ["0", "-1"],
     "ACCEPT_PICKLE": ["perhaps"],
+    "BURST_WAITS": ["perhaps"],
     "SIGNING_KEYS": ["", "a:short", "no-id-but-a-long-enough-secret-of-many-letters"],
     "ACCEPT_UNSIGNED": ["perhaps"],
     "PAYLOAD_FORMAT": ["json", "MSGPACK"],

@@ -308,7 +308,7 @@ else
   end
   for index = 1, #KEYS do on(index, look) end
 end
-if failure and length == HEAD then error({ err = failure }) end
+if failure and length == HEAD then return { err = failure } end -- not error(): that hides which error it is
 if aborting then
   local function drop_old_wishes()
     local old = redis.call('ZRANGEBYSCORE', ABORT, '-inf', now - OLD_WISH, 'WITHSCORES', 'LIMIT', 0, MOST_WISHES)

@@ -163,14 +163,14 @@ local function lanes_of(queue, now)
 
   -- Go on with lanes whose head is gone, some at a time, and forget jobs that are.
   function lanes.heal()
-    local found, ids = redis.call('HRANDFIELD', standing, MOST_HEALED, 'WITHVALUES'), {}
+    local found, ids = redis.call('HRANDFIELD', standing, MOST_HEALED, 'WITHVALUES') or {}, {} -- nil: fakeredis
     for i = 1, #found, 2 do ids[#ids + 1] = found[i] end
     if #ids > 0 then
       for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
         if not score then lanes.pass(ids[i], found[2 * i]) end
       end
     end
-    found, ids = redis.call('HRANDFIELD', heads, MOST_HEALED, 'WITHVALUES'), {}
+    found, ids = redis.call('HRANDFIELD', heads, MOST_HEALED, 'WITHVALUES') or {}, {}
     for i = 2, #found, 2 do ids[#ids + 1] = found[i] end
     if #ids > 0 then
       for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
