@@ -113,6 +113,9 @@ class JobInfo:
         progress: what the task last said of how far it is.
         priority: from 0, normal, to 9; of a job that has not ended.
         waits_for: the limit it waits for, as `barque limits list` and `producer.limits` know it.
+        unreadable: why nothing is known of what is in it: its payload is gone, too large to be listed, or cannot be
+            decoded here. Of a result that cannot be read `error` says why.
+        is_dead: whether a dead letter of it is kept, so that it can be replayed; told by `producer.jobs`.
     """
 
     job_id: str
@@ -134,6 +137,8 @@ class JobInfo:
     progress: Progress | None = None
     priority: int = 0
     waits_for: str | None = None
+    unreadable: str | None = None
+    is_dead: bool = False
 
 
 class _JobIds:

@@ -25,6 +25,7 @@ from producer.client import Producer
 from producer.controls import BlockingControls
 from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
+from producer.listing import BlockingListing
 from producer.options import EnqueueArguments, not_one_call
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class _Opened(NamedTuple):
     producer: Producer
 
 
-class BlockingProducer(BlockingControls):
+class BlockingProducer(BlockingControls, BlockingListing):
     """Enqueue jobs and wait for their results, from synchronous code.
 
         with BlockingProducer() as producer:

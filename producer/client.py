@@ -25,6 +25,7 @@ from producer.carrying import binder_of, spans_of
 from producer.controls import Controls
 from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
+from producer.listing import Listing
 from producer.options import NO_OPTIONS, EnqueueArguments, EnqueueOptions, check_id_from_elsewhere, not_one_call
 from producer.results import ResultListener
 from producer.sending import Sending
@@ -49,7 +50,7 @@ _HANDLES_AT_ONCE = 1000
 """Handles made in one step of the loop, while jobs are on their way."""
 
 
-class Producer(Controls):
+class Producer(Controls, Listing):
     """Enqueue jobs and wait for their results.
 
         async with Producer() as producer:

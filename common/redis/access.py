@@ -81,6 +81,7 @@ _JOBS = (f"{keys.JOB}*", f"{keys.LEASE}*", f"{keys.RETRY}*", f"{keys.RESULT}*", 
 _RESULTS = keys.result_channel("*")
 _READING = frozenset(
     {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
+    | {"hexists", "hscan", "hstrlen", "strlen", "zmscore"}  # lists of jobs; SCAN shows the keys of all others, too
     | {"multi", "exec"}
 )
 
@@ -110,13 +111,13 @@ PRODUCER = Role(
         f"{keys.UNIQUE}*",
     ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, ""), (keys.LIFT, ""), *_LANES),
-    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange", "hscan", "zscan"},
+    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange", "zscan"},
     scripts=frozenset(
         {
             *("enqueue", "enqueue_ranked", "await", "abort", "reschedule"),
             *("pause", "resume", "call_up"),
             *("add_schedule", "remove_schedule", "pause_schedule"),
-            *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique"),
+            *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique", "page"),
         }
     ),
     channels=(_RESULTS, keys.CONTROL_CHANNEL),
@@ -137,7 +138,7 @@ WORKER = Role(
 
 READER = Role(
     "barque-reader",
-    "looks on: barque status, arq --check",
+    "looks on: barque status, barque job, arq --check",
     own_keys=(*_JOBS, "barque:*"),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX)),
     commands=_READING | {"info"},

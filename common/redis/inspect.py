@@ -9,21 +9,20 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 import redis.asyncio
 
-from common.codec import MSGPACK_ONLY, Payload, Reading, decode_job
+from common.codec import MSGPACK_ONLY, Reading
 from common.errors import Undecodable
-from common.jobs import JobInfo, JobState, RemoteError, StepTiming
-from common.progress import Progress, decode_progress
+from common.jobs import JobInfo, JobState
 from common.redis import keys
+from common.redis.job_info import Stored, ended_info, live_info, live_state, place_in, progress_in, state_of_result
 from common.redis.limits import LimitInfo, LimitStore
-from common.redis.scores import is_parked, read_due
+from common.redis.scores import read_due
 from common.result_codec import Result, decode_result
-from common.values import MALFORMED, to_plain
+from common.values import MALFORMED
 
 __all__ = ["Inspector", "QueueReport", "WorkerReport", "queues_in_use"]
 
@@ -95,35 +94,20 @@ class Inspector:
     async def job(self, job_id: str, queue: str) -> JobInfo:
         """Return all that is stored on a job; its `state` is UNKNOWN when nothing is.
 
-        A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result,
-        `error` then says why.
+        A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result `error`
+        then says why, of a payload `unreadable`.
         """
         (stored, payload, attempts, told, waits_for), held, place, now = await self._look(job_id, queue, payload=True)
-        score = place.score
-        state = self._state(job_id, stored, held=held, score=score, now_ms=now)
         if stored is not None:
-            try:
-                ended = _ended(job_id, state, decode_result(stored, self._reading, job_id))
-                return dataclasses.replace(ended, progress=self._progress(told, job_id))
-            except (Undecodable, *MALFORMED, TypeError) as error:  # its parts may be of any shape
-                why = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", str(error))
-                return JobInfo(job_id=job_id, state=JobState.ENDED, queue=queue, error=why)
-        info: dict[str, Any] = {"job_id": job_id, "state": state}
+            ended = ended_info(job_id, queue, stored, self._reading)
+            if ended.state is not JobState.ENDED:
+                ended = dataclasses.replace(ended, progress=progress_in(told, self._reading, job_id))
+            return ended
+        state = live_state(place.score, held, now)
         if state is JobState.UNKNOWN:
-            return JobInfo(**info)
-        begun = _count(attempts) + _is_lease_end(score)
-        due = _time(None if place.due is None else read_due(place.due))
-        info |= {"queue": queue, "attempt": begun, "due_at": due, "progress": self._progress(told, job_id)}
-        if not held and is_parked(score):
-            info["due_at"] = None
-        if not held and score is not None and waits_for is not None:
-            info["waits_for"] = waits_for.decode(errors="replace")
-        if held and (worker := held.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
-            info["worker"] = worker
-        if payload is not None:
-            with contextlib.suppress(Undecodable):
-                info |= _described(decode_job(payload, self._reading, job_id, queue))
-        return JobInfo(**info)
+            return JobInfo(job_id=job_id, state=state)
+        found = Stored(payload, place.score, place.due, held, attempts, told, waits_for)
+        return live_info(job_id, queue, state, found, self._reading)
 
     async def queue(self, queue: str) -> QueueReport:
         """Return how a queue stands."""
@@ -140,7 +124,7 @@ class Inspector:
         if places:
             pipeline.hmget(keys.fair(queue), list(places))
             (marks,) = await pipeline.execute()
-        places |= {job_id: _place_in(mark) for job_id, mark in zip(places, marks, strict=True) if mark is not None}
+        places |= {job_id: place_in(mark) for job_id, mark in zip(places, marks, strict=True) if mark is not None}
         since = min(map(read_due, places.values()), default=None)
         oldest = None if since is None else max(0.0, (now - since) / 1000)
         return QueueReport(queue, due + laned, total - due, oldest)
@@ -184,12 +168,6 @@ class Inspector:
         found = zip(job_ids, stored, strict=True)
         return [None if raw is None else decode_result(raw, self._reading, job_id) for job_id, raw in found]
 
-    def _progress(self, told: bytes | None, job_id: str) -> Progress | None:
-        """Return a job's progress; None, too, where it cannot be read or is not to be trusted."""
-        with contextlib.suppress(Undecodable):
-            return None if told is None else decode_progress(told, self._reading, job_id)
-        return None
-
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
@@ -207,26 +185,19 @@ class Inspector:
         pipeline.hget(keys.laned(queue), _bytes(job_id))  # type: ignore[arg-type]  # bytes do as well
         pipeline.time()
         found, held, score, mark, lane, (seconds, microseconds) = await pipeline.execute()
-        place = _Place(score, score if mark is None else _place_in(mark))
+        place = _Place(score, score if mark is None else place_in(mark))
         if score is None and lane is not None:
             score = await self._client.zscore(keys.lane(queue, lane.decode(errors="replace")), _bytes(job_id))
             place = _Place(score, score)
         return found, held, place, int(seconds) * 1000 + int(microseconds) // 1000
 
     def _state(self, job_id: str, stored: bytes | None, *, held: Any, score: float | None, now_ms: int) -> JobState:
-        if stored is not None:
-            try:
-                result = decode_result(stored, self._reading, job_id)
-            except Undecodable:
-                return JobState.ENDED
-            return _state_of(result)
-        if score is None:
-            return JobState.UNKNOWN
-        if held:
-            return JobState.RUNNING
-        if is_parked(score):
-            return JobState.QUEUED
-        return JobState.SCHEDULED if score > now_ms else JobState.QUEUED
+        if stored is None:
+            return live_state(score, held, now_ms)
+        try:
+            return state_of_result(decode_result(stored, self._reading, job_id))
+        except Undecodable:
+            return JobState.ENDED
 
 
 def queues_in_use(given: Sequence[str], workers: Sequence[WorkerReport]) -> list[str]:
@@ -234,77 +205,5 @@ def queues_in_use(given: Sequence[str], workers: Sequence[WorkerReport]) -> list
     return list(dict.fromkeys([*given, *(queue for worker in workers for queue in worker.queues)]))
 
 
-def _place_in(mark: bytes) -> float:
-    """Return the place in its lane of a job that stands in the queue."""
-    try:
-        return float(mark.rpartition(b" ")[2])
-    except ValueError:  # whatever a foreign program wrote there
-        return 0.0
-
-
-def _state_of(result: Result) -> JobState:
-    if result.success:
-        return JobState.SUCCEEDED
-    return JobState.CANCELLED if result.outcome in {"cancelled", "discarded"} else JobState.FAILED
-
-
-def _described(payload: Payload) -> dict[str, Any]:
-    args, kwargs = payload.as_objects()
-    return {
-        "task": payload.task,
-        "arguments": args,
-        "keyword_arguments": kwargs,
-        "enqueued_at": _time(payload.enqueued_ms),
-        "metadata": (payload.extras.meta if payload.extras else None) or {},
-        "priority": (payload.extras.prio if payload.extras else None) or 0,
-    }
-
-
-def _ended(job_id: str, state: JobState, result: Result) -> JobInfo:
-    args, kwargs, value = result.args, result.kwargs, result.value
-    if result.form == "msgpack":
-        args, kwargs = to_plain(args), to_plain(kwargs)
-        value = to_plain(value) if result.success else None
-    return JobInfo(
-        job_id=job_id,
-        state=state,
-        task=result.task,
-        queue=result.queue,
-        arguments=tuple(args),
-        keyword_arguments=kwargs,
-        enqueued_at=_time(result.enqueued_ms),
-        attempt=result.attempt,
-        started_at=_time(result.started_ms),
-        finished_at=_time(result.finished_ms),
-        worker=result.worker or None,
-        result=value,
-        error=result.error,
-        metadata=result.metadata or {},
-        timing=StepTiming(*result.timing) if result.timing is not None else None,
-    )
-
-
 def _bytes(name: str) -> bytes:
     return name.encode(errors="surrogateescape")  # ids are any bytes an arq producer cares to use
-
-
-def _count(stored: bytes | None) -> int:
-    """Return a count of attempts; a foreign program may have written anything there."""
-    try:
-        return max(0, int(float(stored or 0)))
-    except (ValueError, OverflowError):
-        return 0
-
-
-def _is_lease_end(score: float | None) -> bool:
-    """Whether the score is one that claim.lua and renew.lua write: it stands for an attempt that no key counts."""
-    return score is not None and score % 1 == 0.5
-
-
-def _time(unix_ms: float | None) -> datetime | None:
-    if unix_ms is None:
-        return None
-    try:
-        return datetime.fromtimestamp(unix_ms / 1000, tz=UTC)
-    except (OverflowError, ValueError, OSError):  # whatever a foreign program wrote there
-        return None

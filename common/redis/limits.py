@@ -36,6 +36,7 @@ __all__ = [
     "LimitInfo",
     "LimitStore",
     "gate",
+    "is_of_key",
 ]
 
 ADMIT = Script("admit")
@@ -87,6 +88,11 @@ def gate(kind: Kind, name: str, key: str | None, keep_ms: int, numbers: tuple[fl
     plain = name if _PLAIN.fullmatch(name) else _digest(name)
     gate_id = f"{kind}:{plain}" if key is None else f"{kind}:{plain}#{_digest(key)}"
     return Gate(gate_id, kind, name, key, keep_ms, numbers)
+
+
+def is_of_key(gate_id: str, key: str) -> bool:
+    """Whether a gate is that of this key, whatever limit it is of, or has this id."""
+    return gate_id == key or gate_id.rpartition("#")[2] == _digest(key)
 
 
 class Ask(NamedTuple):

@@ -32,6 +32,7 @@ __all__ = [
     "Past",
     "Score",
     "ahead",
+    "is_held_back",
     "is_meant",
     "is_parked",
     "put_off",
@@ -120,6 +121,11 @@ def reserved(due_ms: int) -> str:
 def is_parked(score: float | None) -> bool:
     """Whether a score is that of a job in a lane, which is not the time it is due."""
     return score is not None and score % 1 == _PARKED / _CODES
+
+
+def is_held_back(score: float | None) -> bool:
+    """Whether a score is that of a job that waits for a limit, in its lane or for its time."""
+    return score is not None and score % 1 * _CODES >= _AHEAD + 11
 
 
 def put_off(job_id: bytes, *, since_ms: int, after_ms: int) -> str:

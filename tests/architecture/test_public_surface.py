@@ -29,6 +29,8 @@ METHODS = {
     ],
     "producer.controls.Controls": ["abort_where", "pause", "pauses", "resume"],
     "producer.controls.BlockingControls": ["abort_where", "pause", "pauses", "resume"],
+    "producer.listing.Listing": ["job_counts", "jobs"],
+    "producer.listing.BlockingListing": ["job_counts", "jobs"],
     "producer.Job": ["abort", "info", "progress", "reschedule", "result", "status", "stream", "wait", "watch"],
     "producer.BlockingProducer": [
         "as_completed", "close", "dead", "enqueue", "enqueue_many", "gather", "iterate", "job", "limits", "map", "run",

@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from common import Call, Context, Debounce, RetryPolicy, Unique, every, fixed, task
 from common.embedded import EmbeddedServer
-from common.errors import JobCancelled, TaskFailed, TaskTimedOut
+from common.errors import JobCancelled, RedisUnavailable, TaskFailed, TaskTimedOut
 from common.jobs import JobState
 from common.redis import access, keys
 from common.redis.connection import connect
@@ -200,6 +200,9 @@ async def steer(producer) -> None:
     await waiting.reschedule(delay=7200)
     assert (await producer.abort_where(task=double, state="scheduled")).cancelled == 1
     assert await (await producer.enqueue(double(1), delay=3600)).abort()
+    assert (await producer.jobs(state=["running", "queued", "waiting", "scheduled"])).at_end
+    assert (await producer.jobs(id="mine")).jobs[0].state is JobState.SUCCEEDED
+    assert (await producer.jobs(task="no_such_task", state="dead")).jobs[0].is_dead
     for what in ({"queue": "high"}, {"task": double}):
         assert (await producer.pause(**what)).is_new
         assert len(await producer.pauses()) == 1
@@ -307,6 +310,17 @@ async def test_a_reader_writes_nothing(binary, guarded):
                 await client.execute_command(*command)
     finally:
         await client.aclose()
+
+
+@EVERYWHERE
+async def test_a_list_says_that_it_leaves_results_out_as_a_producer_may_not_scan(binary, guarded):
+    server = await guarded(binary)
+    async with Producer(settings=who(access.PRODUCER, server)) as producer:
+        job = await producer.enqueue(double(1), delay=60)
+        page = await producer.jobs()
+        assert ([info.job_id for info in page.jobs], page.results_refused, page.next) == ([job.job_id], True, None)
+        with pytest.raises(RedisUnavailable, match="'scan' command"):
+            await producer.jobs(state="failed")
 
 
 @EVERYWHERE

@@ -9,17 +9,19 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from common.redis import control, dead_letters, keys, limits, progress, schedules, scripts, unique
+from common.codec import MSGPACK_ONLY
+from common.redis import control, dead_letters, keys, limits, listing, progress, schedules, scripts, unique
 from common.redis.control import Abort, ControlStore
 from common.redis.dead_letters import DeadStore
 from common.redis.limits import Ask, Leaver, LimitStore, gate
+from common.redis.listing import ListingStore, Spot
 from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Rank, Store
 from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
 from common.uniqueness import Rule, UniqueTick
 
-MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits)
+MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits, listing)
 SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
 PRELUDES = {"prelude", "unique_prelude", "gates_prelude", "lanes_prelude", "waits_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
@@ -320,6 +322,13 @@ WIRE = {
         ["q", "r"],
         [1, "id", "token"],
         ["index", "id", "token"],
+    ),
+    "page": (
+        [5, b"id", b"7"],
+        lambda s: ListingStore(s.client, MSGPACK_ONLY).due("q", Spot("6", b"id"), 9),
+        ["q"],
+        ["due", "6", "id", 9],
+        ['"due"', "score", "id of the job", "most jobs"],
     ),
     "delete_dead": (2, lambda s: DeadStore(s.client).delete(["a", "b"]), [], ["a", "b"], ["job ids"]),
     "replay_dead": (
