@@ -20,7 +20,7 @@ from common.jobs import JobInfo, JobState
 from common.redis import keys
 from common.redis.job_info import Stored, ended_info, live_info, live_state, place_in, progress_in, state_of_result
 from common.redis.limits import LimitInfo, LimitStore
-from common.redis.scores import read_due
+from common.redis.scores import is_parked, read_due
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED
 
