@@ -31,6 +31,9 @@ _STYLES = {
     JobState.RUNNING: "cyan",
 }
 
+_LISTS = {"longest", "failures", "figures"}
+"""What a report has of single attempts and tasks: `barque workers` and `barque top` show it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
@@ -99,7 +102,8 @@ def _overview_document(overview: Overview) -> dict[str, Any]:
             for report in overview.queues
         ],
         "workers": [
-            {field: getattr(worker, field) for field in WorkerReport.__struct_fields__} for worker in overview.workers
+            {field: getattr(worker, field) for field in WorkerReport.__struct_fields__ if field not in _LISTS}
+            for worker in overview.workers
         ],
         "pauses": [pause_document(pause) for pause in overview.pauses],
     }

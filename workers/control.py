@@ -1,7 +1,7 @@
 """Listen for what is said to all workers: "abort this attempt", "schedules have changed", "so has what is paused".
 
-Owns the subscription to the control channel and its words. Aborts asked for by stock arq clients make no noise there;
-the engine's heartbeat looks for those.
+Owns the subscription to the control channel and its words; what those who look on say comes over the same connection.
+Aborts asked for by stock arq clients make no noise there; the engine's heartbeat looks for those.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import structlog
 
 from common.redis.connection import TROUBLE
 from common.redis.keys import CONTROL_CHANNEL
-from common.redis.push import listen
+from common.redis.looks import observe_channel_of
+from common.redis.push import Aside, listen
 from common.redis.store import Store
 from workers.backoff import Backoff
 
@@ -28,6 +29,7 @@ async def listen_for_orders(
     abort: Callable[[str, str], None] | None,
     schedules_changed: Callable[[], None],
     pauses_changed: Callable[[], None],
+    looked_on: Callable[[bytes], None],
 ) -> None:
     """Call these as orders come, until cancelled.
 
@@ -35,8 +37,10 @@ async def listen_for_orders(
         abort: called with token and job id of an attempt that is to be aborted; None honours no aborts.
         schedules_changed: called when a schedule was.
         pauses_changed: called when something was paused or resumed, and when that may have been missed.
+        looked_on: called with what somebody who looks on says.
     """
     backoff = Backoff()
+    also = Aside(observe_channel_of(store.client), looked_on)
 
     def receive(message: bytes) -> None:
         backoff.reset()
@@ -51,7 +55,7 @@ async def listen_for_orders(
 
     while True:
         try:
-            await listen(store.client, CONTROL_CHANNEL, receive, subscribed=pauses_changed)
+            await listen(store.client, CONTROL_CHANNEL, receive, subscribed=pauses_changed, also=also)
         except TROUBLE as error:
             log.debug("control_channel_lost", error=str(error))
         await asyncio.sleep(backoff.next())

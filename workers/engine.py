@@ -40,7 +40,7 @@ from workers.heartbeat import Heartbeat
 from workers.leases import LeaseKeeper
 from workers.leaving import whatever_happens
 from workers.loop_watch import LoopWatch
-from workers.metrics import Metrics
+from workers.metrics import Metrics, Recorded
 from workers.pauses import Pauses
 from workers.reporter import Reporter
 from workers.runnables import Runnable
@@ -75,8 +75,9 @@ class Engine:
         store: for this event loop.
         connect_blocking: makes the store of the renewing thread.
         heartbeat: called about every `poll_delay`: cron, health key, reports.
-        recorded: called with the outcomes of each recorded batch, for counting.
+        recorded: called with the outcomes of each recorded batch, for counting, and with each that is lost.
         schedules_changed: called when the fleet's schedules have.
+        looked_on: called with what somebody says who looks on.
         metrics: counts what is done, where somebody watches.
         attempt_log: makes what writes the line of each attempt.
     """
@@ -96,6 +97,7 @@ class Engine:
         heartbeat: Callable[[], Awaitable[None]],
         recorded: Callable[[Sequence[Outcome]], None],
         schedules_changed: Callable[[], None],
+        looked_on: Callable[[bytes], None] = lambda _: None,
         metrics: Metrics | None = None,
         attempt_log: Callable[[str], AttemptLog] = AttemptLog,
     ) -> None:
@@ -107,7 +109,8 @@ class Engine:
         self._work_at_each_beat = heartbeat
         self._count = recorded
         self._schedules_changed = schedules_changed
-        self._metrics = metrics
+        self._looked_on = looked_on
+        self.metrics: Recorded | None = metrics
         self._log = attempt_log(options.worker)
         self._nothing_held = asyncio.Event()
         self._nothing_held.set()
@@ -189,27 +192,28 @@ class Engine:
             most_at_once=(options.concurrency + 1) // 2,
             undecided=(lambda: bool(self.held)) if limited else None,
         )
+        self.loop_watch = LoopWatch(self._about)
         self._leases = LeaseKeeper(
             connect=connect_blocking,
             queues=options.queues,
             lease_ms=options.lease_ms,
             held=self._held_leases,
             changed=self._leases_changed,
-            watch=LoopWatch(self._about),
+            watch=self.loop_watch,
             block_limit=options.limits.block_limit,
         )
         self._aborts = Aborts(
             options.worker, self.held, lambda attempt: self.executor.stop(attempt, StopReason.ABORTED)
         )
         self._heartbeat = Heartbeat(self._at_each_beat, every=options.poll_delay, patience=self._patience)
-        self._pauses = Pauses(ControlStore(store.client), options.queues, runnables)
+        self.pauses = Pauses(ControlStore(store.client), options.queues, runnables)
         self.condition = Condition(
             queues=options.queues,
             claimer=self._claimer,
             executor=self.executor,
             heartbeat=self._heartbeat,
             leases=self._leases,
-            pauses=self._pauses,
+            pauses=self.pauses,
         )
         self._claiming: asyncio.Task[None] | None = None
         self._releasing = asyncio.Event()
@@ -268,7 +272,8 @@ class Engine:
             self._store,
             abort=self._aborts.order if self.options.honour_aborts else None,
             schedules_changed=self._schedules_changed,
-            pauses_changed=self._pauses.changed,
+            pauses_changed=self.pauses.changed,
+            looked_on=self._looked_on,
         )
         return [
             ("barque-completer", self._completer.run()),
@@ -311,7 +316,7 @@ class Engine:
             await asyncio.wait({ending}, timeout=leave_at - loop.time())
         if not ending.done():
             self._say_what_is_left()
-        self._pauses.close()
+        self.pauses.close()
         await self._admission.close(within=_LAST_STEPS)
         parts = {ending, *background, *self._hook_tasks}
         for task in parts:
@@ -369,8 +374,8 @@ class Engine:
         for outcome in outcomes:
             self._let_go(outcome.attempt)
         self._count(outcomes)
-        if self._metrics is not None:
-            self._metrics.recorded(outcomes)
+        if self.metrics is not None:
+            self.metrics.recorded(outcomes)
         if self._hooks.after_job_end is not None:
             for outcome in outcomes:
                 task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
@@ -390,8 +395,9 @@ class Engine:
             return
         self._claimer.slot_freed()
         outcome.kind = OutcomeKind.LOST
-        if self._metrics is not None:
-            self._metrics.lost(outcome)
+        self._count([outcome])
+        if self.metrics is not None:
+            self.metrics.lost(outcome)
         self._log.write([outcome])
 
     def _let_go(self, attempt: Attempt) -> None:
@@ -420,7 +426,7 @@ class Engine:
             self._aborts.renewed(renewal.aborted)
 
     async def _at_each_beat(self) -> None:
-        await self._pauses.look()
+        await self.pauses.look()
         await self._work_at_each_beat()
         if self.options.honour_aborts and self.held:
             await self._aborts.look(self._store)

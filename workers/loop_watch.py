@@ -53,6 +53,8 @@ class LoopWatch:
         self._sent_at = 0.0
         self._answered = 0  # written by the loop, read by the thread
         self._said = False
+        self._lag: float | None = None
+        self._worst_lag: float | None = None
 
     def look(self, late: float = 0.0) -> float:
         """Return for how many seconds the loop has not answered; log when that begins to be long, and its end.
@@ -82,7 +84,14 @@ class LoopWatch:
             self._say(blocked)
         return blocked
 
+    def take_lag(self) -> tuple[float | None, float | None]:
+        """Return by how many seconds the loop was last late with its answer, and at the worst since this was asked."""
+        worst, self._worst_lag = self._worst_lag, None
+        return self._lag, worst
+
     def _answer(self, number: int) -> None:
+        self._lag = max(0.0, self._clock() - self._sent_at)
+        self._worst_lag = max(self._lag, self._worst_lag or 0.0)
         self._answered = number
 
     def _say(self, seconds: float) -> None:

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Protocol
 
+from common.distribution import SECONDS_BOUNDS
 from common.jobs import OutcomeKind
 from workers.attempt import Outcome
 
-__all__ = ["BATCH_BOUNDS", "SECONDS_BOUNDS", "Histogram", "Metrics", "TaskFigures"]
-
-SECONDS_BOUNDS = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
-)
-"""Upper bounds of the buckets of waits and runs: from a job that does nothing to one that takes half an hour."""
+__all__ = ["BATCH_BOUNDS", "SECONDS_BOUNDS", "Histogram", "Metrics", "Recorded", "TaskFigures"]
 
 BATCH_BOUNDS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
 
 _NO_TASK = "(unknown)"
 """Stands for the names this worker has no task for: they come from outside, and each would be a series of its own."""
+
+
+class Recorded(Protocol):
+    """What is told of attempts as they are recorded, where somebody watches."""
+
+    def recorded(self, outcomes: Sequence[Outcome]) -> None:
+        """Count a batch of outcomes that the server has."""
+        ...
+
+    def lost(self, outcome: Outcome) -> None:
+        """Count an attempt whose outcome the server refused."""
+        ...
 
 
 class Histogram:

@@ -58,6 +58,12 @@ class Pauses:
         self._one_at_a_time = asyncio.Lock()
         self._calling: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def of_ours(self) -> list[str]:
+        """What is paused of the queues and tasks of this worker: `queue:<name>`, `task:<name>`."""
+        mine = {"queue": self._queues, "task": self._open}
+        return [f"{kind}:{name}" for kind, name in self._known if name in mine[kind]]
+
     async def look(self) -> None:
         """See what is paused now, unless that was just done.
 

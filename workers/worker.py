@@ -269,6 +269,7 @@ class Worker(arq.worker.Worker):
             self._timekeeper.start(store, self._engine.clock)
         try:
             self._watching.show(self._engine)
+            self._reports.start(self._engine, store, self._counts, self._timekeeper.look)
             await self._engine.run()
             if self._lost is not None:
                 raise self._lost
@@ -331,6 +332,7 @@ class Worker(arq.worker.Worker):
             heartbeat=self.heart_beat,
             recorded=self._recorded,
             schedules_changed=self._timekeeper.changed,
+            looked_on=self._reports.looked_on,
             metrics=self._watching.metrics,
             attempt_log=self._watching.attempt_log,
         )
@@ -339,20 +341,16 @@ class Worker(arq.worker.Worker):
         for outcome in outcomes:
             if outcome.kind is OutcomeKind.SUCCEEDED:
                 self.jobs_complete += 1
-            elif outcome.retry_in_ms is not None or outcome.kind is OutcomeKind.RELEASED:
-                self.jobs_retried += 1
-            elif outcome.kind is not OutcomeKind.PASSED_ON:
-                self.jobs_failed += 1
+            else:
+                counted = self._reports.note(outcome)
+                self.jobs_retried += counted.retried
+                self.jobs_failed += counted.failed
 
     async def heart_beat(self) -> None:
         """Do what is due regularly: cron jobs, the health key, this worker's report."""
         await super().heart_beat()
-        if self._reports.due and self._engine is not None:
-            now, executor = self._engine.clock.now_ms(), self._engine.executor
-            revision = await self._reports.send(
-                Store(self.pool), self._counts(), running=executor.running, given_up=executor.given_up, now_ms=now
-            )
-            self._timekeeper.look(revision)
+        if self._reports.due:
+            await self._reports.send()
 
     def _counts(self) -> Counts:
         return Counts(self.jobs_complete, self.jobs_retried, self.jobs_failed)

@@ -79,6 +79,7 @@ def _literally(queue: str) -> str:
 
 _JOBS = (f"{keys.JOB}*", f"{keys.LEASE}*", f"{keys.RETRY}*", f"{keys.RESULT}*", keys.ABORT)
 _RESULTS = keys.result_channel("*")
+_LOOKING_ON = (f"{keys.OBSERVE_CHANNEL}*", f"{keys.ATTEMPTS_CHANNEL}*")
 _READING = frozenset(
     {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
     | {"hexists", "hscan", "hstrlen", "strlen", "zmscore"}  # lists of jobs; SCAN shows the keys of all others, too
@@ -111,7 +112,7 @@ PRODUCER = Role(
         f"{keys.UNIQUE}*",
     ),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX), (keys.WAKE, ""), (keys.LIFT, ""), *_LANES),
-    commands=_READING | {"set", "subscribe", "unsubscribe", "xrange", "zscan"},
+    commands=_READING | {"set", "publish", "subscribe", "unsubscribe", "xrange", "zscan"},
     scripts=frozenset(
         {
             *("enqueue", "enqueue_ranked", "await", "abort", "reschedule"),
@@ -120,7 +121,7 @@ PRODUCER = Role(
             *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique", "page"),
         }
     ),
-    channels=(_RESULTS, keys.CONTROL_CHANNEL),
+    channels=(_RESULTS, keys.CONTROL_CHANNEL, *_LOOKING_ON),
 )
 
 WORKER = Role(
@@ -133,15 +134,17 @@ WORKER = Role(
     # arq's own client, which ctx["redis"] is
     | {"psetex", "watch", "unwatch", "discard"},
     scripts=None,
-    channels=(_RESULTS, keys.CONTROL_CHANNEL),
+    channels=(_RESULTS, keys.CONTROL_CHANNEL, *_LOOKING_ON),
 )
 
 READER = Role(
     "barque-reader",
-    "looks on: barque status, barque job, arq --check",
+    "looks on: barque status, job, top and tail, arq --check",
     own_keys=(*_JOBS, "barque:*"),
     queue_keys=(("", ""), ("", keys.HEALTH_SUFFIX)),
-    commands=_READING | {"info"},
+    # It asks workers to tell more; that is all it can publish.
+    commands=_READING | {"info", "publish", "subscribe", "unsubscribe"},
+    channels=_LOOKING_ON,
 )
 
 ROLES = (WORKER, PRODUCER, READER)

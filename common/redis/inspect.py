@@ -23,36 +23,13 @@ from common.redis.limits import LimitInfo, LimitStore
 from common.redis.scores import is_parked, read_due
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED
+from common.worker_reports import WorkerReport
 
 __all__ = ["Inspector", "QueueReport", "WorkerReport", "queues_in_use"]
 
 
 _FIRST_ONES = 100
 """Jobs of a queue that are looked at to find the oldest."""
-
-
-class WorkerReport(msgspec.Struct, omit_defaults=True):
-    """What a worker says of itself, some times a minute.
-
-    Attributes:
-        started_ms, reported_ms: Unix ms by the server's clock.
-        running: attempts running now.
-        given_up: attempts that would not be stopped: their outcome is recorded, and they run on.
-    """
-
-    worker: str
-    host: str
-    pid: int
-    version: str
-    queues: tuple[str, ...]
-    concurrency: int
-    started_ms: int
-    reported_ms: int
-    running: int = 0
-    given_up: int = 0
-    succeeded: int = 0
-    retried: int = 0
-    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

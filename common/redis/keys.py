@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ABORT",
+    "ATTEMPTS_CHANNEL",
     "AWAITED",
     "CONFIRMED",
     "CONTROL_CHANNEL",
@@ -28,6 +29,7 @@ __all__ = [
     "LIMIT_LANE",
     "LIMIT_WAIT",
     "NUDGE",
+    "OBSERVE_CHANNEL",
     "PAUSED",
     "PROGRESS",
     "RESULT",
@@ -46,6 +48,7 @@ __all__ = [
     "WATCHERS",
     "WORKER",
     "WORKERS",
+    "attempts_channel",
     "awaited",
     "dead_letter",
     "fair",
@@ -58,6 +61,7 @@ __all__ = [
     "lift",
     "limit_wait",
     "nudge",
+    "observe_channel",
     "progress",
     "result",
     "result_channel",
@@ -126,6 +130,8 @@ LIMIT_LANE = "barque:limit-lane:"
 LIMIT_WAIT = "barque:limit-wait:"
 CONTROL_CHANNEL = "barque:control"
 """Channel: "abort <token> <job id>" for the worker whose attempt it is; "schedules", "pauses" when one was changed."""
+OBSERVE_CHANNEL = "barque:observe:"
+ATTEMPTS_CHANNEL = "barque:attempts:"
 
 
 def job(job_id: str) -> str:
@@ -231,3 +237,16 @@ def worker(worker_id: str) -> str:
 def result_channel(listener_id: str) -> str:
     """Return the channel on which one producer process gets results pushed."""
     return f"barque:results:{listener_id}"
+
+
+def observe_channel(database: int) -> str:
+    """Return the channel on which workers are told that somebody looks on: "figures <s>" or "attempts <s>".
+
+    Channels are of the whole server, and workers of one database have nothing to do with those of another.
+    """
+    return f"{OBSERVE_CHANNEL}{database}"
+
+
+def attempts_channel(database: int) -> str:
+    """Return the channel on which workers tell of attempts that have ended, while somebody listens."""
+    return f"{ATTEMPTS_CHANNEL}{database}"

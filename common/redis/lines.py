@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 import redis.asyncio
 from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, NoPermissionError, RedisError
 
-__all__ = ["Argument", "Line", "Lines", "Pool", "pack"]
+__all__ = ["Argument", "Aside", "Line", "Lines", "Pool", "pack"]
 
 Argument = str | bytes | int
 
@@ -35,6 +35,13 @@ _MOST_LINES = 100
 
 _MOST_UNSENT = 16 * 1024 * 1024
 """Bytes that wait for a slow server before no more is packed: two script calls of the largest (see layout.py)."""
+
+
+class Aside(NamedTuple):
+    """A channel that is listened to beside another one, and what is called with each message of it."""
+
+    channel: str
+    receive: Callable[[bytes], None]
 
 
 def pack(arguments: Sequence[Argument]) -> bytes:
@@ -124,33 +131,49 @@ class Line(asyncio.Protocol):
         return not self.lost
 
     async def subscribe(
-        self, channel: str, receive: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
+        self,
+        channel: str,
+        receive: Callable[[bytes], None],
+        subscribed: Callable[[], None] | None = None,
+        also: Aside | None = None,
     ) -> None:
         """Hand over what is published on a channel, until the connection is lost or this is cancelled.
 
         Args:
             receive: called with each message as it arrives, before anything else of the loop.
             subscribed: called once the server has confirmed the subscription.
+            also: another channel, that the server may refuse us without a harm to the first.
 
         Raises:
             redis.exceptions.RedisError: the server refuses, or the connection was lost; or what `receive` raised.
         """
+        first, confirmed = channel.encode(), False
 
         def push(reply: Any) -> None:
+            nonlocal confirmed
             if isinstance(reply, Exception):
+                if confirmed and also is not None and isinstance(reply, NoPermissionError):
+                    return
                 raise reply
             if not isinstance(reply, list) or len(reply) != 3:
                 raise InvalidResponse("no message of a channel")
-            kind, _, content = reply
+            kind, source, content = reply
             if kind == b"message":
-                receive(content)
-            elif kind == b"subscribe" and subscribed is not None:
-                subscribed()
+                if also is None or source == first:
+                    receive(content)
+                else:
+                    also.receive(content)
+            elif kind == b"subscribe" and not confirmed:
+                confirmed = True
+                if subscribed is not None:
+                    subscribed()
 
         self._answer = self._loop.create_future()
         self._push = push
         try:
             self._transport.write(pack(("SUBSCRIBE", channel)))
+            if also is not None:
+                self._transport.write(pack(("SUBSCRIBE", also.channel)))
             await self._answer
         finally:
             self.drop()
@@ -265,13 +288,17 @@ class Lines:
             self._pass_place_on()
 
     async def subscribe(
-        self, channel: str, receive: Callable[[bytes], None], subscribed: Callable[[], None] | None = None
+        self,
+        channel: str,
+        receive: Callable[[bytes], None],
+        subscribed: Callable[[], None] | None = None,
+        also: Aside | None = None,
     ) -> None:
         """Listen to a channel over a line of its own; see `Line.subscribe`."""
         line = await Line.open(self._pool)
         self._busy.add(line)
         try:
-            await line.subscribe(channel, receive, subscribed)
+            await line.subscribe(channel, receive, subscribed, also)
         finally:
             self._busy.discard(line)
 

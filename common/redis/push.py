@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import redis.asyncio
+from redis.exceptions import NoPermissionError
 
+from common.redis.lines import Aside
 from common.redis.wire import lines_of
 
-__all__ = ["Frame", "frames", "listen"]
+__all__ = ["Aside", "Frame", "frames", "listen"]
 
 _LENGTHS = struct.Struct(">II")
 
@@ -28,24 +30,50 @@ async def listen(
     receive: Callable[[bytes], None],
     *,
     subscribed: Callable[[], None] | None = None,
+    also: Aside | None = None,
 ) -> None:
     """Hand over what is published on a channel until the connection is lost, which raises, or this is cancelled.
 
     Args:
         receive: called with each message.
         subscribed: called once the server has confirmed the subscription.
+        also: another channel, over the same connection. A server that refuses us this one changes nothing for the
+            first: rights may have been given when there was no such channel.
     """
     lines = lines_of(client)
     if lines is not None:
-        return await lines.subscribe(channel, receive, subscribed)
+        return await lines.subscribe(channel, receive, subscribed, also)
+    return await _listen_as_redis_py_does(client, channel, receive, subscribed, also)
+
+
+async def _listen_as_redis_py_does(
+    client: redis.asyncio.Redis,
+    channel: str,
+    receive: Callable[[bytes], None],
+    subscribed: Callable[[], None] | None,
+    also: Aside | None,
+) -> None:
+    taken_by = {channel.encode(): receive}
+    confirmed = False
     pubsub: Any = client.pubsub()
     try:
         await pubsub.subscribe(channel)
-        async for message in pubsub.listen():
-            if message["type"] == "message":
-                receive(message["data"])
-            elif message["type"] == "subscribe" and subscribed is not None:
-                subscribed()
+        if also is not None:
+            await pubsub.subscribe(also.channel)
+            taken_by[also.channel.encode()] = also.receive
+        while pubsub.subscribed:
+            try:
+                message = await pubsub.get_message(timeout=None)
+            except NoPermissionError:
+                if not confirmed:
+                    raise
+                continue
+            if message is not None and message["type"] == "message":
+                taken_by[message["channel"]](message["data"])
+            elif message is not None and message["type"] == "subscribe" and not confirmed:
+                confirmed = True
+                if subscribed is not None:
+                    subscribed()
     finally:
         await pubsub.aclose()
 
