@@ -41,6 +41,9 @@ log = structlog.get_logger("barque.worker")
 _REPORT_EVERY = 5.0
 """Seconds between a worker's reports; a report is believed for three of them."""
 
+_REPORT_SOON = 0.5
+"""The same, while the last report says that it is starting: that is over in a moment."""
+
 _MOST_LISTED = 20
 """Attempts that a report lists as running, and as failed."""
 
@@ -70,6 +73,7 @@ class Reports:
         self._concurrency = concurrency
         self._started_ms = 0
         self._last: float | None = None
+        self._started = False  # as the last report said
         self._failures: deque[EndedAttempt] = deque(maxlen=_MOST_LISTED)
         self._of: _Reported | None = None
         self._observation: Observation | None = None
@@ -78,7 +82,8 @@ class Reports:
     @property
     def due(self) -> bool:
         """Whether it is time for the next one."""
-        return self._last is None or time.monotonic() - self._last >= _REPORT_EVERY
+        every = _REPORT_EVERY if self._started else _REPORT_SOON
+        return self._last is None or time.monotonic() - self._last >= every
 
     def start(
         self, engine: Engine, store: Store, counts: Callable[[], Counts], revised: Callable[[bytes | None], None]
@@ -126,10 +131,11 @@ class Reports:
             return
         now_ms = of.engine.clock.now_ms()
         self._started_ms = self._started_ms or now_ms
-        report = msgspec.json.encode(self._report(of, now_ms))
+        report = self._report(of, now_ms)
         keep_ms = round(3 * _REPORT_EVERY * 1000)
-        revision = await of.store.report_worker(self._worker, report, now_ms=now_ms, keep_ms=keep_ms)
-        self._last = time.monotonic()
+        encoded = msgspec.json.encode(report)
+        revision = await of.store.report_worker(self._worker, encoded, now_ms=now_ms, keep_ms=keep_ms)
+        self._last, self._started = time.monotonic(), report.state != "starting"
         of.revised(revision)
 
     async def withdraw(self, store: Store) -> None:

@@ -77,8 +77,8 @@ async def listening(reader: FleetReader, workers: int = 1) -> None:
 
 async def test_a_worker_tells_of_itself(run_worker, reader):
     worker = await run_worker(halve, max_jobs=7)
-    (report,) = (await seen(reader, lambda found: found.workers)).workers
-    assert (report.worker, report.state, report.concurrency) == (worker.worker_id, "running", 7)
+    (report,) = (await seen(reader, lambda found: found.workers and found.workers[0].state == "running")).workers
+    assert (report.worker, report.reasons, report.concurrency) == (worker.worker_id, {}, 7)
     assert report.python.startswith("3.")
     assert report.arq[0].isdigit()
     assert report.rss > 10 * 2**20
