@@ -35,7 +35,6 @@ RUN groupadd --gid 10001 barque \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin barque \
  && install -d -o 10001 -g 10001 -m 0750 /data && install -d /app
 COPY --from=build /opt/barque /opt/barque
-COPY deploy/container_health.py /opt/barque/
 ENV PATH=/opt/barque/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -47,6 +46,7 @@ USER 10001:10001
 WORKDIR /app
 # In exec form: the worker is process 1 and gets SIGTERM itself, which starts its graceful shutdown.
 STOPSIGNAL SIGTERM
+# Of this container's own worker: `arq --check` asks whether any worker of the queue lives.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 \
-  CMD ["python", "/opt/barque/container_health.py"]
+  CMD ["barque", "health"]
 CMD ["arq", "workers.WorkerSettings"]

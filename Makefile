@@ -121,7 +121,7 @@ lock: $(BIN)/python ## pin again what pyproject.toml asks for (UPGRADE=1: the ne
 	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r constraints/lock.txt
 	@echo '==> resolving'
 	@$(COMPILE) pyproject.toml --all-extras --group build --group check --group test --output-file constraints/development.txt
-	@$(COMPILE) pyproject.toml --extra postgres --extra dashboard --constraints constraints/development.txt --output-file constraints/runtime.txt
+	@$(COMPILE) pyproject.toml --extra postgres --extra dashboard --extra metrics --constraints constraints/development.txt --output-file constraints/runtime.txt
 	@$(COMPILE) --group build --constraints constraints/development.txt --output-file constraints/build.txt
 	@$(COMPILE) --group lock --output-file constraints/lock.txt
 	@echo 'Look at the difference, run `make check test`, and commit constraints/ with pyproject.toml.'

@@ -27,6 +27,7 @@ from cli.demo.command import demo
 from cli.doctor import doctor
 from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
+from cli.health import health
 from cli.limits import COMMANDS as LIMITS_COMMANDS
 from cli.limits import limits
 from cli.metrics import metrics
@@ -109,6 +110,7 @@ for _command in (
     abort,
     reschedule,
     metrics,
+    health,
     dashboard,
     redis,
     config,

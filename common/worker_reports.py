@@ -134,6 +134,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
         running_in: attempts running now by queue, where it serves several.
         longest: the attempts that run for longest now, up to 20.
         failures: the last attempts that failed, whether they are retried or not, up to 20, the newest last.
+        page: where its metrics and probes are, as host:port; "" where it has no such page.
         figures: what it counts while somebody observes it; None while nobody does.
     """
 
@@ -162,6 +163,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
     running_in: dict[str, int] = {}
     longest: tuple[RunningAttempt, ...] = ()
     failures: tuple[EndedAttempt, ...] = ()
+    page: str = ""
     figures: Figures | None = None
 
     @property

@@ -105,7 +105,7 @@ DEMO_WORKERS=1 run_demo || fail "the workers did not come back after the server 
 say "the health check tells a worker that hangs from its neighbours that do not"
 mapfile -t ids < <(containers worker)
 hung=${ids[0]}
-own_health() { docker exec "$1" python /opt/barque/container_health.py >/dev/null 2>&1; }
+own_health() { docker exec "$1" barque health >/dev/null 2>&1; }
 docker kill --signal STOP "$hung" >/dev/null
 for _ in $(seq 30); do own_health "$hung" || break; sleep 1; done
 if own_health "$hung"; then fail "a stopped worker still counts as healthy"; fi

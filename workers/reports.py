@@ -86,14 +86,20 @@ class Reports:
         return self._last is None or time.monotonic() - self._last >= every
 
     def start(
-        self, engine: Engine, store: Store, counts: Callable[[], Counts], revised: Callable[[bytes | None], None]
+        self,
+        engine: Engine,
+        store: Store,
+        counts: Callable[[], Counts],
+        revised: Callable[[bytes | None], None],
+        page: str = "",
     ) -> None:
         """Report of a worker whose engine this is.
 
         Args:
+            page: where its metrics are, as host:port.
             revised: called with each report's answer, the revision of the fleet's schedules.
         """
-        self._of = _Reported(engine, store, counts, revised)
+        self._of = _Reported(engine, store, counts, revised, page)
 
     def looked_on(self, message: bytes) -> None:
         """Take what somebody says who looks on."""
@@ -194,6 +200,7 @@ class Reports:
             running_in=_by_queue(held) if len(self._queues) > 1 else {},
             longest=tuple(map(running, heapq.nsmallest(_MOST_LISTED, held, key=lambda one: one.started))),
             failures=tuple(self._failures),
+            page=of.page,
             figures=None if self._observation is None else self._observation.figures,
         )
 
@@ -205,6 +212,7 @@ class _Reported(NamedTuple):
     store: Store
     counts: Callable[[], Counts]
     revised: Callable[[bytes | None], None]
+    page: str
 
 
 def _by_queue(held: Sequence[Attempt]) -> dict[str, int]:

@@ -44,6 +44,7 @@ class Watching:
 
     Attributes:
         metrics: to be counted in; None where nobody is shown them.
+        address: where the page is, as others may reach it: host:port; "" where there is none.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Watching:
         self._labels = {"worker": worker, "queues": ",".join(queues)}
         self._connected = connected
         self.metrics = Metrics() if settings.metrics_port is not None else None
+        self.address = ""
         self._engine: Engine | None = None
         self._page: MetricsPage | None = None
         self._kept_at = time.monotonic()
@@ -90,7 +92,8 @@ class Watching:
         port = page.start(host, ports)
         self._page = page
         self._appoint(asyncio.get_running_loop())
-        log.info("worker_metrics", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+        self.address = f"{_reached_at(host)}:{port}"
+        log.info("worker_metrics", url=f"http://{_bracketed(host)}:{port}/metrics")
         return self
 
     def show(self, engine: Engine) -> None:
@@ -100,7 +103,7 @@ class Watching:
     async def __aexit__(self, *_: object) -> None:
         """Close the page; does nothing where there is none."""
         page, self._page = self._page, None
-        self._engine = None
+        self._engine, self.address = None, ""
         if self._next is not None:
             self._next.cancel()
         if page is not None:
@@ -143,3 +146,12 @@ class Watching:
         if self._connected():
             return {"starting": "it opens what its tasks share (@lifespan, on_startup)"}
         return {"starting": "it waits for its server, for BARQUE_START_WAIT at the most, and tries again by itself"}
+
+
+def _reached_at(host: str) -> str:
+    """Return where others reach what is listened for at this address: all addresses have this host's name."""
+    return os.uname().nodename if host in {"", "0.0.0.0", "::"} else _bracketed(host)  # noqa: S104 - compared, not bound
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

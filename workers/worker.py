@@ -269,7 +269,8 @@ class Worker(arq.worker.Worker):
             self._timekeeper.start(store, self._engine.clock)
         try:
             self._watching.show(self._engine)
-            self._reports.start(self._engine, store, self._counts, self._timekeeper.look)
+            revised, page = self._timekeeper.look, self._watching.address
+            self._reports.start(self._engine, store, self._counts, revised, page)
             await self._engine.run()
             if self._lost is not None:
                 raise self._lost

@@ -31,7 +31,7 @@ from common.tasks import Call, task
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("worker", "enqueue", "result", "status", "pause", "resume", "abort", "reschedule"),
-    *("schedules", "dead", "limits", "redis", "config", "doctor"),
+    *("schedules", "dead", "limits", "health", "redis", "config", "doctor"),
 ]
 
 
