@@ -20,11 +20,13 @@ from common.values import MALFORMED, ValueReader, complaint, decode_hook
 
 __all__ = ["ArgumentReader", "return_reader"]
 
-_EMPTY_MAP = b"\x80"
+_EMPTY_MAP = (msgspec.Raw(b"\x80"), b"\x80")
+_NO_KEYWORDS: dict[str, Any] = {}
 _Kind = inspect.Parameter
 _raw_list = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _raw_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _ABSENT: Any = object()
+_astuple = msgspec.structs.astuple
 
 
 class ArgumentReader:
@@ -57,12 +59,15 @@ class ArgumentReader:
             positional: a msgpack array.
             keyword: a msgpack map.
 
+        What is returned is for reading alone.
+
         Raises:
             ArgumentMismatch: one is missing, unknown or of the wrong type; the message names it.
         """
-        if self._fast is not None and bytes(keyword) == _EMPTY_MAP:
+        if self._fast is not None and keyword in _EMPTY_MAP:
             try:
-                return msgspec.structs.astuple(self._fast.decode(positional)), {}
+                args = self._fast.decode(positional)
+                return args if type(args) is tuple else _astuple(args), _NO_KEYWORDS
             except MALFORMED as error:
                 self._explain(error)
             except Exception:  # noqa: S110 - a user's own type raised while it was made: the slow way says which
@@ -82,7 +87,9 @@ class ArgumentReader:
                 factory = msgspec.field(default_factory=functools.partial(_same, parameter.default))
                 fields.append((parameter.name, annotation, factory))
         try:
-            arguments = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
+            arguments: Any = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
+            if all(len(field) == 2 for field in fields):  # no defaults; and by now msgspec has seen the types
+                arguments = tuple[tuple(annotation for _, annotation in fields)]  # type: ignore[misc]
             return msgspec.msgpack.Decoder(arguments, dec_hook=decode_hook)
         except (TypeError, ValueError):
             return None  # a parameter named like something msgspec reserves: the slow way serves

@@ -15,7 +15,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -100,18 +100,6 @@ class _JobMap(msgspec.Struct, gc=False, omit_defaults=True):
     b: Extras | None = None
 
 
-class _JobIn(msgspec.Struct, gc=False):
-    f: str
-    a: msgspec.Raw
-    k: msgspec.Raw
-    et: int
-    t: int | None = None
-    b: Extras | None = None
-
-
-_job_in = msgspec.msgpack.Decoder(_JobIn)
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What payloads this process decodes, and how it writes its own.
@@ -139,44 +127,31 @@ class Reading:
 MSGPACK_ONLY = Reading()
 
 
-class Payload:
-    """A decoded job, its arguments still as msgpack (or as objects, from a pickle).
+class Payload(
+    msgspec.Struct, rename={"task": "f", "args": "a", "kwargs": "k", "enqueued_ms": "et", "job_try": "t", "extras": "b"}
+):
+    """A decoded job, its arguments still as msgpack (as objects, from a pickle: see `_Objects`).
 
     Attributes:
-        args: msgpack bytes of a list when `form` is "msgpack", else a sequence of objects.
-        kwargs: msgpack bytes of a map when `form` is "msgpack", else a mapping of objects.
-        job_try: a first attempt number that arq's `_job_try` asked for, or None.
+        form: how it was written.
+        args: msgpack bytes of a list.
+        kwargs: msgpack bytes of a map.
         enqueued_ms: Unix milliseconds by the producer's clock.
+        job_try: a first attempt number that arq's `_job_try` asked for, or None.
     """
 
-    __slots__ = ("args", "enqueued_ms", "extras", "form", "job_try", "kwargs", "task")
+    form: ClassVar[Form] = "msgpack"
 
-    def __init__(
-        self,
-        task: str,
-        args: Any,
-        kwargs: Any,
-        enqueued_ms: int,
-        job_try: int | None,
-        extras: Extras | None,
-        form: Form,
-    ) -> None:
-        self.task = task
-        self.args = args
-        self.kwargs = kwargs
-        self.enqueued_ms = enqueued_ms
-        self.job_try = job_try
-        self.extras = extras
-        self.form = form
+    task: str
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+    enqueued_ms: int
+    job_try: int | None = None
+    extras: Extras | None = None
 
     def as_msgpack(self) -> tuple[bytes | msgspec.Raw, bytes | msgspec.Raw] | None:
         """Return both parts as msgpack, or None when they hold objects that have no such form."""
-        if self.form == "msgpack":
-            return self.args, self.kwargs
-        try:
-            return encode(list(self.args)), encode(dict(self.kwargs))
-        except NotSerializable:
-            return None
+        return self.args, self.kwargs
 
     def as_objects(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments as plain data, unchecked.
@@ -184,8 +159,6 @@ class Payload:
         Raises:
             Undecodable: they are not a list and a map with text keys.
         """
-        if self.form != "msgpack":
-            return tuple(self.args), dict(self.kwargs)
         try:
             args = msgspec.msgpack.decode(self.args)
             kwargs = msgspec.msgpack.decode(self.kwargs)
@@ -194,6 +167,33 @@ class Payload:
         if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
             raise Undecodable("the arguments are not a list and a map with text keys")
         return tuple(args), kwargs
+
+
+class _Objects(Payload):
+    """A job whose arguments were decoded with the whole of it."""
+
+    args: Any
+    kwargs: Any
+
+    def as_msgpack(self) -> tuple[bytes | msgspec.Raw, bytes | msgspec.Raw] | None:
+        try:
+            return encode(list(self.args)), encode(dict(self.kwargs))
+        except NotSerializable:
+            return None
+
+    def as_objects(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(self.args), dict(self.kwargs)
+
+
+class _Pickled(_Objects):
+    form = "pickle"
+
+
+class _OfTheUsers(_Objects):
+    form = "custom"
+
+
+_decoder = msgspec.msgpack.Decoder(Payload)
 
 
 def is_pickle(raw: bytes) -> bool:
@@ -270,15 +270,15 @@ def decode_job(raw: bytes, reading: Reading = MSGPACK_ONLY, job_id: str = "", qu
         reading.signing.check_job(raw, job_id, queue)
     if reading.deserializer is None and not is_pickle(raw):
         try:
-            job = _job_in.decode(raw)
+            return _decoder.decode(raw)
         except MALFORMED as error:
             where, why = complaint(error)
             raise Undecodable(f"the payload is no job: {where.removeprefix('.') or 'all of it'}: {why}") from None
-        return Payload(job.f, job.a, job.k, job.et, job.t, job.b, "msgpack")
     data, form = load(raw, reading)
+    kind = _Pickled if form == "pickle" else _OfTheUsers
     try:
         extras = msgspec.convert(data["b"], Extras) if data.get("b") else None
-        return Payload(str(data["f"]), tuple(data["a"]), dict(data["k"]), int(data["et"]), data.get("t"), extras, form)
+        return kind(str(data["f"]), tuple(data["a"]), dict(data["k"]), int(data["et"]), data.get("t"), extras)
     except Exception as error:  # any shape at all may come out of a pickle
         raise Undecodable(f"the payload is no job: {type(error).__name__}: {error}") from None
 

@@ -79,6 +79,29 @@ class Context:
         outlets: Callable[[Context], Outlet] | None = None,
         lifetime: Lifetime | None = None,
     ) -> None:
+        if lifetime is None:
+            lifetime = Lifetime()
+        if state is None:
+            state = {}
+        if resources is not None:
+            state = {**state, **resources}
+        self._fill(job_id, task, queue, attempt, max_attempts, worker, enqueued_ms, metadata, state, outlets, lifetime)
+
+    def _fill(
+        self,
+        job_id: str,
+        task: str,
+        queue: str,
+        attempt: int,
+        max_attempts: int,
+        worker: str,
+        enqueued_ms: int,
+        metadata: Mapping[str, Any] | None,
+        state: dict[Any, Any],
+        outlets: Callable[[Context], Outlet] | None,
+        lifetime: Lifetime,
+    ) -> None:
+        """Be what these say: the whole of `__init__` for a worker, for whom keywords would cost four times as much."""
         self.job_id = job_id
         self.task = task
         self.queue = queue
@@ -86,11 +109,9 @@ class Context:
         self.max_attempts = max_attempts
         self.worker = worker
         self.enqueued_ms = enqueued_ms
-        self.lifetime = lifetime if lifetime is not None else Lifetime()
-        self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
-        self.state: dict[Any, Any] = state if state is not None else {}
-        if resources is not None:
-            self.state = {**self.state, **resources}
+        self.metadata: Mapping[str, Any] = {} if metadata is None else metadata
+        self.state = state
+        self.lifetime = lifetime
         self._log: Any = None
         self._outlets = outlets
         self._outlet: Outlet | None = None

@@ -139,7 +139,6 @@ def _encode_result(result: Result, reading: Reading) -> bytes:
 def encode_success(
     payload: Payload,
     value: Any,
-    *,
     job_id: str,
     queue: str,
     attempt: int,
@@ -147,9 +146,11 @@ def encode_success(
     finished_ms: int,
     worker: str,
     timing: tuple[int, int, int],
-    signing: Keyring | None = None,
+    signing: Keyring | None,
 ) -> bytes:
     """Return the result of a job that succeeded and came as msgpack: `encode_result` for the common case.
+
+    Arguments are told by their place: by name, passing them would take as long as encoding them does.
 
     Raises:
         Exception: anything, if the value has no form on the wire; `encode_result` then says which part.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common.redis.records import Claimed, HeldLease
+from common.redis.records import Claimed, Held
 from common.redis.store import Store
 from workers.attempt import Attempt
 
@@ -57,9 +57,12 @@ class Aborts:
             if len(self.early) < _MOST_EARLY:
                 self.early[token] = now
 
-    def overtaken(self, jobs: Sequence[Claimed]) -> list[Claimed]:
+    def overtaken(self, jobs: Sequence[Claimed]) -> Sequence[Claimed]:
         """Return the jobs of a claim, those of which orders came before them as to be aborted."""
-        return [job._replace(aborted=_CERTAIN) if self.early.pop(job.token, None) is not None else job for job in jobs]
+        for job in jobs:
+            if self.early.pop(job.token, None) is not None:
+                job.aborted = _CERTAIN
+        return jobs
 
     async def look(self, store: Store) -> None:
         """Look whether one of the attempts that are held is to be aborted."""
@@ -69,7 +72,7 @@ class Aborts:
             if self._held.get(job_id) is attempt and attempt.is_meant_by(wish):
                 self._stop(attempt)
 
-    def renewed(self, wishes: Iterable[tuple[HeldLease, float]]) -> None:
+    def renewed(self, wishes: Iterable[tuple[Held, float]]) -> None:
         """Abort what a renewal found to be unwanted."""
         for lease, wish in wishes:
             attempt = self._held.get(lease.job_id)

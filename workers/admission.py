@@ -19,7 +19,7 @@ from common.group_commit import GroupCommit
 from common.jobs import OutcomeKind
 from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.limits import Answer, Ask, Event, Gate, Leaver, LimitStore
-from common.redis.records import HeldLease
+from common.redis.records import Held
 from common.redis.scores import Past
 from workers.attempt import Attempt, Outcome, PassedOnError, StopReason
 from workers.backoff import Backoff
@@ -87,7 +87,7 @@ class Admission:
         self._clock = clock
         self._asking: GroupCommit[Ask, Answer] = GroupCommit(self._ask, most=_MOST)
         self._leaving: list[Leaver] = []
-        self._aside: list[HeldLease] = []
+        self._aside: list[Held] = []
         self._leaver: asyncio.Task[None] | None = None
         self._round_trip = 0.0  # what is usual of late
 
@@ -249,7 +249,7 @@ class Admission:
         finally:
             self._leaver = None
 
-    async def _send(self, batch: list[Leaver], aside: list[HeldLease]) -> Exception | None:
+    async def _send(self, batch: list[Leaver], aside: list[Held]) -> Exception | None:
         """Send until the server has it; return why it does not take it."""
         backoff = Backoff()
         while True:

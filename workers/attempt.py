@@ -10,6 +10,8 @@ import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from common.codec import Payload
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.scores import is_meant
@@ -115,6 +117,7 @@ class Attempt(Lifetime):
     def __init__(self, claimed: Claimed, queue: str) -> None:
         self.told = ""
         self._stopping = None
+        self.lease = claimed
         self.job_id = claimed.job_id
         self.raw = claimed.payload
         self.number = claimed.attempt
@@ -123,7 +126,6 @@ class Attempt(Lifetime):
         self.priority = claimed.priority
         self.aborted = claimed.aborted
         self.queue = queue
-        self.lease = HeldLease(claimed.queue, claimed.job_id, claimed.token, claimed.attempt)
         self.max_attempts = 1
         self.payload: Payload | None = None
         self.runnable: Runnable | None = None
@@ -157,13 +159,20 @@ class Attempt(Lifetime):
             self.batch.tell(why)
 
     @property
+    def lease_as_counted(self) -> HeldLease:
+        """Its lease, with the number of attempts that it has come to."""
+        return HeldLease(self.lease.queue, self.job_id, self.lease.token, self.number)
+
+    @property
     def queued_ms(self) -> int:
         """Milliseconds from due to start; 0 where it did not start."""
         if not self.started_ms:
             return 0
+        since_ms = self.due_ms
         # arq's Job.abort() makes a job due in 1970, so that a worker looks at it at once.
-        since_ms = self.due_ms if self.payload is None else max(self.due_ms, self.payload.enqueued_ms)
-        return max(0, self.started_ms - since_ms)
+        if self.payload is not None and since_ms < self.payload.enqueued_ms:
+            since_ms = self.payload.enqueued_ms
+        return self.started_ms - since_ms if self.started_ms > since_ms else 0
 
     @property
     def timing(self) -> tuple[int, int, int]:
@@ -201,7 +210,7 @@ class Attempt(Lifetime):
         return payload.enqueued_ms
 
 
-class Outcome:
+class Outcome(msgspec.Struct, eq=False):
     """How an attempt ended, and what is to be written about it.
 
     Attributes:
@@ -209,28 +218,17 @@ class Outcome:
         retry_in_ms: until the next attempt, for a retried or snoozed one.
         reason: what the task said, or the error that was ignored; "" for what explains itself.
         run_seconds: from start to end.
+        timing: how the attempt's steps were, as its result tells it; None where none was made of it.
     """
 
-    __slots__ = ("attempt", "error", "kind", "reason", "record", "retry_in_ms", "run_seconds")
-
-    def __init__(
-        self,
-        attempt: Attempt,
-        kind: OutcomeKind,
-        record: Finish | PutBack | None,
-        *,
-        run_seconds: float,
-        error: RemoteError | None = None,
-        retry_in_ms: int | None = None,
-        reason: str = "",
-    ) -> None:
-        self.attempt = attempt
-        self.kind = kind
-        self.record = record
-        self.run_seconds = run_seconds
-        self.error = error
-        self.retry_in_ms = retry_in_ms
-        self.reason = reason
+    attempt: Attempt
+    kind: OutcomeKind
+    record: Finish | PutBack | None
+    run_seconds: float
+    error: RemoteError | None = None
+    retry_in_ms: int | None = None
+    reason: str = ""
+    timing: tuple[int, int, int] | None = None
 
     def become(self, other: Outcome) -> None:
         """Be what `other` says instead, of the same attempt."""

@@ -21,6 +21,8 @@ from workers.error_words import describe
 
 __all__ = ["Endings", "run_seconds"]
 
+_SUCCEEDED = OutcomeKind.SUCCEEDED  # a lookup in the enum takes longer than making the outcome
+
 
 class Endings:
     """Makes the outcomes of jobs that have ended.
@@ -50,9 +52,9 @@ class Endings:
 
     def succeeded(self, attempt: Attempt, value: Any) -> Outcome:
         """End a job with this value; as failed where it has no form on the wire, or too large a one."""
-        ended = time.perf_counter()
+        ended, timing = time.perf_counter(), attempt.timing
         try:
-            stored = self._encoded(attempt, value, self._clock.at(ended))
+            stored = self._encoded(attempt, value, self._clock.at(ended), timing)
         except NotSerializable as error:
             return self._unserializable(attempt, error)
         if self._over_limit(attempt, stored):
@@ -60,7 +62,7 @@ class Endings:
         runnable = attempt.runnable
         assert runnable is not None
         record = Finish(attempt.lease, stored, runnable.keep_ms, runnable.done_ms)
-        return Outcome(attempt, OutcomeKind.SUCCEEDED, record, run_seconds=ended - attempt.started)
+        return Outcome(attempt, _SUCCEEDED, record, ended - attempt.started, timing=timing)
 
     def ignored(self, attempt: Attempt) -> Outcome:
         """End a job as succeeded, without a result: its error was one to ignore."""
@@ -71,7 +73,7 @@ class Endings:
         record = Finish(attempt.lease, encode_result(result, self._reading), runnable.keep_ms, runnable.done_ms)
         return Outcome(attempt, OutcomeKind.SUCCEEDED, record, run_seconds=run_seconds(attempt))
 
-    def _encoded(self, attempt: Attempt, value: Any, finished_ms: int) -> bytes:
+    def _encoded(self, attempt: Attempt, value: Any, finished_ms: int, timing: tuple[int, int, int]) -> bytes:
         payload = attempt.payload
         assert payload is not None
         if payload.form == "msgpack":
@@ -79,14 +81,14 @@ class Endings:
                 return encode_success(
                     payload,
                     value,
-                    job_id=attempt.job_id,
-                    queue=attempt.queue,
-                    attempt=attempt.number,
-                    started_ms=attempt.started_ms,
-                    finished_ms=finished_ms,
-                    worker=self._worker,
-                    timing=attempt.timing,
-                    signing=self._signing,
+                    attempt.job_id,
+                    attempt.queue,
+                    attempt.number,
+                    attempt.started_ms,
+                    finished_ms,
+                    self._worker,
+                    timing,
+                    self._signing,
                 )
             except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
                 pass

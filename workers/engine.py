@@ -22,7 +22,7 @@ from common.jobs import OutcomeKind
 from common.redis.control import ControlStore
 from common.redis.limits import LimitStore
 from common.redis.progress import ProgressStore
-from common.redis.store import BlockingStore, Claim, HeldLease, Renewal, Store
+from common.redis.store import BlockingStore, Claim, Held, Renewal, Store
 from workers.aborts import Aborts
 from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hooks
@@ -406,7 +406,7 @@ class Engine:
             if not self.held:
                 self._nothing_held.set()
 
-    def _held_leases(self) -> list[HeldLease]:
+    def _held_leases(self) -> list[Held]:
         # Called from the renewing thread: list() of a dict's values is one step under the GIL.
         return [attempt.lease for attempt in list(self.held.values())]
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from common.redis.connection import TROUBLE
-from common.redis.store import BlockingStore, HeldLease, Renewal
+from common.redis.store import BlockingStore, Held, Renewal
 from workers.loop_watch import LoopWatch
 
 __all__ = ["LeaseKeeper"]
@@ -50,7 +50,7 @@ class LeaseKeeper:
         connect: Callable[[], BlockingStore],
         queues: Sequence[str],
         lease_ms: int,
-        held: Callable[[], list[HeldLease]],
+        held: Callable[[], list[Held]],
         changed: Callable[[Renewal], None],
         watch: LoopWatch,
         block_limit: float,

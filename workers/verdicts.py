@@ -141,7 +141,7 @@ class Verdicts:
         """Put a job back that another worker may know, due at this score; None: a limit did so already."""
         if due is None:
             return Outcome(attempt, OutcomeKind.HELD_BACK, None, run_seconds=0.0)
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due)
+        record = PutBack(attempt.lease_as_counted, "release", due)
         return _put_back(attempt, OutcomeKind.PASSED_ON, record, None, None)
 
     def _by_policy(self, attempt: Attempt, error: BaseException, failure: OutcomeKind) -> Outcome:
@@ -176,7 +176,7 @@ class Verdicts:
         if delay_ms:
             return self._retried(attempt, error, delay_ms)
         # arq leaves the score alone: due again at once, in its old place.
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "return", _place(attempt))
+        record = PutBack(attempt.lease_as_counted, "return", _place(attempt))
         return _put_back(attempt, OutcomeKind.RETRIED, record, error, 0)
 
     def _as_retry(self, error: BaseException) -> Retry | None:
@@ -210,7 +210,7 @@ class Verdicts:
         if why := self._past_deadline(attempt, delay_ms):
             return self._failed(attempt, DeadlinePassed(f"the task put its job off: {why}"), OutcomeKind.TIMED_OUT)
         due = self._clock.now_ms() + delay_ms
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", due, *_rank(attempt))
+        record = PutBack(attempt.lease_as_counted, "release", due, *_rank(attempt))
         return _put_back(
             attempt, OutcomeKind.SNOOZED, record, None, delay_ms, reason=describe(asked, with_traceback=False).message
         )
@@ -238,7 +238,7 @@ class Verdicts:
         if reason is StopReason.RELEASED:
             if attempt.runnable is not None and not self._ways.retry_jobs:
                 return self._failed(attempt, error)  # whoever says so wants no second start
-            record = PutBack(attempt.lease._replace(attempt=attempt.number), "release", _place(attempt))
+            record = PutBack(attempt.lease_as_counted, "release", _place(attempt))
             return _put_back(attempt, OutcomeKind.RELEASED, record, None, None)
         # Nobody here cancelled it: the task cancelled itself, or something it awaited was.
         if attempt.runnable is None or attempt.runnable.policy is None:
@@ -267,7 +267,7 @@ class Verdicts:
     def _retried(
         self, attempt: Attempt, error: BaseException, delay_ms: int, kind: OutcomeKind = OutcomeKind.RETRIED
     ) -> Outcome:
-        record = PutBack(attempt.lease._replace(attempt=attempt.number), "retry", delay_ms, *_rank(attempt))
+        record = PutBack(attempt.lease_as_counted, "retry", delay_ms, *_rank(attempt))
         return _put_back(attempt, kind, record, error, delay_ms)
 
     def _failed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from common.redis.records import Claim, Claimed, Enqueue, Finish, HeldLease, Order, PutBack, Renewal
+from common.redis.records import Claim, Claimed, Enqueue, Finish, Held, Order, PutBack, Renewal
 from common.redis.scores import Past, read_score
 from common.redis.wire import Argument
 
@@ -81,17 +81,18 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     jobs, at = [], 5
     past: Past
     for queue, count in zip(taken[::2], taken[1::2], strict=True):
-        for _ in range(count):
-            job_id, payload, score, attempt = reply[at : at + 4]
-            at += 4
+        start, at = at, at + 4 * count
+        its = iter(reply[start:at])
+        for job_id, payload, score, attempt in zip(its, its, its, its, strict=True):
             token = first if attempt == 1 else f"{worker}:{attempt}{suffix}"
             try:
-                due, past, priority = max(int(score), 0), "", 0
+                due, past, priority = int(score), "", 0
             except ValueError:  # it has a fraction; or it is whatever a foreign program wrote, -inf included
                 due, past, priority = read_score(score, job_id)
+            due = max(due, 0)
             jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, 0.0, queue, token, past, priority))
     for index, wish in zip(aborted[::2], aborted[1::2], strict=True):
-        jobs[index] = jobs[index]._replace(aborted=float(wish))
+        jobs[index].aborted = float(wish)
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
 
 
@@ -100,7 +101,7 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
     groups: dict[tuple[str, int, int, int, int | str], tuple[list[int], list[Argument]]] = {}
     buried: list[int] = []
     for index, outcome in enumerate(outcomes):
-        queue, job_id, token, attempt = outcome.lease
+        lease = outcome.lease
         value: Argument
         kind: tuple[str, int, int, int, int | str]
         if isinstance(outcome, Finish):
@@ -108,16 +109,16 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
                 buried.append(index)
                 continue
             value = outcome.result
-            kind = ("finish", queue, attempt, outcome.keep_ms, outcome.done_ms)
+            kind = ("finish", lease.queue, lease.attempt, outcome.keep_ms, outcome.done_ms)
         else:
             value = outcome.when
-            kind = (outcome.how, queue, attempt, outcome.priority, outcome.lane or 0)
+            kind = (outcome.how, lease.queue, lease.attempt, outcome.priority, outcome.lane or 0)
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = ([], [])
         members, values = group
         members.append(index)
-        values += (id_bytes(job_id), token, value)
+        values += (lease.job_id.encode("utf-8", _ANY), lease.token, value)
     arguments: list[Argument] = [int(again)]
     for kind, (members, values) in groups.items():
         arguments += (*kind, len(members))
@@ -135,12 +136,12 @@ def _add_buried(outcomes: Sequence[Finish | PutBack], buried: list[int], argumen
         outcome = outcomes[index]
         assert isinstance(outcome, Finish)
         assert outcome.letter is not None
-        queue, job_id, token, attempt = outcome.lease
+        lease = outcome.lease
         payload, about, traceback, keep_ms, most = outcome.letter
-        head = (queue, attempt, outcome.keep_ms, outcome.done_ms, keep_ms, most)
+        head = (lease.queue, lease.attempt, outcome.keep_ms, outcome.done_ms, keep_ms, most)
         members, values = groups.setdefault(head, ([], []))
         members.append(index)
-        values += (id_bytes(job_id), token, outcome.result, payload, about, traceback)
+        values += (id_bytes(lease.job_id), lease.token, outcome.result, payload, about, traceback)
     for (*common, keep_ms, most), (members, values) in groups.items():
         arguments += ("bury", *common, len(members), keep_ms, most)
         arguments += values
@@ -157,7 +158,7 @@ def sizes(outcomes: Sequence[Finish | PutBack]) -> list[int]:
     ]
 
 
-def renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument]:
+def renew_arguments(leases: Sequence[Held], lease_ms: int) -> list[Argument]:
     """Return renew.lua's arguments."""
     arguments: list[Argument] = [lease_ms]
     for lease in leases:
@@ -165,19 +166,23 @@ def renew_arguments(leases: Sequence[HeldLease], lease_ms: int) -> list[Argument
     return arguments
 
 
-def parse_renewal(reply: list[list[Any]], leases: Sequence[HeldLease], into: Renewal) -> None:
+def parse_renewal(reply: list[list[Any]], leases: Sequence[Held], into: Renewal) -> None:
     """Read renew.lua's reply."""
     into.lost.extend(leases[index] for index in reply[0])
     into.aborted.extend((leases[index], float(wish)) for index, wish in zip(reply[1][::2], reply[1][1::2], strict=True))
 
 
-def parts(leases: Sequence[HeldLease]) -> list[Sequence[HeldLease]]:
+def parts(leases: Sequence[Held]) -> list[Sequence[Held]]:
     """Return the leases as parts that one script call takes."""
     return [leases[start : start + MOST_PER_CALL] for start in range(0, len(leases), MOST_PER_CALL)]
 
 
 def bounds(sizes: Sequence[int], most: int = MOST_PER_CALL) -> Iterator[tuple[int, int]]:
     """Yield the start and end of each part that one script call takes: so many at the most."""
+    if len(sizes) <= most and sum(sizes) <= _MOST_BYTES_PER_CALL:  # as is almost always so
+        if sizes:
+            yield 0, len(sizes)
+        return
     start = total = 0
     for index, size in enumerate(sizes):
         if index > start and (total + size > _MOST_BYTES_PER_CALL or index - start == most):

@@ -18,7 +18,7 @@ import redis.asyncio
 from common.limits import SPARE
 from common.redis import keys
 from common.redis.layout import id_bytes
-from common.redis.records import HeldLease
+from common.redis.records import Held
 from common.redis.scores import Past
 from common.redis.scripts import Script
 from common.redis.wire import Argument
@@ -103,7 +103,7 @@ class Ask(NamedTuple):
         gates: those it has to pass, each with what it costs there.
     """
 
-    lease: HeldLease
+    lease: Held
     attempt: int
     due_ms: int
     past: Past
@@ -228,7 +228,7 @@ class LimitStore:
             arguments += (places[leaver.gate], id_bytes(leaver.job_id), leaver.token, leaver.word, leaver.ms)
         return _events(await LEAVE(self.client, (), arguments), gates)
 
-    async def stand_aside(self, queues: Sequence[str], leases: Sequence[HeldLease]) -> int:
+    async def stand_aside(self, queues: Sequence[str], leases: Sequence[Held]) -> int:
         """Have jobs wait for no limit any more whose attempts ended without asking; return how many did."""
         arguments: list[Argument] = []
         for lease in leases:

@@ -1,8 +1,13 @@
-"""What goes into the store and comes out of it: one record a thing, all plain data. Owns no behaviour."""
+"""What goes into the store and comes out of it: one record a thing, all plain data. Owns no behaviour.
+
+What there is one of for every job, however small, is a msgspec struct: made in a third of a named tuple's time.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
 
 from common.redis.scores import Past
 
@@ -12,6 +17,7 @@ __all__ = [
     "Enqueue",
     "Finish",
     "FreshJobs",
+    "Held",
     "HeldLease",
     "Letter",
     "Order",
@@ -75,8 +81,8 @@ class Order(NamedTuple):
     aging_ms: int = 0
 
 
-class Claimed(NamedTuple):
-    """One job taken under a lease.
+class Claimed(msgspec.Struct, gc=False):
+    """One job taken under a lease, which it names to the server as a `HeldLease` does.
 
     Attributes:
         payload: None when the job expired, or was never there.
@@ -122,6 +128,10 @@ class HeldLease(NamedTuple):
     attempt: int
 
 
+Held: TypeAlias = HeldLease | Claimed
+"""The lease of a running attempt: of most, as it was claimed."""
+
+
 class Letter(NamedTuple):
     """What a job that failed for good leaves behind, for people to look at and to replay.
 
@@ -145,7 +155,7 @@ class Letter(NamedTuple):
         return len(self.payload) + len(self.about) + len(self.traceback)
 
 
-class Finish(NamedTuple):
+class Finish(msgspec.Struct, gc=False):
     """Outcome: the job has ended.
 
     Attributes:
@@ -154,7 +164,7 @@ class Finish(NamedTuple):
         letter: what it leaves behind besides, having failed for good.
     """
 
-    lease: HeldLease
+    lease: Held
     result: bytes
     keep_ms: int
     done_ms: int = 0
@@ -171,7 +181,7 @@ class PutBack(NamedTuple):
         priority, lane: of a "retry" or "release": what it has a head start for, and where it joins, once it is due.
     """
 
-    lease: HeldLease
+    lease: Held
     how: Literal["retry", "return", "release"]
     when: int | str
     priority: int = 0
@@ -181,8 +191,8 @@ class PutBack(NamedTuple):
 class Renewal(NamedTuple):
     """What a renewal brought: the attempts whose lease is lost; those to abort, with the score of the wish."""
 
-    lost: list[HeldLease]
-    aborted: list[tuple[HeldLease, float]]
+    lost: list[Held]
+    aborted: list[tuple[Held, float]]
 
 
 class Refusals(NamedTuple):

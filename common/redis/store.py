@@ -34,6 +34,7 @@ from common.redis.records import (
     Enqueue,
     Finish,
     FreshJobs,
+    Held,
     HeldLease,
     Letter,
     Order,
@@ -54,6 +55,7 @@ __all__ = [
     "EnqueueAnswer",
     "Finish",
     "FreshJobs",
+    "Held",
     "HeldLease",
     "Letter",
     "Order",
@@ -188,7 +190,7 @@ class Store:
             refusals.repeated.extend(start + order[index] for index in repeated)
         return refusals
 
-    async def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
+    async def renew(self, queues: Sequence[str], leases: Sequence[Held], *, lease_ms: int) -> Renewal:
         """Extend leases; say which are lost and which attempts are to be aborted."""
         renewal = Renewal([], [])
         for part in parts(leases):
@@ -332,7 +334,7 @@ class BlockingStore:
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
 
-    def renew(self, queues: Sequence[str], leases: Sequence[HeldLease], *, lease_ms: int) -> Renewal:
+    def renew(self, queues: Sequence[str], leases: Sequence[Held], *, lease_ms: int) -> Renewal:
         """Extend leases; say which are lost and which attempts are to be aborted."""
         renewal = Renewal([], [])
         for part in parts(leases):

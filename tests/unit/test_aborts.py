@@ -12,7 +12,7 @@ ENQUEUED = 1_790_000_000_000
 
 def an_attempt(job_id="a", *, token="w:1:1", enqueued_ms=ENQUEUED) -> Attempt:
     attempt = Attempt(Claimed(job_id, b"", 1, 0, 0.0, 0, token), "q")
-    attempt.payload = Payload("task", b"", b"", enqueued_ms, None, None, "msgpack")
+    attempt.payload = Payload("task", b"", b"", enqueued_ms)
     return attempt
 
 

@@ -29,7 +29,7 @@ GATES = TaskGates(limited, limited.options.limits, timeout=None)
 def an_attempt(job_id: str = "a") -> Attempt:
     attempt = Attempt(Claimed(job_id, b"", 1, 1000, False, 0, f"w:1:{job_id}"), "q")
     attempt.runnable = SimpleNamespace(limits=GATES, priority=0)
-    attempt.payload = Payload("of_admission", b"\x90", b"\x80", 0, None, None, "msgpack")
+    attempt.payload = Payload("of_admission", b"\x90", b"\x80", 0)
     return attempt
 
 
