@@ -282,7 +282,7 @@ class Trial:
     async def stop(self, worker: Process) -> None:
         """SIGTERM a worker and wait for its end, which must be orderly."""
         self.fault("stopped by SIGTERM", worker)
-        worker.ask_to_stop()
+        await self._ask_to_stop(worker)
         self.workers.remove(worker)
         await self._orderly_end(worker)
 
@@ -306,7 +306,7 @@ class Trial:
         finally:
             server.close()
         for worker in list(self.workers):
-            worker.ask_to_stop()
+            await self._ask_to_stop(worker)
         for worker in self.workers:
             await self._orderly_end(worker)
         self.look()
@@ -346,6 +346,12 @@ class Trial:
                 if b'"job_succeeded"' in line and line.endswith(b"}"):  # the last one of a worker that was killed
                     ended[msgspec.json.decode(line, type=LogLine).job_id] += 1
         return ended
+
+    async def _ask_to_stop(self, worker: Process) -> None:
+        """Send SIGTERM once it is heard: a Python that still imports its modules dies of it, as any program would."""
+        with contextlib.suppress(ChaosError):  # one that never starts is told of by its end
+            await self.until(lambda: self._is_ready(worker) or worker.exit_code is not None, f"{worker.label} to start")
+        worker.ask_to_stop()
 
     async def _orderly_end(self, process: Process) -> None:
         try:
