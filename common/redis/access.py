@@ -118,7 +118,7 @@ PRODUCER = Role(
             *("enqueue", "enqueue_ranked", "await", "abort", "reschedule"),
             *("pause", "resume", "call_up"),
             *("add_schedule", "remove_schedule", "pause_schedule"),
-            *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique", "page"),
+            *("replay_dead", "delete_dead", "leave", "watch", "enqueue_unique", "page", "contents"),
         }
     ),
     channels=(_RESULTS, keys.CONTROL_CHANNEL, *_LOOKING_ON),

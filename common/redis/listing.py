@@ -24,18 +24,23 @@ from common.redis.job_info import Stored, described, live_info, moment, place_in
 from common.redis.layout import id_bytes
 from common.redis.scores import read_due
 from common.redis.scripts import Script
+from common.redis.wire import call
 
 __all__ = ["LARGEST_LISTED", "SCRIPTS", "Batch", "Buried", "Found", "ListingStore", "Seen", "Spot"]
 
 PAGE = Script("page")
+CONTENTS = Script("contents")
 
-SCRIPTS = (PAGE,)
+SCRIPTS = (PAGE, CONTENTS)
 
 LARGEST_LISTED = 1024 * 1024
 """Bytes of a payload or a result past which it is not read for a list."""
 
 _AT_ONCE = 1024 * 1024
-"""Bytes fetched by one command: the server copies them while all others wait."""
+"""Bytes fetched in one step: the server copies them while all others wait."""
+
+_A_FEW = 2
+"""Contents that are read without a script: who looks up single jobs need have no right to run one (access.py)."""
 
 _LONGEST_LEASE_MS = 3600 * 1000
 """What BARQUE_LEASE may be: a job that runs stands no farther ahead."""
@@ -331,7 +336,7 @@ class ListingStore:
     async def _strings(self, prefix: str, raw_ids: Sequence[bytes]) -> list[bytes | None]:
         if not raw_ids:
             return []
-        found: list[bytes | None] = await self.client.mget([prefix.encode() + raw for raw in raw_ids])
+        found: list[bytes | None] = await call(self.client, ["MGET", *(prefix.encode() + raw for raw in raw_ids)])
         return found
 
     async def _laned(self, queue: str, raw_ids: Sequence[bytes]) -> dict[bytes, float]:
@@ -348,42 +353,31 @@ class ListingStore:
 
     async def _contents(self, names: Sequence[bytes], field: str = "") -> list[bytes | str | None]:
         """Return what stands under these keys, or in this field of each; text says why something was not read."""
-        sizes = self.client.pipeline(transaction=False)
-        for name in names:
-            sizes.hstrlen(name, field) if field else sizes.strlen(name)  # type: ignore[arg-type]
-        told: list[Any] = await sizes.execute(raise_on_error=False) if names else []
-        contents: list[bytes | str | None] = [None] * len(names)
-        part: list[int] = []
-        room = _AT_ONCE
-        for index, size in enumerate(told):
-            if isinstance(size, Exception):
-                _raise_unless_foreign(size)
-                contents[index] = "what is stored there is of another type: no payload"
-            elif size > LARGEST_LISTED:
-                contents[index] = f"its {size:,} bytes are not read for a list"
-            elif size:
-                if size > room and part:
-                    await self._fetch(names, field, part, contents)
-                    part, room = [], _AT_ONCE
-                part.append(index)
-                room -= size
-        await self._fetch(names, field, part, contents)
+        contents: list[bytes | str | None] = []
+        while len(contents) < len(names):
+            part = names[len(contents) :]
+            if len(part) <= _A_FEW:
+                replies = [await self._content(name, field) for name in part]
+            else:
+                replies = await CONTENTS(self.client, (), (LARGEST_LISTED, _AT_ONCE, field, *part))
+            contents += map(_read, replies)
         return contents
 
-    async def _fetch(
-        self, names: Sequence[bytes], field: str, part: Sequence[int], contents: list[bytes | str | None]
-    ) -> None:
-        if not part:
-            return
-        if field:
-            pipeline = self.client.pipeline(transaction=False)
-            for index in part:
-                pipeline.hget(names[index], field)  # type: ignore[arg-type]
-            found = await pipeline.execute(raise_on_error=False)
-        else:
-            found = await self.client.mget([names[index] for index in part])
-        for index, value in zip(part, found, strict=True):
-            contents[index] = value if isinstance(value, bytes) else None
+    async def _content(self, name: bytes, field: str) -> Any:
+        """Return what contents.lua does of one key."""
+        size = await _or_none(call(self.client, ("HSTRLEN", name, field) if field else ("STRLEN", name)))
+        if size is None:
+            return -1
+        if not 0 < size <= LARGEST_LISTED:
+            return size or None
+        return await _or_none(call(self.client, ("HGET", name, field) if field else ("GET", name)))
+
+
+def _read(reply: Any) -> bytes | str | None:
+    """Return what contents.lua says of one key, a number in words."""
+    if reply == -1:
+        return "what is stored there is of another type: no payload"
+    return f"its {reply:,} bytes are not read for a list" if isinstance(reply, int) else reply
 
 
 def _may_run(score: float | None, limit: int) -> bool:

@@ -14,7 +14,7 @@ from common.redis import control, dead_letters, keys, limits, listing, progress,
 from common.redis.control import Abort, ControlStore
 from common.redis.dead_letters import DeadStore
 from common.redis.limits import Ask, Leaver, LimitStore, gate
-from common.redis.listing import ListingStore, Spot
+from common.redis.listing import LARGEST_LISTED, ListingStore, Spot
 from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Rank, Store
@@ -322,6 +322,13 @@ WIRE = {
         ["q", "r"],
         [1, "id", "token"],
         ["index", "id", "token"],
+    ),
+    "contents": (
+        [b"a", None, 5, -1],
+        lambda s: ListingStore(s.client, MSGPACK_ONLY).payloads([b"a", b"b", b"c", b"d"]),
+        [],
+        [LARGEST_LISTED, 2**20, "", "arq:job:a", "arq:job:b", "arq:job:c", "arq:job:d"],
+        ["most bytes of one", "most bytes of all", "field", "names of keys"],
     ),
     "page": (
         [5, b"id", b"7"],
