@@ -28,6 +28,7 @@ from cli.doctor import doctor
 from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
 from cli.health import health
+from cli.jobs import job, jobs
 from cli.limits import COMMANDS as LIMITS_COMMANDS
 from cli.limits import limits
 from cli.metrics import metrics
@@ -105,6 +106,8 @@ for _command in (
     enqueue,
     result,
     status,
+    jobs,
+    job,
     pause,
     resume,
     abort,

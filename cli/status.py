@@ -1,4 +1,7 @@
-"""`barque status`: how queues and workers are doing, or where some jobs stand. What it prints is status_view.py's."""
+"""`barque status`: how queues and workers are doing, or where some jobs stand.
+
+What it prints is status_view.py's, and of jobs job_view.py's.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +53,15 @@ def status(
       barque status 018f3c2a77b10000000a4be3d1f20c57
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
-    from cli import status_view  # noqa: PLC0415 - see the top of main.py
-
     if not job_ids:
+        from cli import status_view  # noqa: PLC0415 - see the top of main.py
+
         status_view.show_overview(asyncio.run(_overview(settings, only=queues is not None)), as_json=as_json)
         raise typer.Exit(OK)
     infos, pauses = asyncio.run(_jobs(job_ids, settings, only=queues is not None))
-    status_view.show_jobs(infos, pauses, arguments=arguments, as_json=as_json)
+    from cli import job_view  # noqa: PLC0415 - see the top of main.py
+
+    job_view.show_jobs(infos, pauses, arguments=arguments, as_json=as_json)
     raise typer.Exit(FAILED if any(info.state.value in {"unknown", "ended"} for info in infos) else OK)
 
 

@@ -1,9 +1,8 @@
-"""What `barque status` prints, for people and for programs. Asks nothing itself."""
+"""What `barque status` prints of server, queues and workers, for people and for programs. Asks nothing itself."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,25 +10,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import fields, machine, show, styled, to_jsonable
+from cli.output import machine, show, styled
 from cli.pause import described, pause_document
-from cli.progress_line import progress_text
-from cli.words import age, compact, jobs, moment
-from common.jobs import JobInfo, JobState
+from cli.words import age, jobs
 from common.pauses import Pause
 from common.redis.inspect import QueueReport, WorkerReport
 from common.redis.server_report import ServerReport
 
-__all__ = ["Overview", "show_jobs", "show_overview"]
-
-_STYLES = {
-    JobState.SUCCEEDED: "green",
-    JobState.FAILED: "red",
-    JobState.CANCELLED: "yellow",
-    JobState.ENDED: "yellow",
-    JobState.UNKNOWN: "red",
-    JobState.RUNNING: "cyan",
-}
+__all__ = ["Overview", "show_overview"]
 
 _LISTS = {"longest", "failures", "figures"}
 """What a report has of single attempts and tasks: `barque workers` and `barque top` show it."""
@@ -71,18 +59,6 @@ def show_overview(overview: Overview, *, as_json: bool) -> None:
         show(_worker_table(overview.workers))
     else:
         show(styled("No worker is alive; `barque worker` starts one.", "yellow"))
-
-
-def show_jobs(infos: Sequence[JobInfo], pauses: Sequence[Pause], *, arguments: bool, as_json: bool) -> None:
-    """Print where these jobs stand; their arguments only if asked for."""
-    if as_json:
-        machine([_job_document(info, arguments=arguments) for info in infos])
-        return
-    for info in infos:
-        show(
-            styled(f"Job {info.job_id}", "bold"),
-            fields(_job_rows(info, pauses, arguments=arguments), styles=_styles(info)),
-        )
 
 
 def _paused_line(pause: Pause) -> str:
@@ -165,57 +141,6 @@ def _table(first: str, *others: str) -> Table:
         longest = max(other.split(), key=len)
         table.add_column(other, justify="right", min_width=len(longest), overflow="fold")
     return table
-
-
-def _job_rows(info: JobInfo, pauses: Sequence[Pause], *, arguments: bool) -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = [("state", info.state.value)]
-    if info.state is JobState.UNKNOWN:
-        rows.append(("", "never enqueued in the queues looked in (--queues names others), or no longer kept"))
-        return rows
-    rows += [("task", info.task), ("queue", info.queue), ("priority", info.priority or None)]
-    rows += [("attempt", info.attempt or None), ("worker", info.worker)]
-    if info.progress is not None:
-        rows.append(("progress", progress_text(info.progress, sys.maxsize)))
-    for name in ("enqueued_at", "due_at", "started_at", "finished_at"):
-        # A running job's score is the end of its lease.
-        shown = "lease ends" if name == "due_at" and info.state is JobState.RUNNING else name.removesuffix("_at")
-        rows.append((shown, moment(getattr(info, name))))
-    paused = _paused_rows(info, pauses)
-    rows += paused or [("waits for", info.waits_for)]
-    if info.error is not None and info.state is JobState.ENDED:
-        rows.append(("", f"its result cannot be read here: {info.error.message}"))
-    elif info.error is not None:
-        kind = info.error.type.removeprefix("builtins.")
-        rows.append(("error", f"{kind}: {info.error.message}" if info.error.message else kind))
-    rows.append(("metadata", compact(info.metadata) if info.metadata else None))
-    if arguments and info.task is not None:
-        rows.append(("arguments", compact(info.arguments)))
-        rows.append(("keywords", compact(info.keyword_arguments) if info.keyword_arguments else None))
-    return [(name, value) for name, value in rows if value is not None]
-
-
-def _paused_rows(info: JobInfo, pauses: Sequence[Pause]) -> list[tuple[str, object]]:
-    """Return what is paused and so keeps this job from being started."""
-    if info.state not in {JobState.QUEUED, JobState.SCHEDULED}:
-        return []
-    mine = {"queue": info.queue, "task": info.task}
-    held = [pause for pause in pauses if mine[pause.kind] == pause.name]
-    return [("paused", f"{pause.kind} {pause.name}, {described(pause)}") for pause in held]
-
-
-def _job_document(info: JobInfo, *, arguments: bool) -> dict[str, Any]:
-    """Return the job for a program; results have a command of their own, arguments only if asked for."""
-    left_out = {"result"} if arguments else {"result", "arguments", "keyword_arguments"}
-    named = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
-    named["error"] = dataclasses.asdict(info.error) if info.error is not None else None
-    if info.progress is not None:
-        named["progress"] = {**dataclasses.asdict(info.progress), "fraction": info.progress.fraction}
-    document: dict[str, Any] = to_jsonable({k: v for k, v in named.items() if k not in left_out}).value
-    return document
-
-
-def _styles(info: JobInfo) -> dict[str, str]:
-    return {"state": _STYLES.get(info.state, ""), "error": "red"}
 
 
 def _mebibytes(size: int) -> str:

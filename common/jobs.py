@@ -107,6 +107,7 @@ class JobInfo:
         arguments: positional arguments as plain data (not converted to the task's types).
         due_at: when it is or was due; while it runs, when its lease ends. None while it stands in the lane of a limit.
         attempt: attempts begun so far.
+        started_at: when its last attempt began; while that runs, only in lists and of those that run for longest.
         result: the value as plain data when `state` is succeeded.
         metadata: what the producer attached.
         timing: how its last attempt used the event loop; of ended jobs, from a worker that tells.

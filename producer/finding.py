@@ -17,7 +17,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from common.codec import Reading, decode_job
@@ -25,12 +25,13 @@ from common.errors import Undecodable
 from common.fairness import lane_of
 from common.jobs import JobInfo, JobState, RemoteError
 from common.redis.inspect import Inspector
-from common.redis.job_info import described, ended_info, live_state
+from common.redis.job_info import described, ended_info, live_state, moment
 from common.redis.layout import id_bytes
 from common.redis.listing import Batch, Buried, Found, ListingStore, Seen
 from common.redis.scores import is_held_back
 from common.uniqueness import digest_of
 from common.values import MALFORMED
+from common.worker_reports import LONGEST_ID, bounded
 from producer.job_filters import Sought
 from producer.page_cursor import Place
 
@@ -57,6 +58,7 @@ class Search:
     Args:
         ask: awaits the server's answer.
         queues: those to look in.
+        begun: since when attempts run, Unix ms, by job and worker, where a worker tells: those that run for longest.
 
     Attributes:
         jobs: those found so far.
@@ -74,6 +76,7 @@ class Search:
         ask: Callable[[Awaitable[Any]], Awaitable[Any]],
         *,
         queues: Sequence[str],
+        begun: Mapping[tuple[str, str], int],
         limit: int,
     ) -> None:
         self._store = store
@@ -82,6 +85,7 @@ class Search:
         self._reading = reading
         self._ask = ask
         self._queues = queues
+        self._begun = begun
         self._limit = limit
         self._walks = [walk for walk in _WALKS if walk in sought.states or (walk == "ended" and sought.results)]
         self._ids: set[str] = set()
@@ -112,6 +116,8 @@ class Search:
         self.looked_at += 1
         queue = await self._ask(self._store.where(raw, self._queues)) or self._queues[0]
         info: JobInfo = await self._ask(self._inspector.job(job_id, queue))
+        if info.state is JobState.RUNNING:
+            info = self._with_start(info)
         letter: Buried | None = await self._ask(self._store.letter(raw))
         if letter is not None and info.state is JobState.UNKNOWN:
             ((info, _),) = await self._ask(self._store.buried([letter]))
@@ -126,6 +132,11 @@ class Search:
         if self._sought.fits_info(info) and job_id not in self._ids:
             self._ids.add(job_id)
             self.jobs.append(info)
+
+    def _with_start(self, info: JobInfo) -> JobInfo:
+        """Return what is told of a job that runs, and since when, if its worker told."""
+        begun = self._begun.get((bounded(info.job_id, LONGEST_ID), info.worker or ""))
+        return dataclasses.replace(info, started_at=moment(begun))
 
     async def _look_up_unique(self) -> None:
         """Find the job of a unique key: there is one at the most, and the key's record names it."""
@@ -210,7 +221,8 @@ class Search:
             payloads_of = dict(zip(raw_ids, payloads, strict=True))
             batch, found = _cut(batch, [each for each, is_meant in zip(found, fits, strict=True) if is_meant], room)
             payloads = [payloads_of[each.seen.job_id] for each in found]
-        return batch, await self._ask(self._store.live(queue, found, payloads))
+        infos: list[JobInfo] = await self._ask(self._store.live(queue, found, payloads))
+        return batch, [self._with_start(info) for info in infos] if place.walk == "running" else infos
 
     async def _dead(self, place: Place, most: int, room: int) -> tuple[Batch, list[JobInfo]]:
         letters, batch = await self._ask(self._store.dead(place.spot, most))

@@ -63,7 +63,7 @@ class JobCounts:
         queued: due and waiting for a worker, those in lanes of tenants included; and those a stock arq worker runs,
             which stay where they are.
         later: the others: due in the future, running, or waiting for a limit. No index tells them apart.
-        running: attempts that run, as live workers said last, in all queues.
+        running: attempts that run, as live workers said last.
         dead: jobs that failed for good, and are kept.
         succeeded, retried, failed: attempts that ended so, of the live workers since each started.
     """
@@ -115,7 +115,8 @@ class Listing:
             ConfigurationError: a filter or the cursor is not what it can be.
             RedisUnavailable: the server cannot be reached.
         """
-        from common.redis.listing import ListingStore  # noqa: PLC0415 - most programs list nothing
+        from common.redis.inspect import queues_in_use  # noqa: PLC0415 - most programs list nothing
+        from common.redis.listing import ListingStore  # noqa: PLC0415
         from producer.finding import Search  # noqa: PLC0415
         from producer.job_filters import Sought  # noqa: PLC0415
         from producer.page_cursor import decode_cursor, encode_cursor  # noqa: PLC0415
@@ -129,11 +130,13 @@ class Listing:
         def ask(call: Awaitable[R]) -> Awaitable[R]:
             return self.answers.of(call, "jobs")
 
-        queues = [sought.queue] if sought.queue else await ask(self.inspector.queues_in_use(self.settings.queues))
+        workers = await ask(self.inspector.workers())
+        queues = [sought.queue] if sought.queue else queues_in_use(self.settings.queues, workers)
         if place is not None and place.queue and not sought.queue:  # its last worker may have gone meanwhile
             queues = [*queues, place.queue.decode(errors="surrogateescape")]
         store = ListingStore(self.store.client, self.reading)
-        search = Search(store, self.inspector, sought, self.reading, ask, queues=queues, limit=limit)
+        begun = {(run.job_id, worker.worker): run.started_ms for worker in workers for run in worker.longest}
+        search = Search(store, self.inspector, sought, self.reading, ask, queues=queues, begun=begun, limit=limit)
         if sought.job_id is not None:
             await search.look_up(sought.job_id)
             following = None
@@ -146,9 +149,10 @@ class Listing:
         """Return how many jobs there are, by what can be told without a look at each.
 
         Args:
-            queue: of this queue; without it, of all that are in use. `running` and what follows are of all queues.
+            queue: of this queue; without it, of all that are in use. `dead` and what follows are of all queues.
         """
-        from producer.options import check_id_from_elsewhere  # noqa: PLC0415 - as above
+        from common.redis.inspect import queues_in_use  # noqa: PLC0415 - as above
+        from producer.options import check_id_from_elsewhere  # noqa: PLC0415
 
         def ask(call: Awaitable[R]) -> Awaitable[R]:
             return self.answers.of(call, "the numbers of jobs")
@@ -157,12 +161,12 @@ class Listing:
             check_id_from_elsewhere("queue", queue)
         inspector = self.inspector
         workers = await ask(inspector.workers())
-        queues = [queue] if queue else await ask(inspector.queues_in_use(self.settings.queues))
+        queues = [queue] if queue else queues_in_use(self.settings.queues, workers)
         reports = [await ask(inspector.queue(name)) for name in queues]
         return JobCounts(
             queued=sum(report.queued for report in reports),
             later=sum(report.scheduled for report in reports),
-            running=sum(worker.running for worker in workers),
+            running=sum(worker.running if queue is None else worker.runs_in(queue) for worker in workers),
             dead=await ask(inspector.dead_letters()),
             succeeded=sum(worker.succeeded for worker in workers),
             retried=sum(worker.retried for worker in workers),

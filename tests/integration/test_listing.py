@@ -340,16 +340,21 @@ async def test_running_jobs_keep_their_page_while_their_leases_move_on(redis, ke
     assert found == every
 
 
-async def test_counts(keyspace, producer, redis):
+async def test_what_workers_tell_of_those_that_run_and_counts(keyspace, producer, redis):
     await one_of_each(keyspace)
     report = {"worker": "w", "host": "h", "pid": 1, "version": "1", "queues": [QUEUE], "concurrency": 9}
     report |= {"started_ms": 1, "reported_ms": 2, "running": 3, "succeeded": 4, "retried": 5, "failed": 6}
+    run = {"job_id": "running", "task": "fetch", "queue": QUEUE, "attempt": 1, "started_ms": 1_700_000_000_000}
+    report |= {"worker": "host-1-abc", "longest": [run]}
     await redis.zadd("barque:workers", {"w": 2})
     await redis.set("barque:worker:w", json.dumps(report))
     counts = await producer.job_counts()
     assert (counts.queued, counts.later, counts.running, counts.dead) == (3, 4, 3, 1)
     assert (counts.succeeded, counts.retried, counts.failed) == (4, 5, 6)
-    assert (await producer.job_counts(queue="none")).queued == 0
+    counts = await producer.job_counts(queue="none")
+    assert (counts.queued, counts.running) == (0, 0)
+    for filters in ({"state": "running"}, {"id": "running"}):
+        assert (await producer.jobs(**filters)).jobs[0].started_at.timestamp() == 1_700_000_000
 
 
 KINDS = {

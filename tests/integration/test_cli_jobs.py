@@ -1,0 +1,79 @@
+"""`barque jobs` and `barque job` as programs, against a real server."""
+
+import json
+
+import pytest
+
+from common import Call
+from producer import Producer
+from tests.integration.test_cli import barque, run
+from tests.integration.test_listing import one_of_each
+
+__all__ = ["barque", "run"]
+
+
+async def test_all_jobs_in_a_table_without_their_arguments(run, keyspace, redis):
+    await one_of_each(keyspace)
+    await redis.zadd("arq:queue", {"odd\x1b[2J": 7})
+    await redis.set("arq:job:odd\x1b[2J", b"garbage")
+    shown = await run("jobs", COLUMNS="140")
+    assert shown.code == 0, shown.err
+    lines = {line.split()[0]: line.split() for line in shown.out.splitlines() if line[:1].strip()}
+    assert lines["Job"] == ["Job", "State", "Task", "Tries", "When"]
+    states = {job_id: lines[job_id][1] for job_id in ("queued", "running", "waiting", "scheduled", "dead", "ended")}
+    assert states == {job_id: job_id for job_id in states}
+    assert "host-1-abc" in shown.out
+    assert "app.Broken: no dead" in shown.out
+    assert "unreadable" in shown.out
+    assert "\x1b" not in shown.out
+    assert '"u"' not in shown.out
+    assert 'fetch("u")' in (await run("jobs", "--arguments", COLUMNS="140")).out
+
+
+async def test_a_page_names_the_next_one(run, keyspace):
+    await one_of_each(keyspace)
+    first = await run("jobs", "--limit", "3", "--state", "queued,running,dead")
+    assert "3 jobs shown" in first.err
+    cursor = first.err.split("--cursor ")[1].split()[0]
+    options = ("--state", "running, dead,queued", "--all", "--json")
+    rest = [json.loads(line) for line in (await run("jobs", "--cursor", cursor, *options)).out.splitlines()]
+    found = [job["job_id"] for page in rest for job in page["jobs"]]
+    assert found == ["laned", "dead"]
+    assert rest[-1]["next"] is None
+    assert "arguments" not in rest[0]["jobs"][0]
+    wrong = await run("jobs", "--state", "failed", "--cursor", cursor)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "other filters" in wrong.err
+
+
+async def test_filters(run, keyspace):
+    await one_of_each(keyspace)
+    options = ("--state", "dead, failed", "--error", "no DEAD", "--task", "fe*", "--queue", "arq:queue", "--json")
+    found = (await run("jobs", *options)).document
+    assert [job["job_id"] for job in found["jobs"]] == ["dead"]
+    assert "There is no such job." in (await run("jobs", "--key", "nobody's")).out
+
+
+async def test_one_job(run, keyspace):
+    await one_of_each(keyspace)
+    shown = await run("job", "dead")
+    assert shown.code == 0, shown.err
+    assert "app.Broken: no dead" in shown.out
+    assert "tb" in shown.out.splitlines()
+    assert "barque dead replay dead" in shown.err
+    assert '["u"]' not in shown.out
+    document = (await run("job", "dead", "--json", "--arguments")).document
+    assert (document["is_dead"], document["arguments"]) == (True, ["u"])
+    gone = await run("job", "nobody")
+    assert (gone.code, gone.out) == (1, "")
+    assert "There is no job nobody" in gone.err
+
+
+@pytest.mark.leaves_keys("arq:result:*")
+async def test_one_job_whose_queue_nobody_serves(run, redis_url):
+    async with Producer(redis_url) as producer:
+        job = await producer.enqueue(Call("greet", "Ada"), queue="nobody's", job_id="lonely")
+        unknown = await run("job", "lonely")
+        assert "--queue names another" in unknown.out
+        assert "queued" in (await run("job", "lonely", "--queue", "nobody's")).out
+        await job.abort()
