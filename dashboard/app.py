@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from common.settings import Settings, load_settings
 from common.tasks import import_tasks
+from dashboard.api.routes import api_routes
 from dashboard.context import Dashboard
 from dashboard.pages.overview import overview
 from dashboard.problems import answer_to
@@ -68,6 +69,7 @@ def _routes() -> list[BaseRoute]:
     return [
         ExactRoute(HEALTH, _health, name="health"),
         ExactRoute("/", overview, name="overview"),
+        *api_routes(),
         Mount("/static", StaticFiles(directory=_STATIC), name="static"),
     ]
 

@@ -21,7 +21,7 @@ from dashboard.settings import DashboardSettings
 
 __all__ = ["serve"]
 
-_GRACE = 5
+_GRACE = 2
 """Seconds that requests under way get at a stop; those that follow events never end by themselves."""
 
 

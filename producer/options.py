@@ -31,6 +31,7 @@ __all__ = [
 _LONGEST = 10 * 365 * 24 * 3600.0
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 _NOT_IN_BYTES = re.compile(r"[\ud800-\udfff]")
+_STANDS_FOR_NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 
 
 class EnqueueArguments(TypedDict, total=False):
@@ -200,12 +201,14 @@ def not_one_call(given: object, surplus: Sequence[object] = ()) -> Configuration
 
 
 def check_id_from_elsewhere(option: str, name: object) -> str:
-    """Return the id of a job, or the name of a queue, that another program may have made: any text there can be.
+    """Return the id of a job, or the name of a queue, that another program may have made: any bytes there can be.
+
+    Bytes that are no UTF-8 are written as Python does it (surrogateescape), as lists of jobs do, too.
 
     Raises:
-        ConfigurationError: it is no text, is empty, or has a lone surrogate, which has no form in bytes.
+        ConfigurationError: it is no text, is empty, or has a lone surrogate that stands for no byte.
     """
-    if not isinstance(name, str) or not name or _NOT_IN_BYTES.search(name):
+    if not isinstance(name, str) or not name or _STANDS_FOR_NO_BYTE.search(name):
         raise ConfigurationError(f"{option}={name!r}: give text, without lone surrogates")
     return name
 

@@ -90,16 +90,16 @@ class Inspector:
         """Return how a queue stands."""
         now = await self._now_ms()
         pipeline = self._client.pipeline(transaction=True)
-        pipeline.zcount(queue, "-inf", now)
-        pipeline.zcard(queue)
-        pipeline.zrange(queue, 0, _FIRST_ONES - 1, withscores=True)
-        pipeline.hlen(keys.laned(queue))
+        pipeline.zcount(_bytes(queue), "-inf", now)
+        pipeline.zcard(_bytes(queue))
+        pipeline.zrange(_bytes(queue), 0, _FIRST_ONES - 1, withscores=True)
+        pipeline.hlen(_name(keys.laned(queue)))
         due, total, first, laned = await pipeline.execute()
         # Jobs with a head start stand in front of older ones, and the head of a lane stands since it became that.
         places = {job_id: score for job_id, score in first if score <= now}
         marks: list[bytes | None] = []
         if places:
-            pipeline.hmget(keys.fair(queue), list(places))
+            pipeline.hmget(_name(keys.fair(queue)), list(places))
             (marks,) = await pipeline.execute()
         places |= {job_id: place_in(mark) for job_id, mark in zip(places, marks, strict=True) if mark is not None}
         since = min(map(read_due, places.values()), default=None)
@@ -112,7 +112,9 @@ class Inspector:
         A job that runs comes due when its lease ends. One that stands in the lane of a limit does when it is let go.
         """
         now = await self._now_ms()
-        ahead = await self._client.zrangebyscore(queue, f"({now}", "+inf", start=0, num=_FIRST_ONES, withscores=True)
+        ahead = await self._client.zrangebyscore(
+            _bytes(queue), f"({now}", "+inf", start=0, num=_FIRST_ONES, withscores=True
+        )
         return next((score for _, score in ahead if not is_parked(score)), None)
 
     async def limits(self, name: str | None = None) -> list[LimitInfo]:
@@ -157,14 +159,15 @@ class Inspector:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.mget(names)
         pipeline.get(_bytes(keys.lease(job_id)))
-        pipeline.zscore(queue, _bytes(job_id))
-        pipeline.hget(keys.fair(queue), _bytes(job_id))  # type: ignore[arg-type]  # bytes do as well
-        pipeline.hget(keys.laned(queue), _bytes(job_id))  # type: ignore[arg-type]  # bytes do as well
+        pipeline.zscore(_bytes(queue), _bytes(job_id))
+        pipeline.hget(_name(keys.fair(queue)), _name(job_id))
+        pipeline.hget(_name(keys.laned(queue)), _name(job_id))
         pipeline.time()
         found, held, score, mark, lane, (seconds, microseconds) = await pipeline.execute()
         place = _Place(score, score if mark is None else place_in(mark))
         if score is None and lane is not None:
-            score = await self._client.zscore(keys.lane(queue, lane.decode(errors="replace")), _bytes(job_id))
+            lane_key = _bytes(keys.lane(queue, lane.decode(errors="replace")))
+            score = await self._client.zscore(lane_key, _bytes(job_id))
             place = _Place(score, score)
         return found, held, place, int(seconds) * 1000 + int(microseconds) // 1000
 
@@ -180,6 +183,11 @@ class Inspector:
 def queues_in_use(given: Sequence[str], workers: Sequence[WorkerReport]) -> list[str]:
     """Return these queues, then those that live workers serve besides."""
     return list(dict.fromkeys([*given, *(queue for worker in workers for queue in worker.queues)]))
+
+
+def _name(name: str) -> Any:
+    """Return a name for a command of which redis-py's types know that it takes text, and not that bytes do as well."""
+    return _bytes(name)
 
 
 def _bytes(name: str) -> bytes:

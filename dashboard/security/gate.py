@@ -6,7 +6,7 @@ Owns the order of the checks. Each of them stands in a module of its own.
 from __future__ import annotations
 
 import math
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +19,6 @@ from dashboard.security.access import Access
 from dashboard.security.attempts import Attempts
 from dashboard.security.csrf import FIELD, HEADER, came_from_elsewhere, is_from_a_browser
 from dashboard.security.hosts import Hosts
-from dashboard.security.masking import readable
 from dashboard.security.peers import Peer, Peers
 from dashboard.settings import PREFIX, DashboardSettings
 from dashboard.visitor import Visitor, set_visitor, visitor_of
@@ -142,19 +141,17 @@ class Gate:
             )
             if complaint is not None:
                 raise ProblemRaised(403, f"the request was refused: {complaint}", kind="forgery")
-        where = readable(_path(request))
-        log.info("dashboard_change", by=visitor.signature, method=request.method, path=where)
+        path = request.scope["raw_path"].decode("ascii", errors="backslashreplace")
+        log.info("dashboard_change", by=visitor.signature, method=request.method, path=path)
         return receive
 
 
 def _enter(scope: Scope, root: str) -> None:
     """Have the path begin with the prefix of the proxy, whether the proxy left it there or took it off."""
-    scope["root_path"] = root
-    if not root:
-        return
     path: str = scope["path"]
-    raw: bytes = scope.get("raw_path") or path.encode()
-    if path != root and not path.startswith(f"{root}/"):
+    raw: bytes = scope.get("raw_path") or quote(path).encode()
+    scope["root_path"], scope["raw_path"] = root, raw
+    if root and path != root and not path.startswith(f"{root}/"):
         scope["path"], scope["raw_path"] = root + path, root.encode() + raw
 
 

@@ -14,6 +14,7 @@ from common.codec import decode_job
 from common.embedded import EmbeddedServer
 from common.errors import (
     ConfigurationError,
+    JobCancelled,
     JobNotFound,
     NotSerializable,
     PayloadTooLarge,
@@ -341,10 +342,26 @@ async def test_arqs_way_to_enqueue_is_told_ours(producer, keyspace):
     assert await keyspace.dump() == {}
 
 
-@pytest.mark.parametrize("options", [{"job_id": "a\udc80"}, {"job_id": ""}, {"job_id": "a", "queue": "\ud800"}])
+@pytest.mark.parametrize("options", [{"job_id": "a\ud800"}, {"job_id": ""}, {"job_id": "a", "queue": "\ud800"}])
 async def test_a_handle_of_what_cannot_be_is_refused_and_disturbs_nobody(options, producer):
     with pytest.raises(ConfigurationError, match="give text, without lone surrogates"):
         producer.job(**options)
+
+
+async def test_a_handle_may_be_of_an_id_that_is_no_text(producer, redis, keyspace):
+    await redis.zadd("arq:queue", {b"a\xff": 1})
+    await redis.set(b"arq:job:a\xff", b"no job")
+    job = producer.job("a\udcff")
+    assert await job.status() is JobState.QUEUED
+    assert (await job.info()).job_id == "a\udcff"
+    await job.reschedule(delay=60)
+    assert await job.status() is JobState.SCHEDULED
+    waiting = asyncio.create_task(job.wait(30))
+    assert await job.abort() is True
+    await waiting
+    with pytest.raises(JobCancelled):
+        await job.result(timeout=30)
+    assert await job.progress() is None
 
 
 async def test_a_connection_that_breaks_is_an_error_and_the_next_enqueue_has_a_new_one(producer, keyspace, redis):

@@ -1,0 +1,164 @@
+"""Enqueueing over the API: from any language that speaks HTTP and JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from common.tasks import Call, registered_tasks
+from common.uniqueness import Debounce, Throttle, Unique, Uniqueness
+from common.values import encode
+from dashboard.api.documents import Time
+from dashboard.api.operations import Asked, operation
+from dashboard.security.masking import readable
+from producer.options import EnqueueArguments
+
+__all__ = ["OPERATIONS"]
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 24 * 3600)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 24 * 3600)]
+
+
+class UniqueRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="unique"):
+    """At most one job of a key at a time."""
+
+    until: Literal["done", "started"] | None = "done"
+    for_: Annotated[Positive | None, msgspec.Meta(description="Seconds it holds at the least")] = msgspec.field(
+        default=None, name="for"
+    )
+    on_conflict: Literal["return", "replace", "reject"] = "return"
+
+
+class DebounceRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="debounce"):
+    """Run once it is quiet: each enqueue replaces the arguments of the job that waits, and puts it off again."""
+
+    quiet: Positive
+    at_most: Positive | None = None
+
+
+class ThrottleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="throttle"):
+    """Run at most once per window of so many seconds."""
+
+    per: Positive
+    trailing: bool = False
+    on_conflict: Literal["return", "reject"] = "return"
+
+
+class EnqueueRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A job to be."""
+
+    task: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, description="The task's name")]
+    arguments: list[Any] = []
+    keyword_arguments: dict[str, Any] = {}
+    job_id: Annotated[
+        str | None,
+        msgspec.Meta(description="An id of your own: while a job has it nothing is added, so try again freely"),
+    ] = None
+    queue: Annotated[
+        str | None, msgspec.Meta(description="Instead of the task's own, or the first of BARQUE_QUEUES")
+    ] = None
+    delay: Annotated[Seconds | None, msgspec.Meta(description="Due after so many seconds")] = None
+    at: Annotated[Time | None, msgspec.Meta(description="Due then; with a time zone")] = None
+    expires: Annotated[Positive | None, msgspec.Meta(description="Seconds from now; not started after that")] = None
+    timeout: Annotated[Positive | None, msgspec.Meta(description="Seconds one attempt may take")] = None
+    soft_timeout: Annotated[Positive | None, msgspec.Meta(description="When an attempt is told to end")] = None
+    deadline: Annotated[
+        Positive | Time | None, msgspec.Meta(description="Seconds from when it is due, or a time: it has ended by then")
+    ] = None
+    max_attempts: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    metadata: Annotated[dict[str, Any] | None, msgspec.Meta(description="Travels with the job; no secrets")] = None
+    unique: Annotated[
+        UniqueRequest | DebounceRequest | ThrottleRequest | Literal[False] | None,
+        msgspec.Meta(description="When jobs are the same one; false: this one is one of many"),
+    ] = None
+    unique_key: Annotated[Any, msgspec.Meta(description="What makes it the same; any JSON")] = None
+    fair_key: Annotated[str | int | None, msgspec.Meta(description="Whose job it is: tenants take turns")] = None
+    priority: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=9)] | Literal["normal", "high", "urgent", "critical"] | None,
+        msgspec.Meta(description="0, normal, to 9, or a word"),
+    ] = None
+    limit_key: str | None = None
+    limit_cost: Positive | None = None
+    durable: Annotated[bool | None, msgspec.Meta(description="Answer only when the job is on the server's disk")] = None
+
+
+class Enqueued(msgspec.Struct, kw_only=True):
+    """The job there is now."""
+
+    job_id: str
+    href: str
+    queue: str
+    is_new: Annotated[bool, msgspec.Meta(description="false: a job of this id, or unique key, was there already")]
+    replaced: Annotated[bool, msgspec.Meta(description="That job has the new arguments now")]
+
+
+@operation("POST", "/jobs", tag="jobs", statuses=(201, 200), problems=(409,))
+async def enqueue_job(asked: Asked, body: EnqueueRequest) -> Enqueued:
+    """Enqueue a job by its task's name.
+
+    When this is answered with 201, the server has it; with 200, a job of this id or unique key was there already. Where
+    the dashboard has imported the task's code (BARQUE_DASHBOARD_TASKS) the arguments are checked first, and the task's
+    own queue, priority and uniqueness hold, as for an enqueue in Python.
+    """
+    call = _call(body)
+    producer = await asked.dashboard.source.producer()
+    job = await producer.enqueue(call, job_id=body.job_id, durable=body.durable, **_options(body))
+    asked.status = 201 if job.is_new else 200
+    href = asked.href("/jobs/{job_id}", job_id=job.job_id)
+    asked.headers["Location"] = href
+    return Enqueued(
+        job_id=readable(job.job_id), href=href, queue=readable(job.queue), is_new=job.is_new, replaced=job.replaced
+    )
+
+
+def _call(body: EnqueueRequest) -> Call[Any]:
+    """Return the call, bound to its task where its code is here.
+
+    Raises:
+        ArgumentMismatch: the task does not take these arguments.
+        NotSerializable: an argument has no form on the wire.
+    """
+    call: Call[Any] = Call(body.task)
+    call.args, call.kwargs = tuple(body.arguments), body.keyword_arguments
+    task = registered_tasks().get(body.task)
+    if task is not None:
+        task.arguments.read(encode(list(call.args), what="arguments"), encode(call.kwargs, what="keyword arguments"))
+        call.task = task
+    return call
+
+
+def _options(body: EnqueueRequest) -> EnqueueArguments:
+    deadline: float | datetime | None = body.deadline
+    return {
+        "delay": body.delay,
+        "at": body.at,
+        "expires": body.expires,
+        "queue": body.queue,
+        "timeout": body.timeout,
+        "soft_timeout": body.soft_timeout,
+        "deadline": deadline,
+        "max_attempts": body.max_attempts,
+        "metadata": body.metadata,
+        "unique": _uniqueness(body),
+        "unique_key": body.unique_key,
+        "fair_key": body.fair_key,
+        "priority": body.priority,
+        "limit_key": body.limit_key,
+        "limit_cost": body.limit_cost,
+    }
+
+
+def _uniqueness(body: EnqueueRequest) -> Uniqueness | Literal[False] | None:
+    given = body.unique
+    if isinstance(given, UniqueRequest):
+        return Unique(until=given.until, for_=given.for_, on_conflict=given.on_conflict)
+    if isinstance(given, DebounceRequest):
+        return Debounce(given.quiet, given.at_most)
+    if isinstance(given, ThrottleRequest):
+        return Throttle(given.per, given.trailing, on_conflict=given.on_conflict)
+    return given
+
+
+OPERATIONS = (enqueue_job,)
