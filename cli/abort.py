@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producer import Job, Producer
     from producer.aborting import Aborted, AbortFilters
 
-__all__ = ["abort"]
+__all__ = ["AbortProgress", "abort"]
 
 _STATES = ("scheduled", "queued", "running")
 
@@ -110,7 +110,7 @@ def abort(
     everything = everything and queue is None
     if not (yes or dry_run):
         _confirm(settings, chosen, everything=everything)
-    shown = _Progress(dry_run=dry_run)
+    shown = AbortProgress(dry_run=dry_run)
     done = ask(
         settings,
         lambda producer: producer.abort_where(everything=everything, dry_run=dry_run, progress=shown, **chosen),
@@ -175,7 +175,7 @@ def _abort_named(settings: Settings, job_ids: list[str], queue: str | None, wait
 
 def _confirm(settings: Settings, chosen: AbortFilters, *, everything: bool) -> None:
     def count() -> int:
-        shown = _Progress(dry_run=True)
+        shown = AbortProgress(dry_run=True)
         asked = ask(
             settings,
             lambda producer: producer.abort_where(everything=everything, dry_run=True, progress=shown, **chosen),
@@ -197,13 +197,13 @@ def _report(done: Aborted, *, dry_run: bool, as_json: bool) -> None:
         if done.told:
             parts.append(f"told the workers of {done.told:,} that run")
         if done.left:
-            parts.append(f"left {done.left:,} alone that had ended, or were enqueued anew")
+            parts.append(f"left {done.left:,} alone that had ended, had begun or were enqueued anew")
         note(f"{'; '.join(parts)}.")
     if done.unreadable:
         note(f"Left {jobs(done.unreadable)} alone that cannot be read here; choose them by --queue and --state alone.")
 
 
-class _Progress:
+class AbortProgress:
     """Says at a terminal, some times a second, how far it is."""
 
     def __init__(self, *, dry_run: bool) -> None:
@@ -212,6 +212,7 @@ class _Progress:
         self._last = ""
 
     def __call__(self, so_far: Aborted) -> None:
+        """Say how far it is."""
         if not sys.stderr.isatty() or time.monotonic() - self._shown_at < 0.1:
             return
         self._shown_at = time.monotonic()

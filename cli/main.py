@@ -34,6 +34,7 @@ from cli.limits import limits
 from cli.metrics import metrics
 from cli.output import note
 from cli.pause import pause, resume
+from cli.purge import purge
 from cli.reschedule import reschedule
 from cli.result import result
 from cli.schedules import COMMANDS as SCHEDULE_COMMANDS
@@ -111,6 +112,7 @@ for _command in (
     pause,
     resume,
     abort,
+    purge,
     reschedule,
     metrics,
     health,

@@ -57,7 +57,8 @@ class Aborted:
         matched: jobs that fit.
         cancelled: those that waited, and have ended.
         told: those that ran: their workers have been told to cancel them.
-        left: those that ended, or were enqueued anew, before their turn came.
+        left: those that ended, were enqueued anew, or began though only waiting ones were meant, before their turn
+            came.
         unreadable: jobs that cannot be decoded here, and so may fit or not; they are left alone.
     """
 
@@ -194,7 +195,8 @@ class Sweep:
                     )
                     for job in fitting
                 ]
-                asked = self._store.abort(queue, aborts, keep_ms=self._keep_ms)
+                spares_running = JobState.RUNNING not in self._wanted.states
+                asked = self._store.abort(queue, aborts, keep_ms=self._keep_ms, spares_running=spares_running)
                 words = await self._ask(asked, "some may have been aborted")
             before = self.counts
             self.counts = Aborted(
@@ -202,7 +204,7 @@ class Sweep:
                 matched=before.matched + len(fitting),
                 cancelled=before.cancelled + words.count("cancelled"),
                 told=before.told + words.count("running"),
-                left=before.left + words.count("missing") + words.count("changed"),
+                left=before.left + len(words) - words.count("cancelled") - words.count("running"),
                 unreadable=before.unreadable + unreadable,
             )
             yield self.counts

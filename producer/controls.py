@@ -1,4 +1,4 @@
-"""What an operator does to jobs that are under way, as methods of a producer: pause, resume, abort by what they are.
+"""What an operator does to jobs under way, as methods of a producer: pause, resume, abort by what they are, purge.
 
 Owns what these calls check and say. Which jobs a filter means, and the walk, are aborting.py's; one job is steered by
 its handle, job.py. `BlockingControls` is the same for synchronous code.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from common.redis.inspect import Inspector
     from common.redis.store import Store
     from common.settings import Settings
-    from producer.aborting import Aborted, AbortFilters
+    from producer.aborting import Aborted, AbortFilters, Wanted
     from producer.answers import Answers
     from producer.blocking import _Opened
 
@@ -132,7 +132,7 @@ class Controls:
         Raises:
             ConfigurationError: nothing is named, or a filter is not what it can be.
         """
-        from producer.aborting import Aborted, Sweep, Wanted  # noqa: PLC0415 - most programs abort nothing by filter
+        from producer.aborting import Wanted  # noqa: PLC0415 - most programs abort nothing by filter
 
         chosen = any(given is not None for given in filters.values())
         if chosen == everything:
@@ -140,21 +140,60 @@ class Controls:
                 "say which: task=, queue=, state=, older_than=, arguments=, metadata=; or everything=True instead"
             )
         wanted = Wanted.of(**filters)
+        return await _sweep(self, wanted, filters.get("queue"), self.keep_cancelled_ms, progress, dry_run=dry_run)
 
-        def ask(call: Awaitable[R], otherwise: str) -> Awaitable[R]:
-            return self.answers.of(call, "jobs to be aborted", otherwise=otherwise)
+    async def purge(
+        self: _Open,
+        queue: str,
+        *,
+        keep_results: bool = True,
+        progress: Callable[[Aborted], None] | None = None,
+    ) -> Aborted:
+        """End all jobs of a queue that wait, as cancelled, and say how many; those that run are left alone.
 
-        queue = filters.get("queue")
-        queues = [queue] if queue else await ask(self.inspector.queues_in_use(self.settings.queues), "")
-        sweep = Sweep(
-            ControlStore(self.store.client), wanted, self.reading, ask, keep_ms=self.keep_cancelled_ms, dry_run=dry_run
-        )
-        counts = Aborted()
-        for name in queues:
-            async for counts in sweep.through(name):
-                if progress is not None:
-                    progress(counts)
-        return counts
+        So whoever waits for one is told, and its id says what became of it. Due or due later, between two attempts, in
+        a lane, or waiting for a limit: all of them; dead letters stay. It goes through the queue a hundred jobs at a
+        time. Jobs that are enqueued meanwhile, or go back to wait, may be among them or not: pause the queue's
+        producers, or call it again. Interrupted, it may be called again.
+
+        Args:
+            keep_results: keep a result of each, for `BARQUE_KEEP_RESULT`. A million jobs leave a million results, each
+                with the job's arguments; without them the server's memory is free at once.
+            progress: called after each step with what became of it so far.
+
+        Raises:
+            ConfigurationError: no queue can have this name.
+        """
+        from producer.aborting import Wanted  # noqa: PLC0415 - as above
+
+        wanted = Wanted.of(queue=check_id_from_elsewhere("queue", queue), state=("scheduled", "queued"))
+        return await _sweep(self, wanted, queue, self.keep_cancelled_ms if keep_results else 0, progress)
+
+
+async def _sweep(
+    producer: _Open,
+    wanted: Wanted,
+    queue: str | None,
+    keep_ms: int,
+    progress: Callable[[Aborted], None] | None,
+    *,
+    dry_run: bool = False,
+) -> Aborted:
+    """End the jobs that are wanted, of one queue or of all that are in use."""
+    from producer.aborting import Aborted, Sweep  # noqa: PLC0415 - as above
+
+    def ask(call: Awaitable[R], otherwise: str) -> Awaitable[R]:
+        return producer.answers.of(call, "jobs to be aborted", otherwise=otherwise)
+
+    queues = [queue] if queue else await ask(producer.inspector.queues_in_use(producer.settings.queues), "")
+    store = ControlStore(producer.store.client)
+    sweep = Sweep(store, wanted, producer.reading, ask, keep_ms=keep_ms, dry_run=dry_run)
+    counts = Aborted()
+    for name in queues:
+        async for counts in sweep.through(name):
+            if progress is not None:
+                progress(counts)
+    return counts
 
 
 class _Openable(Protocol):
@@ -201,6 +240,17 @@ class BlockingControls:
         return background.run(
             producer.abort_where(everything=everything, dry_run=dry_run, progress=progress, **filters)
         )
+
+    def purge(
+        self: _Openable,
+        queue: str,
+        *,
+        keep_results: bool = True,
+        progress: Callable[[Aborted], None] | None = None,
+    ) -> Aborted:
+        """End all jobs of a queue that wait; see `Producer.purge`. `progress` is called in the background thread."""
+        background, producer = self._open()
+        return background.run(producer.purge(queue, keep_results=keep_results, progress=progress))
 
 
 def _paused(queue: str | None, task: str | Task[..., Any] | None) -> tuple[Literal["queue", "task"], str]:

@@ -61,8 +61,8 @@ _STAGES, _IN_QUEUE = 3, 1
 _ANY = "surrogateescape"
 _DONE = b"done"
 
-AbortAnswer = Literal["cancelled", "running", "missing", "changed"]
-_ANSWERS: dict[int, AbortAnswer] = {2: "cancelled", 1: "running", 0: "missing", -1: "changed"}
+AbortAnswer = Literal["cancelled", "running", "missing", "changed", "spared"]
+_ANSWERS: dict[int, AbortAnswer] = {2: "cancelled", 1: "running", 0: "missing", -1: "changed", -2: "spared"}
 
 
 class Abort(NamedTuple):
@@ -130,22 +130,25 @@ class ControlStore:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
 
-    async def abort(self, queue: str, jobs: Sequence[Abort], *, keep_ms: int) -> list[AbortAnswer]:
+    async def abort(
+        self, queue: str, jobs: Sequence[Abort], *, keep_ms: int, spares_running: bool = False
+    ) -> list[AbortAnswer]:
         """End those of these jobs that wait, with their results, and have the workers of the others cancel them.
 
         Args:
             keep_ms: keep the results so long; 0 does not keep them.
+            spares_running: leave the others alone.
 
         Returns:
             For each: "cancelled", it has ended; "running", its worker has been told; "missing", there is no such job in
-            this queue; "changed", it has another payload than was said.
+            this queue; "changed", it has another payload than was said; "spared", it runs.
 
         Raises:
             redis.exceptions.ConnectionError and the like: it is not known which were aborted; it may be asked again.
         """
         answers: list[AbortAnswer] = []
         for start, end in bounds([len(job.result) for job in jobs]):
-            arguments: list[Argument] = [keep_ms]
+            arguments: list[Argument] = [keep_ms, int(spares_running)]
             for job in jobs[start:end]:
                 arguments += (id_bytes(job.job_id), _digest(job.payload), job.result)
             answers += [_ANSWERS[word] for word in await ABORT(self.client, (queue,), arguments)]

@@ -77,3 +77,14 @@ async def test_one_job_whose_queue_nobody_serves(run, redis_url):
         assert "--queue names another" in unknown.out
         assert "queued" in (await run("job", "lonely", "--queue", "nobody's")).out
         await job.abort()
+
+
+@pytest.mark.leaves_keys("arq:result:*", "arq:*", "barque:*")
+async def test_purging_asks_unless_it_is_told_not_to(run, keyspace, redis):
+    await one_of_each(keyspace)
+    refused = await run("purge", "arq:queue")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    done = (await run("purge", "arq:queue", "--yes", "--json")).document
+    assert (done["queue"], done["cancelled"]) == ("arq:queue", 5)
+    assert sorted(await redis.zrange("arq:queue", 0, -1)) == [b"running", b"stock"]

@@ -51,6 +51,15 @@ def abort(redis):
     return one
 
 
+@pytest.mark.parametrize(("before", "answer"), [(RUNNING, "spared"), (WAITING, "cancelled"), ({}, "missing")])
+async def test_what_runs_may_be_left_alone(before, answer, keyspace, redis):
+    await keyspace.seed(before)
+    found = await ControlStore(redis).abort("q", [Abort("a", b"R")], keep_ms=0, spares_running=True)
+    assert found == [answer]
+    if answer == "spared":
+        assert await keyspace.dump() == RUNNING
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_abort(case, keyspace, abort):
     before, keep_ms, answer, after = CASES[case]

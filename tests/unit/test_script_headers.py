@@ -146,8 +146,8 @@ WIRE = {
         [0, 1],
         lambda s: ControlStore(s.client).abort("q", [Abort("a", b"R"), Abort("b", b"S", b"P")], keep_ms=9),
         ["q"],
-        [9, "a", "", "R", "b", hashlib.sha1(b"P").hexdigest(), "S"],
-        ["keep the results for ms", "id", "SHA-1 of the payload", "result to store"],
+        [9, 0, "a", "", "R", "b", hashlib.sha1(b"P").hexdigest(), "S"],
+        ["keep the results for ms", "leave alone what runs", "id", "SHA-1 of the payload", "result to store"],
     ),
     "reschedule": (
         [b"moved", 8],

@@ -1,10 +1,10 @@
 -- abort: end waiting jobs now, and have the workers of running ones cancel them.
 --
 -- KEYS: 1 queue
--- ARGV: 1 keep the results for ms (0 = do not); then for each job three: id, SHA-1 of the payload it is to have
---       ("" = whatever it is), result to store if it waits
+-- ARGV: 1 keep the results for ms (0 = do not), 2 "1" to leave alone what runs; then for each job three: id, SHA-1 of
+--       the payload it is to have ("" = whatever it is), result to store if it waits
 -- Returns: for each job 2 (it waited, and has ended), 1 (its worker has been told), 0 (no such job in this queue),
---          -1 (it has another payload: the id was enqueued again since somebody looked)
+--          -1 (it has another payload: the id was enqueued again since somebody looked), -2 (it runs, and was left alone)
 -- Invariant: a job that runs is ended by its own worker, which alone holds the lease; and only the attempt that runs
 --            now is told of, by its token, never a later one of the same id.
 --
@@ -12,7 +12,7 @@
 -- in the prelude). Of a payload that is not there the digest is that of an empty one.
 
 local STRIDE = 3
-local queue, keep = KEYS[1], ARGV[1]
+local queue, keep, spares_running = KEYS[1], ARGV[1], ARGV[2] == '1'
 local now = now_ms()
 local lanes = lanes_of(queue, now)
 local wish
@@ -42,7 +42,7 @@ local function end_now(id, result, score)
   ended[#ended + 1], results[#results + 1], keeps[#keeps + 1] = id, result, keep
 end
 
-for i = 2, #ARGV, STRIDE do
+for i = 3, #ARGV, STRIDE do
   local id, digest, result = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local holder = redis.pcall('GET', LEASE .. id)
   local runs = type(holder) == 'string' and holder ~= DONE
@@ -52,6 +52,8 @@ for i = 2, #ARGV, STRIDE do
     word = 0
   elseif has_changed(id, digest) then
     word = -1
+  elseif runs and spares_running then
+    word = -2
   elseif runs then
     tell_worker(id, holder)
     word = 1
