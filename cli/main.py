@@ -28,6 +28,7 @@ from cli.doctor import doctor
 from cli.enqueue import enqueue
 from cli.exit_codes import FAILED, exit_code
 from cli.health import health
+from cli.init import init
 from cli.jobs import job, jobs
 from cli.limits import COMMANDS as LIMITS_COMMANDS
 from cli.limits import limits
@@ -121,6 +122,7 @@ for _command in (
     config,
     doctor,
     demo,
+    init,
 ):
     app.command(cls=_PlainFlags, help=_help(_command))(_command)
 _add_group(schedules, SCHEDULE_COMMANDS)

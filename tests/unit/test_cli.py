@@ -31,7 +31,7 @@ from common.tasks import Call, task
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("worker", "enqueue", "result", "status", "pause", "resume", "abort", "reschedule"),
-    *("schedules", "dead", "limits", "health", "redis", "config", "doctor"),
+    *("schedules", "dead", "limits", "health", "redis", "config", "doctor", "init"),
 ]
 
 
@@ -91,7 +91,7 @@ class TestHelp:
 
         assert "<bool>" not in text
         assert re.search(r"--help +-h +Show this", text)
-        without = {None, "redis", "demo", "schedules", "dead", "limits"}
+        without = {None, "redis", "demo", "init", "schedules", "dead", "limits"}
         assert command in without or re.search(r"--redis-url +URL +The server", text)
 
     def test_the_demo_says_which_server_it_uses(self):
