@@ -76,21 +76,24 @@ def ranked_arguments(jobs: Sequence[Enqueue], part: Sequence[int]) -> list[Argum
 
 def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     """Read claim.lua's reply."""
-    now, next_due, waiting, aborted, taken = reply[:5]
-    first, suffix = f"{worker}:1:{number}", f":{number}"
-    jobs, at = [], 5
-    past: Past
+    now, next_due, waiting, aborted, taken, later_attempts = reply[:6]
+    first = f"{worker}:1:{number}"
+    jobs, at = [], 6
+    due, priority = 0, 0
+    past: Past = ""
     for queue, count in zip(taken[::2], taken[1::2], strict=True):
-        start, at = at, at + 4 * count
+        start, at = at, at + 3 * count
         its = iter(reply[start:at])
-        for job_id, payload, score, attempt in zip(its, its, its, its, strict=True):
-            token = first if attempt == 1 else f"{worker}:{attempt}{suffix}"
-            try:
-                due, past, priority = int(score), "", 0
-            except ValueError:  # it has a fraction; or it is whatever a foreign program wrote, -inf included
-                due, past, priority = read_score(score, job_id)
-            due = max(due, 0)
-            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, attempt, due, 0.0, queue, token, past, priority))
+        for job_id, payload, score in zip(its, its, its, strict=True):
+            if score is not None:  # else as of the one before
+                try:
+                    due, past, priority = int(score), "", 0
+                except ValueError:  # it has a fraction; or it is whatever a foreign program wrote, -inf included
+                    due, past, priority = read_score(score, job_id)
+                due = max(due, 0)
+            jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, 1, due, 0.0, queue, first, past, priority))
+    for index, attempt in zip(later_attempts[::2], later_attempts[1::2], strict=True):
+        jobs[index].attempt, jobs[index].token = attempt, f"{worker}:{attempt}:{number}"
     for index, wish in zip(aborted[::2], aborted[1::2], strict=True):
         jobs[index].aborted = float(wish)
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)

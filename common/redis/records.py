@@ -109,7 +109,7 @@ class Claim(NamedTuple):
 
     Attributes:
         now_ms: the server's clock, Unix ms.
-        next_due_ms: the earliest due time in the future, or None.
+        next_due_ms: the earliest due time in the future; None if there is none, or as many were taken as asked for.
         waiting: jobs in all the queues, running ones included.
     """
 

@@ -33,11 +33,14 @@ __all__ = [
 
 
 _LANES = ("lanes_prelude",)
+_PUSH = ("push_prelude",)
 _PRELUDES = {
     "enqueue_unique": ("lanes_prelude", "waits_prelude", "unique_prelude"),
     "enqueue_ranked": _LANES,
     "claim": _LANES,
-    "abort": (*_LANES, "waits_prelude"),
+    "complete": _PUSH,
+    "report": _PUSH,
+    "abort": (*_PUSH, *_LANES, "waits_prelude"),
     "reschedule": (*_LANES, "waits_prelude"),
     "stand_aside": ("waits_prelude",),
     "tick": ("unique_prelude",),

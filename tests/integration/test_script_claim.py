@@ -192,6 +192,27 @@ async def test_nothing_in_the_future_means_no_next_due_time(keyspace, store):
     assert (await claim(store)).next_due_ms is None
 
 
+async def test_what_is_next_is_not_looked_for_where_no_room_is_left(keyspace, store):
+    await keyspace.seed({"q": {"a": 5, "later": 10**14}})
+    assert (await claim(store, most=1)).next_due_ms is None
+    assert (await claim(store, most=1)).next_due_ms is not None
+
+
+@pytest.mark.parametrize("sizes", [(40,), (1,) * 40, (7, 1, 9, 8, 16), (8, 8, 8, 1), (9, 7, 8), (2, 30, 3), (3,) * 9])
+async def test_each_job_of_a_large_page_is_told_its_own_due_time_and_attempt(sizes, keyspace, store, redis):
+    """Scores are asked for by samples: of jobs between two of the same score, nothing is asked."""
+    scores = [1_700_000_000_000 + n + (0.5 if n % 3 == 2 else 0) for n, size in enumerate(sizes) for _ in range(size)]
+    await redis.zadd("q", {f"{n:03}": score for n, score in enumerate(scores)})
+    claimed = await claim(store, most=100)
+    assert [(job.job_id, job.due_ms, job.past, job.attempt, job.token) for job in claimed.jobs] == [
+        (f"{n:03}", int(score), *(("lost", 2, "w:2:7") if score % 1 else ("", 1, "w:1:7")))
+        for n, score in enumerate(scores)
+    ]
+    assert await redis.mget([f"arq:retry:{n:03}" for n in range(len(scores))]) == [
+        b"1" if score % 1 else None for score in scores
+    ]
+
+
 async def test_a_jobs_due_time_is_told_as_it_was(keyspace, store):
     await keyspace.seed({"q": {"a": 1_700_000_000_123, "b": 1_700_000_000_124.7}})
     assert [job.due_ms for job in (await claim(store)).jobs] == [1_700_000_000_123, 1_700_000_000_124]

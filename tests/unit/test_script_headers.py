@@ -23,7 +23,7 @@ from common.uniqueness import Rule, UniqueTick
 
 MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits, listing)
 SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
-PRELUDES = {"prelude", "unique_prelude", "gates_prelude", "lanes_prelude", "waits_prelude"}
+PRELUDES = {"prelude", "push_prelude", "unique_prelude", "gates_prelude", "lanes_prelude", "waits_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
 
 
@@ -105,7 +105,7 @@ WIRE = {
         ],
     ),
     "claim": (
-        [1, -1, 0, [], []],
+        [1, -1, 0, [], [], []],
         lambda s: s.claim(("q", "r"), most=5, lease_ms=6, worker="w", number=7, order=Order((3, 1), 8)),
         ["q", "r"],
         [5, 6, "w", 7, 0, 8, 3, 1],

@@ -4,10 +4,11 @@
 -- ARGV: 1 most jobs to take, 2 lease ms, 3 worker id, 4 number of this claim, 5 number of the first of this worker's
 --       claims whose reply did not come (0 = none); and for several queues: 6 ms after which a waiting job of a queue
 --       that is not the first has a share (0 = never); then, where the queues have weights, the weight of each
--- Returns: now ms; next due ms (earliest score in the future, -1 if none); jobs in these queues; places, counted from 0
---          over all jobs taken, of those to be aborted, each with the time of the wish (see abort.lua); whose they are:
---          index of a queue from 0 and how many jobs were taken there, again and again, in the order of the jobs;
---          then for each job taken: id, payload (nil if it expired), due ms, attempt
+-- Returns: now ms; next due ms (earliest score in the future, -1 if there is none, or no room was left); jobs in these
+--          queues; places, counted from 0 over all jobs taken, of those to be aborted, each with the time of the wish
+--          (see abort.lua); whose they are: index of a queue from 0 and how many jobs were taken there, again and again,
+--          in the order of the jobs; places of those whose attempt is not their first, each with the attempt;
+--          then for each job taken: id, payload (nil if it expired), due ms (nil: the same as of the one before)
 -- Invariant: each job taken has a lease key with token "worker:attempt:claim", all its earlier attempts counted, and
 --            its score half a millisecond past the end of the lease, so that it is due again by itself, and this
 --            attempt known of, if the worker dies. What was taken is always told, though another queue be a key of
@@ -37,72 +38,117 @@ local LATEST = 9007199254740991
 local MOST_LIFTED = 250
 -- Wishes to abort whose job is gone are dropped after a day, some at a time. arq's own workers never do.
 local OLD_WISH, MOST_WISHES = 86400000, 100
-local free, lease, worker, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local free, lease, worker, claim = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local unanswered = tonumber(ARGV[5])
 local now = now_ms()
-local lease_ms, lease_end = decimal(lease), lapse(now, lease)
+local present, lease_expiry, lease_end = decimal(now), decimal(now + lease), lapse(now, lease)
 local first_token = worker .. ':1:' .. claim
-local aborting = redis.call('EXISTS', ABORT) == 1
-local HEAD = 5
-local abort_at, taken_from = {}, {}
-local reply = { now, -1, 0, abort_at, taken_from }
+local HEAD, STRIDE = 6, 3
+local abort_at, taken_from, later_attempts = {}, {}, {}
+local reply = { now, -1, 0, abort_at, taken_from, later_attempts }
 local length = HEAD
+local told -- the due time in the reply that came last
 local failure
 local paused = {}
 local passed_over = {} -- how many jobs others hold in front of those of a queue that are free
 local lanes_in = {} -- of queues that have any
+-- What most servers have none of is asked for in one command.
+local rare = { ABORT, PAUSED }
+for i, queue in ipairs(KEYS) do
+  rare[3 * i], rare[3 * i + 1], rare[3 * i + 2] = LIFT .. queue, FAIR .. queue, LANED .. queue
+end
+rare = redis.call('EXISTS', unpack(rare)) > 0
+local aborting = rare and redis.call('EXISTS', ABORT) == 1
 
-local function bounded(attempt)
-  if attempt ~= attempt then return 1 end -- not a number
-  return math.floor(math.max(1, math.min(attempt, MOST_ATTEMPTS)))
+-- The scores of a page's jobs. Redis writes each with 17 digits, which is a tenth of what a claim costs. But jobs that
+-- were enqueued together have the same, and so have all that stand between two of the same: a part of them is asked for.
+local function scores_of(queue, ids)
+  local SAMPLED = 8 -- one in so many
+  local count, sample = #ids, {}
+  for i = 1, count - 1, SAMPLED do sample[#sample + 1] = ids[i] end
+  sample[#sample + 1] = ids[count]
+  local scores, others, places = {}, {}, {}
+  local found = redis.call('ZMSCORE', queue, unpack(sample))
+  for n, score in ipairs(found) do
+    local at = math.min(1 + (n - 1) * SAMPLED, count)
+    scores[at] = score
+    local same = score == found[n + 1]
+    for i = at + 1, math.min(at + SAMPLED, count) - 1 do
+      scores[i] = score
+      if not same then others[#others + 1], places[#places + 1] = ids[i], i end
+    end
+  end
+  if #others > 0 then
+    for n, score in ipairs(redis.call('ZMSCORE', queue, unpack(others))) do scores[places[n]] = score end
+  end
+  return scores
+end
+
+-- Note the attempt of the job that comes next in the reply, unless it is the first.
+local function note_attempt(attempt)
+  if attempt == 1 then return end
+  local last = #later_attempts
+  later_attempts[last + 1], later_attempts[last + 2] = (length - HEAD) / STRIDE, attempt
 end
 
 -- Take what is free of one page, as far as there is room. Returns how many others hold.
-local function take(queue, page, lanes)
-  local count = #page / 2
-  local keys, ids = {}, {}
+local function take(queue, ids, lanes)
+  local count = #ids
+  local marks, keys = {}, {}
   for i = 1, count do
-    local id = page[2 * i - 1]
-    ids[i], keys[i], keys[count + i], keys[2 * count + i] = id, LEASE .. id, RETRY .. id, JOB .. id
+    local id = ids[i]
+    marks[2 * i - 1], marks[2 * i], keys[i] = LEASE .. id, RETRY .. id, JOB .. id
   end
-  local found = redis.call('MGET', unpack(keys))
+  local scores, payloads = scores_of(queue, ids), redis.call('MGET', unpack(keys))
+  -- Most jobs have neither: to ask how many there are costs two thirds of asking for each.
+  local found = redis.call('EXISTS', unpack(marks)) > 0 and redis.call('MGET', unpack(marks)) or {}
   local aborts = aborting and redis.pcall('ZMSCORE', ABORT, unpack(ids))
-  local marks, joined
+  local lane_marks, joined
   if lanes then
     lanes.jumped = false
-    marks, joined = lanes.sort(ids, found, aborts)
+    local holders = {}
+    for i = 1, count do holders[i] = found[2 * i - 1] end
+    lane_marks, joined = lanes.sort(ids, holders, aborts)
   end
-  local counts, places, ended, taken, held = {}, {}, {}, 0, 0
+  local leases, granted, counts, places, ended, taken, held = {}, 0, {}, {}, {}, 0, 0
   for i = 1, count do
     if taken == free or (lanes and lanes.jumped) then break end
-    local id, holder, counted, due = ids[i], found[i], found[count + i], page[2 * i]
-    local mark = marks and marks[i]
+    local id, lease_key, holder, counted, due = ids[i], marks[2 * i - 1], found[2 * i - 1], found[2 * i], scores[i]
+    local mark = lane_marks and lane_marks[i]
     if joined and joined[i] then
       mark = nil -- it waits in its lane
     elseif not holder then
       local attempt, token = 1, first_token
-      local lost = string.sub(due, -2) == '.5' -- a lease that ran out: the attempt under it counts
+      -- A lease that ran out: the attempt under it counts. A whole number is as long as the present.
+      local lost = #due ~= #present and string.sub(due, -2) == '.5'
       if counted or lost then
         attempt = (tonumber(counted or 0) or 0) + (lost and 2 or 1)
-        if attempt ~= math.floor(attempt) or attempt < 1 or attempt > MOST_ATTEMPTS then attempt = bounded(attempt) end
+        if attempt ~= attempt then attempt = 1 end -- not a number
+        attempt = math.floor(math.max(1, math.min(attempt, MOST_ATTEMPTS)))
         token = worker .. ':' .. attempt .. ':' .. claim
         if lost then
-          counts[#counts + 1], counts[#counts + 2] = keys[count + i], attempt - 1
+          counts[#counts + 1], counts[#counts + 2] = marks[2 * i], attempt - 1
         elseif attempt == 1 then
-          redis.call('DEL', keys[count + i]) -- it counts none (see enqueue.lua), and the lease key says more
+          redis.call('DEL', marks[2 * i]) -- it counts none (see enqueue.lua), and the lease key says more
         end
+        note_attempt(attempt)
       end
-      if length == HEAD then redis.call('DEL', keys[i]) end -- a write that needs no memory (see the prelude)
-      redis.call('SET', keys[i], token, 'PX', lease_ms)
+      if length == HEAD then redis.call('DEL', lease_key) end -- a write that needs no memory (see the prelude)
       if aborts and aborts[i] then
-        abort_at[#abort_at + 1], abort_at[#abort_at + 2] = (length - HEAD) / 4, aborts[i]
+        abort_at[#abort_at + 1], abort_at[#abort_at + 2] = (length - HEAD) / STRIDE, aborts[i]
       end
-      if mark then due = lanes.pass(id, mark) end
+      if mark then
+        redis.call('SET', lease_key, token, 'PX', lease) -- at once, as what comes may fail
+        due = lanes.pass(id, mark)
+      else
+        leases[granted + 1], leases[granted + 2] = lease_key, token
+        granted = granted + 2
+      end
       taken = taken + 1
       places[2 * taken - 1], places[2 * taken] = lease_end, id
-      reply[length + 1], reply[length + 2], reply[length + 3] = id, found[2 * count + i], due
-      reply[length + 4] = attempt
-      length = length + 4
+      reply[length + 1], reply[length + 2], reply[length + 3] = id, payloads[i], due ~= told and due
+      told = #due == #present and due -- what a fraction says may be another time for each job
+      length = length + STRIDE
     else
       if mark then lanes.pass(id, mark) end -- a lane does not wait for what others run
       if holder == DONE then
@@ -111,6 +157,10 @@ local function take(queue, page, lanes)
         held = held + 1
       end
     end
+  end
+  if granted > 0 then
+    redis.call('MSET', unpack(leases)) -- with PEXPIREAT it costs four fifths of SET with PX
+    for i = 1, granted, 2 do redis.call('PEXPIREAT', leases[i], lease_expiry) end
   end
   if joined then lanes.see_to(joined) end
   if taken > 0 then
@@ -154,20 +204,20 @@ end
 
 local function serve(queue)
   if paused[queue] then return end
-  if not passed_over[queue] and redis.call('EXISTS', LIFT .. queue, FAIR .. queue, LANED .. queue) > 0 then
+  if rare and not passed_over[queue] and redis.call('EXISTS', LIFT .. queue, FAIR .. queue, LANED .. queue) > 0 then
     prepare(queue)
   end
   local lanes = lanes_in[queue]
   local offset, pages = passed_over[queue] or 0, 0
   while free > 0 and pages < MOST_PAGES do
     local asked = pages == 0 and free or math.max(free, LARGE_PAGE)
-    local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', offset, asked)
+    local page = redis.call('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', offset, asked)
     if #page == 0 then break end
     local promoted = lanes and lanes.promoted
     offset = offset + take(queue, page, lanes)
     if not lanes or lanes.promoted == promoted then -- else there is more now than there was, and it has made some way
       pages = pages + 1
-      if #page / 2 < asked then break end
+      if #page < asked then break end
     end
   end
   passed_over[queue] = offset
@@ -179,11 +229,14 @@ local function look(queue)
   local size = redis.call('ZCARD', queue) + (lanes_in[queue] and lanes_in[queue].count() or 0)
   if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
   if paused[queue] then return end
-  if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', passed_over[queue] or 0, 1) > 0 then
+  if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', passed_over[queue] or '0', '1') > 0 then
     wake(queue) -- more is due than this worker can take: pass the wake-up on
   end
-  local next_due = tonumber(redis.call('ZRANGEBYSCORE', queue, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
-  if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
+  if free > 0 then
+    local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. present, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+    next_due = tonumber(next_due)
+    if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
+  end
   reply[3] = reply[3] + size
 end
 
@@ -194,12 +247,12 @@ local function on(index, work)
   if not ok then failure = failure or why end
   if length > before then
     taken_from[#taken_from + 1] = index - 1
-    taken_from[#taken_from + 1] = (length - before) / 4
+    taken_from[#taken_from + 1] = (length - before) / STRIDE
   end
 end
 
 -- What most claims have no use for is made where it is needed: each function made costs as much as a small command.
-if redis.call('EXISTS', PAUSED) == 1 then
+if rare and redis.call('EXISTS', PAUSED) == 1 then
   for _, queue in ipairs(KEYS) do paused[queue] = redis.pcall('HEXISTS', PAUSED, 'queue:' .. queue) == 1 end
 end
 if unanswered > 0 then
@@ -220,12 +273,13 @@ if unanswered > 0 then
     end
     for _, job in ipairs(found) do
       local id, attempt = job[1], job[2]
-      redis.call('SET', LEASE .. id, ours .. attempt .. ':' .. claim, 'PX', lease_ms)
+      redis.call('SET', LEASE .. id, ours .. attempt .. ':' .. claim, 'PX', lease)
       redis.call('ZADD', queue, lease_end, id)
       local payload = redis.pcall('GET', JOB .. id)
+      note_attempt(tonumber(attempt))
       reply[length + 1], reply[length + 2] = id, type(payload) == 'string' and payload
-      reply[length + 3], reply[length + 4] = decimal(now), tonumber(attempt)
-      length = length + 4
+      reply[length + 3] = present
+      length = length + STRIDE
     end
   end
 

@@ -44,7 +44,7 @@ local function shape(kind)
   return HEAD, STRIDE
 end
 
-local ids, leases = {}, {}
+local leases = {}
 do
   local at, n = 2, 0
   while at <= #ARGV do
@@ -52,7 +52,7 @@ do
     local last = at + head + stride * tonumber(ARGV[at + 5]) - 1
     for i = at + head, last, stride do
       n = n + 1
-      ids[n], leases[n] = ARGV[i], LEASE .. ARGV[i]
+      leases[n] = LEASE .. ARGV[i]
     end
     at = last + 1
   end
@@ -99,23 +99,26 @@ local function put_back(queue, id, attempts, due, priority, lane)
   end
 end
 
--- What becomes of an outcome sent again whose lease is not there: "apply", "repeat" or "lost".
-local function judge(kind, queue, id, attempt, holder, x, z)
-  if kind == 'finish' and redis.pcall('GET', RESULT .. id) == z then return 'repeat' end
-  local score = redis.call('ZSCORE', queue, id)
-  if holder and holder ~= DONE then return 'lost' end
-  if not score and kind ~= 'finish' and redis.pcall('HEXISTS', LANED .. queue, id) == 1 then -- behind its tenant's head
-    local stored = tonumber(redis.pcall('GET', RETRY .. id) or 0)
-    return stored == (kind == 'release' and attempt - 1 or attempt) and 'repeat' or 'lost'
+local judge
+if again then
+  -- What becomes of an outcome sent again whose lease is not there: "apply", "repeat" or "lost".
+  function judge(kind, queue, id, attempt, holder, x, z)
+    if kind == 'finish' and redis.pcall('GET', RESULT .. id) == z then return 'repeat' end
+    local score = redis.call('ZSCORE', queue, id)
+    if holder and holder ~= DONE then return 'lost' end
+    if not score and kind ~= 'finish' and redis.pcall('HEXISTS', LANED .. queue, id) == 1 then -- behind its tenant's head
+      local stored = tonumber(redis.pcall('GET', RETRY .. id) or 0)
+      return stored == (kind == 'release' and attempt - 1 or attempt) and 'repeat' or 'lost'
+    end
+    if not score then
+      local over = kind == 'finish' and x == '0' and redis.call('EXISTS', JOB .. id) == 0
+      return over and 'repeat' or 'lost'
+    end
+    local counted = tonumber(redis.pcall('GET', RETRY .. id) or 0)
+    if string.sub(score, -2) == '.5' then return counted == attempt - 1 and 'apply' or 'lost' end
+    if kind == 'release' then return counted == attempt - 1 and tonumber(score) == tonumber(z) and 'repeat' or 'lost' end
+    return kind ~= 'finish' and counted == attempt and 'repeat' or 'lost'
   end
-  if not score then
-    local over = kind == 'finish' and x == '0' and redis.call('EXISTS', JOB .. id) == 0
-    return over and 'repeat' or 'lost'
-  end
-  local counted = tonumber(redis.pcall('GET', RETRY .. id) or 0)
-  if string.sub(score, -2) == '.5' then return counted == attempt - 1 and 'apply' or 'lost' end
-  if kind == 'release' then return counted == attempt - 1 and tonumber(score) == tonumber(z) and 'repeat' or 'lost' end
-  return kind ~= 'finish' and counted == attempt and 'repeat' or 'lost'
 end
 
 -- Whether an outcome counts though it has no lease; says so in the reply where it does not.
@@ -162,6 +165,28 @@ local function bury()
   if redis.call('PTTL', ABOUT) < keep_letters then redis.call('PEXPIRE', ABOUT, keep) end
 end
 
+-- MSET and PEXPIREAT cost four fifths of SET with PX.
+local function write_results()
+  local kept, last = {}, 0
+  for i = 1, #ended do
+    if keeps[i] ~= '0' then
+      kept[last + 1], kept[last + 2] = RESULT .. ended[i], results[i]
+      last = last + 2
+    end
+  end
+  if last == 0 then return end
+  redis.call('MSET', unpack(kept))
+  local place, keep, expiry = 1
+  for i = 1, #ended do
+    if keeps[i] ~= keep then
+      keep = keeps[i]
+      expiry = tonumber(keep) > 0 and decimal(now + keep)
+    end
+    if expiry then redis.call('PEXPIREAT', kept[place], expiry) end
+    if keep ~= '0' then place = place + 2 end
+  end
+end
+
 local at, n = 2, 0
 while at <= #ARGV do
   local kind, queue, attempt = ARGV[at], KEYS[tonumber(ARGV[at + 1]) + 1], tonumber(ARGV[at + 2])
@@ -173,6 +198,7 @@ while at <= #ARGV do
     kind, keep_letters, most_letters = 'finish', tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
   end
   local members, keys, over = leaving[queue] or {}, #gone, #ended
+  local left = #members
   for i = at + head, last, stride do
     n = n + 1
     local id, token, z = ARGV[i], ARGV[i + 1], ARGV[i + 2]
@@ -185,7 +211,8 @@ while at <= #ARGV do
           keys = keys + 1
           gone[keys] = RETRY .. id
         end
-        members[#members + 1] = id
+        left = left + 1
+        members[left] = id
         ended[over], results[over], keeps[over] = id, z, x
         if y ~= '0' then ticks[id] = y end
         if burying then buried[#buried + 1], buried[#buried + 2] = i, queue end
@@ -210,17 +237,11 @@ for queue, members in pairs(returning) do redis.call('ZADD', queue, unpack(membe
 for queue, members in pairs(lifts) do redis.pcall('ZADD', LIFT .. queue, unpack(members)) end
 for queue, members in pairs(marks) do redis.pcall('HSET', FAIR .. queue, unpack(members)) end
 if #counts > 0 then redis.call('MSET', unpack(counts)) end
-for i, id in ipairs(ended) do
-  local keep = keeps[i]
-  if keep == '-1' then
-    redis.call('SET', RESULT .. id, results[i])
-  elseif keep ~= '0' then
-    redis.call('SET', RESULT .. id, results[i], 'PX', keep)
-  end
-end
+write_results()
 for id, done in pairs(ticks) do redis.call('SET', LEASE .. id, DONE, 'PX', done) end
-if #ended > 0 and redis.call('EXISTS', ABORT) == 1 then redis.pcall('ZREM', ABORT, unpack(ended)) end
+local asked = #ended > 0 and redis.call('EXISTS', ABORT, WAITERS) > 0
+if asked then redis.pcall('ZREM', ABORT, unpack(ended)) end
 if #buried > 0 then bury() end
 for queue in pairs(awake) do wake(queue) end
-push_results(ended, results, keeps)
+if asked then push_results(ended, results, keeps) end
 return { lost, repeated }
