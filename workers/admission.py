@@ -25,6 +25,7 @@ from workers.attempt import Attempt, Outcome, PassedOnError, StopReason
 from workers.backoff import Backoff
 from workers.clock import ServerClock
 from workers.gates import asked_delay
+from workers.metrics import Metrics
 
 __all__ = ["Admission", "Passage"]
 
@@ -75,11 +76,20 @@ class Admission:
 
     Args:
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
+        metrics: counts what was held back, and for how long, where somebody watches.
     """
 
     def __init__(
-        self, store: LimitStore, queues: Sequence[str], *, lease_ms: int, patience: float, clock: ServerClock
+        self,
+        store: LimitStore,
+        queues: Sequence[str],
+        *,
+        lease_ms: int,
+        patience: float,
+        clock: ServerClock,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._queues = queues
         self._lease_ms = lease_ms
@@ -119,6 +129,8 @@ class Admission:
             past = "displaced"  # others may start by now: it asks for another moment
         attempt.started = time.perf_counter()
         attempt.started_ms = self._clock.at(attempt.started)
+        if self._metrics is not None and answer.since_ms:
+            self._note_wait(self._metrics, answer, passage, attempt.started_ms)
 
     async def _answer(self, attempt: Attempt, ask: Ask) -> Answer:
         asking = asyncio.ensure_future(self._asking.submit(ask))
@@ -147,8 +159,15 @@ class Admission:
         return PassedOnError(str(self._clock.now_ms() + _NOT_JUDGED_MS))
 
     @staticmethod
-    def _judge(attempt: Attempt, answer: Answer) -> None:
+    def _note_wait(metrics: Metrics, answer: Answer, passage: Passage, started_ms: int) -> None:
+        for passed, _ in passage.gates:
+            if passed.id == answer.waited_for:
+                metrics.waited(passed.kind, passed.name, (started_ms - answer.since_ms) / 1000)
+
+    def _judge(self, attempt: Attempt, answer: Answer) -> None:
         if answer.word == "held":
+            if self._metrics is not None and answer.gate is not None:
+                self._metrics.held_back(answer.gate.kind, answer.gate.name)
             raise PassedOnError
         if answer.word == "lost":
             attempt.stop = attempt.stop or StopReason.LOST
@@ -165,7 +184,12 @@ class Admission:
             try:
                 async with asyncio.timeout(self._patience):
                     answers, events = await self._store.admit(
-                        self._queues, asks, lease_ms=self._lease_ms, wait_ms=_WAIT_MS, lead_ms=_LEAD_MS
+                        self._queues,
+                        asks,
+                        lease_ms=self._lease_ms,
+                        wait_ms=_WAIT_MS,
+                        lead_ms=_LEAD_MS,
+                        watched=self._metrics is not None,
                     )
             except TROUBLE as error:
                 if not is_transient(error):
@@ -177,7 +201,7 @@ class Admission:
             else:
                 taken = time.perf_counter() - asked_at
                 self._round_trip += (min(taken, _LATE) - self._round_trip) / 8
-                _say(events)
+                self._say(events)
                 if again:  # those whose lease is gone were put back by the call whose reply did not come
                     answers = [Answer("held") if answer.word == "lost" else answer for answer in answers]
                 return [answer._replace(asked_at=asked_at) for answer in answers]
@@ -256,7 +280,7 @@ class Admission:
             try:
                 async with asyncio.timeout(self._patience):
                     if batch:
-                        _say(await self._store.leave(batch, lease_ms=self._lease_ms))
+                        self._say(await self._store.leave(batch, lease_ms=self._lease_ms))
                         batch = []
                     if aside:
                         await self._store.stand_aside(self._queues, aside)
@@ -266,6 +290,12 @@ class Admission:
                 await asyncio.sleep(backoff.next())
             else:
                 return None
+
+    def _say(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if self._metrics is not None:
+                self._metrics.circuit(event.gate.name, event.word)
+            _log(event)
 
     async def close(self, *, within: float) -> None:
         """Give back what is still to be given back; what is not by then comes free with its lease."""
@@ -282,14 +312,14 @@ def _seen(asking: asyncio.Future[Answer]) -> None:
         asking.exception()
 
 
-def _say(events: Sequence[Event]) -> None:
-    for gate, word, numbers in events:
-        if word == "opened":
-            calls, failures, open_ms = numbers
-            log.error(
-                "circuit_opened", limit=gate.name, gate=gate.id, calls=calls, failures=failures, seconds=open_ms / 1000
-            )
-        elif word == "half_open":
-            log.warning("circuit_half_open", limit=gate.name, gate=gate.id)
-        elif word == "closed":
-            log.info("circuit_closed", limit=gate.name, gate=gate.id)
+def _log(event: Event) -> None:
+    gate, word, numbers = event
+    if word == "opened":
+        calls, failures, open_ms = numbers
+        log.error(
+            "circuit_opened", limit=gate.name, gate=gate.id, calls=calls, failures=failures, seconds=open_ms / 1000
+        )
+    elif word == "half_open":
+        log.warning("circuit_half_open", limit=gate.name, gate=gate.id)
+    elif word == "closed":
+        log.info("circuit_closed", limit=gate.name, gate=gate.id)

@@ -134,6 +134,7 @@ class Engine:
             lease_ms=options.lease_ms,
             patience=self._patience,
             clock=self.clock,
+            metrics=metrics,
         )
         limited = any(runnable.limits is not None for runnable in runnables.values())
         self.executor = Executor(

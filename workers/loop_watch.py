@@ -38,6 +38,9 @@ class LoopWatch:
     Args:
         about: tells which job an asyncio task of the loop runs, as keys for the log line. Called from that thread.
         clock: seconds, never going back.
+
+    Attributes:
+        blocks: how often the loop was called blocked.
     """
 
     def __init__(
@@ -53,6 +56,9 @@ class LoopWatch:
         self._sent_at = 0.0
         self._answered = 0  # written by the loop, read by the thread
         self._said = False
+        self.blocks = 0
+        self._blocked_s = 0.0
+        self._blocked_now = 0.0
         self._lag: float | None = None
         self._worst_lag: float | None = None
 
@@ -72,6 +78,7 @@ class LoopWatch:
             if self._said:
                 log.warning("event_loop_resumed", seconds=round(blocked, 1))
                 self._said = False
+                self._blocked_s, self._blocked_now = self._blocked_s + blocked, 0.0
             self._sent += 1
             self._sent_at = now
             self._loop.call_soon_threadsafe(self._answer, self._sent)
@@ -81,8 +88,16 @@ class LoopWatch:
             blocked = now - self._sent_at
         if blocked >= _WORTH_SAYING and not self._said:
             self._said = True
+            self.blocks += 1
             self._say(blocked)
+        if self._said:
+            self._blocked_now = blocked
         return blocked
+
+    @property
+    def blocked_s(self) -> float:
+        """Seconds for which the loop was called blocked, all together; of one that goes on, up to the last look."""
+        return self._blocked_s + self._blocked_now
 
     def take_lag(self) -> tuple[float | None, float | None]:
         """Return by how many seconds the loop was last late with its answer, and at the worst since this was asked."""

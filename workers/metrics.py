@@ -10,13 +10,37 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
+from common.dead_letters import decode_about
 from common.distribution import SECONDS_BOUNDS
 from common.jobs import OutcomeKind
+from common.redis.records import Finish
+from common.worker_reports import LONGEST_NAME, bounded
 from workers.attempt import Outcome
 
-__all__ = ["BATCH_BOUNDS", "SECONDS_BOUNDS", "Histogram", "Metrics", "Recorded", "TaskFigures"]
+__all__ = [
+    "BATCH_BOUNDS",
+    "MOST_NAMES",
+    "OTHERS",
+    "SECONDS_BOUNDS",
+    "Histogram",
+    "LimitFigures",
+    "Metrics",
+    "Recorded",
+    "TaskFigures",
+    "shown_name",
+]
 
 BATCH_BOUNDS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
+
+MOST_NAMES = 200
+"""Tasks, limits and breakers that have series of their own: each has some fifty, and a program may make up names."""
+
+OTHERS = "(others)"
+
+_MOST_KEPT = 10_000
+"""Names for which it is known which series they have."""
+
+_SUCCEEDED, _PASSED_ON = OutcomeKind.SUCCEEDED, OutcomeKind.PASSED_ON
 
 _NO_TASK = "(unknown)"
 """Stands for the names this worker has no task for: they come from outside, and each would be a series of its own."""
@@ -70,22 +94,48 @@ class TaskFigures:
         queue_wait: seconds from due to start.
         run: seconds from start to end.
         busy: seconds that all of them held the event loop.
+        awaited: seconds that they ran and did not.
+        steps: how often they held it.
+        longest_step: seconds of the longest of the steps of each attempt.
+        retries: after how many another attempt comes.
+        dead: jobs that failed for good and were kept, by the reason.
     """
 
-    __slots__ = ("busy", "outcomes", "queue_wait", "run")
+    __slots__ = ("awaited", "busy", "dead", "longest_step", "outcomes", "queue_wait", "retries", "run", "steps")
 
     def __init__(self) -> None:
         self.outcomes: dict[OutcomeKind, int] = {}
         self.queue_wait = Histogram(SECONDS_BOUNDS)
         self.run = Histogram(SECONDS_BOUNDS)
-        self.busy = 0.0
+        self.longest_step = Histogram(SECONDS_BOUNDS)
+        self.busy = self.awaited = 0.0
+        self.steps = self.retries = 0
+        self.dead: dict[str, int] = {}
+
+
+class LimitFigures:
+    """What the limits of one name and kind did to the attempts of this worker.
+
+    Attributes:
+        held_back: attempts that were put back.
+        wait: seconds from when a job was first held back until it began.
+    """
+
+    __slots__ = ("held_back", "wait")
+
+    def __init__(self) -> None:
+        self.held_back = 0
+        self.wait = Histogram(SECONDS_BOUNDS)
 
 
 class Metrics:
     """The figures of one worker, since its start.
 
     Attributes:
-        tasks: by name.
+        tasks: by name, or what stands for it: names past the first 200 share one.
+        limits: by kind and name, likewise.
+        circuits: how often a call of this worker's opened, half opened or closed a breaker, by its name and that word.
+        ticks: of schedules, by what became of them.
         claims: how many jobs each claim brought; those that brought none are not counted.
         records: how many outcomes each batch recorded.
         round_trips: seconds until the server had answered, by what it was asked.
@@ -95,6 +145,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskFigures] = {}
+        self._by_name: dict[str, TaskFigures] = {}
+        self.limits: dict[tuple[str, str], LimitFigures] = {}
+        self.circuits: dict[tuple[str, str], int] = {}
+        self.ticks = {"enqueued": 0, "left_out": 0, "refused": 0}
         self.claims = Histogram(BATCH_BOUNDS)
         self.records = Histogram(BATCH_BOUNDS)
         self.round_trips = {"claim": Histogram(SECONDS_BOUNDS), "complete": Histogram(SECONDS_BOUNDS)}
@@ -110,7 +164,7 @@ class Metrics:
         if outcomes:
             self.records.add(len(outcomes))
         for outcome in outcomes:
-            if outcome.kind is not OutcomeKind.PASSED_ON:
+            if outcome.kind is not _PASSED_ON:
                 self._count(outcome)
 
     def lost(self, outcome: Outcome) -> None:
@@ -118,17 +172,75 @@ class Metrics:
         self.leases_lost += 1
         self._count(outcome)
 
+    def held_back(self, kind: str, name: str) -> None:
+        """Count an attempt that a limit did not let begin."""
+        self._limit(kind, name).held_back += 1
+
+    def waited(self, kind: str, name: str, seconds: float) -> None:
+        """Count a job that begins after a limit has held it back for so long."""
+        self._limit(kind, name).wait.add(max(0.0, seconds))
+
+    def circuit(self, name: str, word: str) -> None:
+        """Count a change of a breaker's."""
+        place = (_within(self.circuits, shown_name(name), word), word)
+        self.circuits[place] = self.circuits.get(place, 0) + 1
+
+    def ticked(self, enqueued: int, *, left_out: bool, refused: bool) -> None:
+        """Count what became of a schedule's ticks that were due."""
+        self.ticks["enqueued"] += enqueued
+        self.ticks["left_out"] += left_out
+        self.ticks["refused"] += refused
+
     def _count(self, outcome: Outcome) -> None:
-        attempt = outcome.attempt
+        attempt, kind = outcome.attempt, outcome.kind
         name = _NO_TASK if attempt.runnable is None else attempt.runnable.name
-        figures = self.tasks.get(name)
+        figures = self._by_name.get(name)
         if figures is None:
-            figures = self.tasks[name] = TaskFigures()
-        figures.outcomes[outcome.kind] = figures.outcomes.get(outcome.kind, 0) + 1
+            figures = self._new(name)
+        figures.outcomes[kind] = figures.outcomes.get(kind, 0) + 1
+        if kind is not _SUCCEEDED:
+            _count_failure(figures, outcome)
         if attempt.started_ms:
+            run, busy = outcome.run_seconds, attempt.busy
             figures.queue_wait.add(attempt.queued_ms / 1000)
-            figures.run.add(outcome.run_seconds)
-            figures.busy += attempt.busy
+            figures.run.add(run)
+            figures.longest_step.add(attempt.longest_block)
+            figures.steps += attempt.steps
+            figures.busy += busy
+            if run > busy:
+                figures.awaited += run - busy
+
+    def _new(self, name: str) -> TaskFigures:
+        shown = shown_name(name)
+        if shown not in self.tasks and len(self.tasks) >= MOST_NAMES:
+            shown = OTHERS
+        figures = self.tasks.setdefault(shown, TaskFigures())
+        if len(self._by_name) < _MOST_KEPT:
+            self._by_name[name] = figures
+        return figures
+
+    def _limit(self, kind: str, name: str) -> LimitFigures:
+        place = (kind, shown_name(name))
+        if place not in self.limits and len(self.limits) >= MOST_NAMES:
+            place = (kind, OTHERS)
+        return self.limits.setdefault(place, LimitFigures())
+
+
+def shown_name(name: str) -> str:
+    """Return a name as the value of a label: any text that travels as UTF-8, of bounded length."""
+    return bounded(name, LONGEST_NAME)
+
+
+def _within(circuits: dict[tuple[str, str], int], name: str, word: str) -> str:
+    return name if (name, word) in circuits or len(circuits) < MOST_NAMES else OTHERS
+
+
+def _count_failure(figures: TaskFigures, outcome: Outcome) -> None:
+    if outcome.retry_in_ms is not None:
+        figures.retries += outcome.kind is not OutcomeKind.SNOOZED
+    elif type(outcome.record) is Finish and outcome.record.letter is not None:
+        reason = decode_about(outcome.record.letter.about).reason
+        figures.dead[reason] = figures.dead.get(reason, 0) + 1
 
 
 def _bound(value: float) -> str:

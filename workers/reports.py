@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from workers.engine import Engine
     from workers.observation import Observation
 
-__all__ = ["Counts", "Reports"]
+__all__ = ["Counts", "Reports", "version_of"]
 
 log = structlog.get_logger("barque.worker")
 
@@ -178,7 +178,7 @@ class Reports:
             worker=self._worker,
             host=os.uname().nodename,
             pid=os.getpid(),
-            version=_version("barque"),
+            version=version_of("barque"),
             queues=self._queues,
             concurrency=self._concurrency,
             started_ms=self._started_ms,
@@ -192,7 +192,7 @@ class Reports:
             reasons={name: bounded(words, LONGEST_ERROR) for name, words in reasons.items()},
             paused=tuple(bounded(name, LONGEST_NAME) for name in engine.pauses.of_ours[:_MOST_NAMED]),
             python=sys.version.partition(" ")[0],
-            arq=_version("arq"),
+            arq=version_of("arq"),
             rss=_memory(),
             cpu_s=round(time.process_time(), 3),
             loop_lag_ms=None if lag is None else round(lag * 1000, 3),
@@ -229,8 +229,9 @@ def _memory() -> int | None:
 
 
 @functools.cache
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version that is installed; "unknown" in a source tree that is not."""
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+    except metadata.PackageNotFoundError:
         return "unknown"

@@ -35,6 +35,7 @@ from common.schedule_records import ScheduleRecord, decode_record, digest, encod
 from common.schedules import MOST_MISSED, Schedule, Timetable, as_moment
 from workers.backoff import Backoff
 from workers.clock import ServerClock
+from workers.metrics import Metrics
 
 __all__ = ["Scheduler"]
 
@@ -84,6 +85,7 @@ class Scheduler:
         queue: where the jobs of those go that name no queue.
         form, reading: how payloads and records are written, signed and read.
         patience: seconds to wait for a reply.
+        metrics: counts ticks, where somebody watches.
 
     Raises:
         ConfigurationError: two of them have one name.
@@ -100,7 +102,9 @@ class Scheduler:
         reading: Reading,
         clock: ServerClock,
         patience: float = 10.0,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._form: Form = form
         self._reading = reading
@@ -320,6 +324,8 @@ class Scheduler:
             )
         if judged.ran and plan.missed == "all":
             self._log_dropped(plan)
+        if self._metrics is not None:
+            self._metrics.ticked(len(judged.ran), left_out=judged.word in _LEFT_OUT, refused=judged.word == "refused")
         for tick in judged.ran:
             log.info(
                 "schedule_ticked",

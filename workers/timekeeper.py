@@ -15,6 +15,7 @@ from common.redis.store import Store
 from common.settings import Settings
 from common.tasks import Task
 from workers.clock import ServerClock
+from workers.metrics import Metrics
 
 if TYPE_CHECKING:
     from workers.scheduler import Scheduler
@@ -30,9 +31,18 @@ class Timekeeper:
 
     Args:
         queue: where the jobs of schedules go that name none.
+        metrics: counts ticks, where somebody watches.
     """
 
-    def __init__(self, tasks: Sequence[Task[..., Any]], queue: str, settings: Settings, reading: Reading) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task[..., Any]],
+        queue: str,
+        settings: Settings,
+        reading: Reading,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics
         self._declared = [schedule for task in tasks for schedule in task.schedules]
         self._queue = queue
         self._settings = settings
@@ -90,5 +100,6 @@ class Timekeeper:
             form="pickle" if self._settings.payload_format == "pickle" else "msgpack",
             reading=self._reading,
             clock=self._clock,
+            metrics=self._metrics,
         )
         self._running = asyncio.create_task(self._scheduler.run(), name="barque-scheduler")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -20,11 +21,12 @@ from common.settings import Settings
 from workers.attempt_log import AttemptLog
 from workers.metrics import Metrics
 from workers.observers import ObservedLog, Observer, observers_by
+from workers.reports import version_of
 from workers.wellbeing import Reasons, Wellbeing, blocked, still_limit
 
 if TYPE_CHECKING:
     from workers.engine import Engine
-    from workers.metrics_page import MetricsPage
+    from workers.metrics_page import MetricsPage, Now
 
 __all__ = ["Watching"]
 
@@ -86,7 +88,9 @@ class Watching:
             return self
         from workers.metrics_page import MetricsPage  # noqa: PLC0415 - an extra, and for those who watch alone
 
-        page = MetricsPage(self.metrics, gauges=self._gauges, wellbeing=self._wellbeing, labels=self._labels)
+        page = MetricsPage(
+            self.metrics, now=self._now, wellbeing=self._wellbeing, labels=self._labels, build=_versions()
+        )
         self._kept_at = time.monotonic()
         host = self._settings.metrics_host
         port = page.start(host, ports)
@@ -118,15 +122,24 @@ class Watching:
         self.metrics.loop_lag.add(max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT))
         self._appoint(loop)
 
-    def _gauges(self) -> dict[str, tuple[float, str]]:
+    def _now(self) -> Now:
+        from workers.metrics_page import Now  # noqa: PLC0415 - as above
+
         engine = self._engine
         if engine is None:
-            return {}
-        return {
-            "jobs_in_flight": (engine.executor.running, "Attempts that run now"),
-            "concurrency": (engine.options.concurrency, "Attempts that may run at once"),
-            "outcomes_waiting": (engine.outcomes_waiting, "Outcomes on their way to Redis"),
+            return Now()
+        executor, watch = engine.executor, engine.loop_watch
+        gauges: dict[str, float] = {
+            "barque_jobs_in_flight": executor.running,
+            "barque_concurrency": engine.options.concurrency,
+            "barque_jobs_given_up": executor.given_up,
+            "barque_outcomes_waiting": engine.outcomes_waiting,
         }
+        counters: dict[str, float] = {
+            "barque_event_loop_blocks": watch.blocks,
+            "barque_event_loop_blocked_seconds": watch.blocked_s,
+        }
+        return Now(gauges, counters)
 
     def _wellbeing(self) -> Wellbeing:
         still = max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT)
@@ -146,6 +159,11 @@ class Watching:
         if self._connected():
             return {"starting": "it opens what its tasks share (@lifespan, on_startup)"}
         return {"starting": "it waits for its server, for BARQUE_START_WAIT at the most, and tries again by itself"}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"version": "barque", "arq": "arq"}
+    return {label: version_of(package) for label, package in versions.items()} | {"python": platform.python_version()}
 
 
 def _reached_at(host: str) -> str:

@@ -172,7 +172,7 @@ class Worker(arq.worker.Worker):
         self._limits = settings or load_settings()
         self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, keyring_of(self._limits))
         self._watching = Watching(self._limits, self.worker_id, self.queues, connected=lambda: self._pool is not None)
-        self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading)
+        self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading, self._watching.metrics)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
             self.job_serializer = encode

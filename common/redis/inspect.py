@@ -19,7 +19,7 @@ from common.errors import Undecodable
 from common.jobs import JobInfo, JobState
 from common.redis import keys
 from common.redis.job_info import Stored, ended_info, live_info, live_state, place_in, progress_in, state_of_result
-from common.redis.limits import LimitInfo, LimitStore
+from common.redis.limits import LimitInfo, LimitStore, waited_for
 from common.redis.scores import is_parked, read_due
 from common.result_codec import Result, decode_result
 from common.values import MALFORMED
@@ -83,7 +83,7 @@ class Inspector:
         state = live_state(place.score, held, now)
         if state is JobState.UNKNOWN:
             return JobInfo(job_id=job_id, state=state)
-        found = Stored(payload, place.score, place.due, held, attempts, told, waits_for)
+        found = Stored(payload, place.score, place.due, held, attempts, told, waited_for(waits_for))
         return live_info(job_id, queue, state, found, self._reading)
 
     async def queue(self, queue: str) -> QueueReport:

@@ -37,6 +37,7 @@ __all__ = [
     "LimitStore",
     "gate",
     "is_of_key",
+    "waited_for",
 ]
 
 ADMIT = Script("admit")
@@ -95,6 +96,11 @@ def is_of_key(gate_id: str, key: str) -> bool:
     return gate_id == key or gate_id.rpartition("#")[2] == _digest(key)
 
 
+def waited_for(mark: bytes | None) -> bytes | None:
+    """Return the gate a job waits for, of what is kept of that: since when stands behind it, where that is known."""
+    return None if mark is None else mark.partition(b" ")[0]
+
+
 class Ask(NamedTuple):
     """One attempt that asks to begin.
 
@@ -119,6 +125,8 @@ class Answer(NamedTuple):
         wait_ms: from the script's run to its start.
         due_ms: since when it was due, which for one that was in a lane its score does not tell.
         gate: the one it waits for.
+        since_ms: of one that may begin, and was held back: since when, as far as that is known; else 0.
+        waited_for: the id of the gate that held it back last.
         asked_at: when it was asked, by the asker's own clock, if that took note.
     """
 
@@ -126,6 +134,8 @@ class Answer(NamedTuple):
     wait_ms: float = 0.0
     due_ms: int = 0
     gate: Gate | None = None
+    since_ms: int = 0
+    waited_for: str = ""
     asked_at: float = 0.0
 
 
@@ -190,20 +200,28 @@ class LimitStore:
         self.client = client
 
     async def admit(
-        self, queues: Sequence[str], asks: Sequence[Ask], *, lease_ms: int, wait_ms: int, lead_ms: int
+        self,
+        queues: Sequence[str],
+        asks: Sequence[Ask],
+        *,
+        lease_ms: int,
+        wait_ms: int,
+        lead_ms: int,
+        watched: bool = False,
     ) -> Admitted:
         """Let attempts begin as far as their gates allow; those that may not are back in their queues.
 
         Args:
             wait_ms: what an attempt that may begin waits by itself, at the most.
             lead_ms: how long before its time a job that has one is due again.
+            watched: whether it is to be known for how long they were held back.
         """
         places: dict[Gate, int] = {}
         for ask in asks:
             for gate, _ in ask.gates:
                 places.setdefault(gate, len(places))
         gates = list(places)
-        arguments: list[Argument] = [lease_ms, wait_ms, lead_ms, len(gates)]
+        arguments: list[Argument] = [lease_ms, wait_ms, lead_ms, len(gates), "1" if watched else ""]
         for gate in gates:
             arguments += gate.arguments()
         for ask in asks:
@@ -304,7 +322,8 @@ def _digest(text: str) -> str:
 def _answer(reply: list[Any], gates: Sequence[Gate]) -> Answer:
     word: Word = reply[0].decode()
     if word == "start":
-        return Answer(word, float(reply[1]), int(reply[2]))
+        held_back = (int(reply[3]), reply[4].decode(errors="replace")) if len(reply) > 4 else (0, "")
+        return Answer(word, float(reply[1]), int(reply[2]), None, *held_back)
     return Answer(word, gate=gates[reply[1]] if len(reply) > 1 else None)
 
 

@@ -22,6 +22,7 @@ from common.redis import keys
 from common.redis.dead_letters import DeadStore
 from common.redis.job_info import Stored, described, live_info, moment, place_in
 from common.redis.layout import id_bytes
+from common.redis.limits import waited_for
 from common.redis.scores import read_due
 from common.redis.scripts import Script
 from common.redis.wire import call
@@ -225,7 +226,7 @@ class ListingStore:
 
     async def waits(self, raw_ids: Sequence[bytes]) -> list[bytes | None]:
         """Return the gates these jobs wait for."""
-        return await self._strings(keys.LIMIT_WAIT, raw_ids)
+        return [waited_for(mark) for mark in await self._strings(keys.LIMIT_WAIT, raw_ids)]
 
     async def payloads(self, raw_ids: Sequence[bytes]) -> list[bytes | str | None]:
         """Return the payloads of these jobs; text says why one was not read."""
@@ -289,7 +290,7 @@ class ListingStore:
             score = laned.get(seen.job_id) if seen.score is None else seen.score
             mark = marks[index]
             due = score if mark is None else place_in(mark)
-            stored = Stored(payloads[index], score, due, holder, attempts[index], told[index], waits[index])
+            stored = Stored(payloads[index], score, due, holder, attempts[index], told[index], waited_for(waits[index]))
             infos.append(live_info(seen.job_id.decode(errors=_ANY), queue, state, stored, self._reading))
         return infos
 

@@ -58,8 +58,8 @@ class Fleet:
             asks.append(Ask(lease, attempt, SINCE + place if due is None else due, past, priority, gated))
         return asks
 
-    async def admit(self, asks: list[Ask]) -> list[Answer]:
-        return (await self.store.admit(("q",), asks, lease_ms=LEASE_MS, wait_ms=100, lead_ms=50)).answers
+    async def admit(self, asks: list[Ask], **watched: bool) -> list[Answer]:
+        return (await self.store.admit(("q",), asks, lease_ms=LEASE_MS, wait_ms=100, lead_ms=50, **watched)).answers
 
     async def words(self, *ids: str, **claim) -> list[str]:
         return [answer.word for answer in await self.admit(await self.claim(*ids, **claim))]
@@ -107,6 +107,40 @@ async def test_a_rate_gives_each_job_a_time_of_its_own_in_order(fleet, redis):
         assert await redis.exists(keys.lease(job_id), keys.retry(job_id)) == 0
         assert await redis.get(keys.limit_wait(job_id)) == b"rate:r"
     await everything_expires(redis)
+
+
+@pytest.mark.parametrize(("gate", "past"), [(RATE, "reserved"), (RATE, "displaced"), (ONE, "parked")])
+async def test_where_somebody_watches_it_is_known_for_how_long_a_job_was_held_back(fleet, redis, gate, past):
+    asks = await fleet.claim("a", "b", gates=(gate,))
+    before = await fleet.now()
+    assert [answer.word for answer in await fleet.admit(asks, watched=True)] == ["start", "held"]
+    named, since = (await redis.get(keys.limit_wait("b"))).split()
+    assert named.decode() == gate.id
+    assert before - 1 <= int(since) <= await fleet.now()
+    if gate is ONE:
+        await fleet.end(asks[0], gate)
+    else:
+        await redis.hset(keys.LIMIT + gate.id, mapping=dict.fromkeys(("tat", "next", "floor"), 0))
+    again = await fleet.claim("b", gates=(gate,), past=past)
+    (answer,) = await fleet.admit(again, watched=True)
+    assert (answer.word, answer.since_ms, answer.waited_for) == ("start", int(since), gate.id)
+
+
+async def test_one_that_is_held_back_again_has_waited_since_the_first_time(fleet, redis):
+    await fleet.admit(await fleet.claim("a", "b", gates=(RATE,)), watched=True)
+    _, since = (await redis.get(keys.limit_wait("b"))).split()
+    (answer,) = await fleet.admit(await fleet.claim("b", gates=(RATE,), past="reserved"), watched=True)
+    assert answer.word == "held"
+    assert (await redis.get(keys.limit_wait("b"))).split() == [b"rate:r", since]
+
+
+@pytest.mark.parametrize("mark", [b"rate:r", b"", b"rate:r never", b"\xff 12x", None])
+async def test_what_nobody_kept_of_a_wait_is_not_known(fleet, redis, mark):
+    asks = await fleet.claim("b", gates=(RATE,), past="reserved")
+    if mark is not None:
+        await redis.set(keys.limit_wait("b"), mark, px=60_000)
+    (answer,) = await fleet.admit(asks, watched=True)
+    assert (answer.word, answer.since_ms, answer.waited_for) == ("start", 0, "")
 
 
 async def test_near_times_are_waited_for_by_the_worker(fleet):

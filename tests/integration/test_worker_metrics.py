@@ -12,7 +12,7 @@ from arq.connections import RedisSettings
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from common import NEVER, Context, task
+from common import NEVER, CircuitBreaker, ConcurrencyLimit, Context, task
 from common.errors import TaskFailed
 from tests.support.proxy import Proxy
 from tests.support.running import producer, run_worker
@@ -113,6 +113,47 @@ async def test_it_counts_what_it_does(watched, producer):
     assert found["barque_jobs_in_flight",] == 0
 
 
+async def test_what_limits_hold_back_is_counted_and_for_how_long(watched, producer):
+    began, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    @task(retry=NEVER, limits=[ConcurrencyLimit(1, name="one")])
+    async def hold(ctx: Context) -> None:
+        began.release()
+        await go_on.wait()
+
+    _, port = await watched(hold)
+    jobs = await producer.enqueue_many([hold(), hold(), hold()])
+    await began.acquire()
+    async with asyncio.timeout(30):
+        while (await figures(port)).get(("barque_limit_held_back_total", "concurrency", "one")) != 2:
+            await asyncio.sleep(0.01)
+    go_on.set()
+    for job in jobs:
+        await job.result(timeout=30)
+    async with asyncio.timeout(30):
+        while (found := await figures(port)).get(("barque_attempts_total", "hold", "succeeded")) != 3:
+            await asyncio.sleep(0.01)
+    # The second in the lane may have been put back once more.
+    assert found["barque_limit_held_back_total", "concurrency", "one"] >= 2
+    assert found["barque_limit_wait_seconds_count", "concurrency", "one"] == 2
+    assert 0 < found["barque_limit_wait_seconds_sum", "concurrency", "one"] < 60
+
+
+async def test_a_breaker_that_opens_is_counted(watched, producer):
+    @task(retry=NEVER, limits=[CircuitBreaker(minimum=1, name="shaky")])
+    async def fail(ctx: Context) -> None:
+        raise ValueError
+
+    _, port = await watched(fail)
+    with pytest.raises(TaskFailed):
+        await (await producer.enqueue(fail())).result(timeout=30)
+    async with asyncio.timeout(30):
+        while (found := await figures(port)).get(("barque_circuit_changes_total", "opened", "shaky")) != 1:
+            await asyncio.sleep(0.01)
+    while found.get(("barque_dead_letters_left_total", "fail", "failed")) != 1:
+        found = await figures(port)
+
+
 async def test_a_worker_that_starts_is_alive_and_not_ready(watched):
     entered, held = asyncio.Event(), asyncio.Event()
 
@@ -195,15 +236,23 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     seen: list[tuple[int, dict]] = []
     readiness: list[tuple[int, dict]] = []
 
+    def fetch(path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
     def probe() -> None:
         begun.wait(30)
         while not seen or seen[-1][0] == 200:
             for path, answers in (("/readyz", readiness), ("/livez", seen)):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                answers.append((answer.status, json.loads(answer.read())))
-                connection.close()
+                status, body = fetch(path)
+                answers.append((status, json.loads(body)))
+        while b"barque_event_loop_blocks_total 1.0" not in fetch("/metrics")[1]:  # the renewing thread looks too
+            pass
         go_on.set()
 
     probing = threading.Thread(target=probe)
@@ -216,6 +265,7 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     assert (status, said["alive"]) == (503, False)
     assert said["loop_still_s"] >= 1
     assert seen[0][0] == 200
+    assert (await figures(port))["barque_event_loop_blocked_seconds_total",] >= 1
     blocked = [told for status, told in readiness if status == 503]
     assert blocked[0]["alive"]
     assert "a task blocks it" in blocked[0]["reasons"]["loop_blocked"]

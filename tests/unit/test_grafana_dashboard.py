@@ -11,7 +11,7 @@ from cli.fleet_metrics import Fleet, as_text
 from common.jobs import OutcomeKind
 from common.redis.inspect import QueueReport
 from workers.metrics import Metrics, TaskFigures
-from workers.metrics_page import MetricsPage
+from workers.metrics_page import MetricsPage, Now
 from workers.wellbeing import Wellbeing
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,8 @@ DASHBOARD = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text("utf-8
 EXPRESSIONS = [
     pytest.param(target["expr"], id=panel["title"]) for panel in DASHBOARD["panels"] for target in panel["targets"]
 ]
-GAUGES = ("jobs_in_flight", "concurrency", "outcomes_waiting")
+GAUGES = ("barque_jobs_in_flight", "barque_concurrency", "barque_outcomes_waiting", "barque_jobs_given_up")
+COUNTERS = ("barque_event_loop_blocks", "barque_event_loop_blocked_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +29,16 @@ def series() -> dict[str, set[str]]:
     metrics = Metrics()
     figures = metrics.tasks["fetch"] = TaskFigures()
     figures.outcomes[OutcomeKind.SUCCEEDED] = 1
+    figures.dead["failed"] = 1
+    metrics.held_back("rate", "api")
+    metrics.waited("rate", "api", 1.0)
+    metrics.circuit("api", "opened")
     page = MetricsPage(
         metrics,
-        gauges=lambda: dict.fromkeys(GAUGES, (1.0, "")),
+        now=lambda: Now(dict.fromkeys(GAUGES, 1.0), dict.fromkeys(COUNTERS, 1.0)),
         wellbeing=lambda: Wellbeing(alive=True, reasons={}),
         labels={"worker": "w", "queues": "q"},
+        build={"version": "1", "python": "3", "arq": "2"},
     )
     fleet = Fleet([QueueReport("q", 1, 2, 3.0)], [], 0)
     found: dict[str, set[str]] = {}

@@ -8,12 +8,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.codec import decode_job, encode_job
+from common.dead_letters import About, encode_about
 from common.errors import ConfigurationError
 from common.jobs import OutcomeKind
+from common.redis.records import Finish, HeldLease, Letter
 from common.redis.store import Claimed
 from workers.attempt import Attempt, Outcome
-from workers.metrics import SECONDS_BOUNDS, Histogram, Metrics
-from workers.metrics_page import MetricsPage
+from workers.metrics import MOST_NAMES, OTHERS, SECONDS_BOUNDS, Histogram, Metrics
+from workers.metrics_page import MetricsPage, Now
 from workers.wellbeing import REASONS, Wellbeing
 
 
@@ -22,15 +24,17 @@ class Named:
         self.name = name
 
 
-def an_outcome(kind=OutcomeKind.SUCCEEDED, *, task="fetch", known=True, run_seconds=0.02, queued_ms=300) -> Outcome:
-    raw = encode_job(task, (), {}, enqueued_ms=1_000)
+def an_outcome(
+    kind=OutcomeKind.SUCCEEDED, *, task="fetch", known=True, run_seconds=0.02, queued_ms=300, record=None, **more
+) -> Outcome:
+    raw = encode_job("fetch", (), {}, enqueued_ms=1_000)
     attempt = Attempt(Claimed("j", raw, 1, 1_000, aborted=False, queue=0, token="w:1:1"), "q")
     attempt.payload = decode_job(raw)
     attempt.started_ms = 1_000 + queued_ms
     attempt.note_step(0.004)
     if known:
         attempt.runnable = Named(task)
-    return Outcome(attempt, kind, None, run_seconds=run_seconds)
+    return Outcome(attempt, kind, record, run_seconds=run_seconds, **more)
 
 
 def test_a_histogram_counts_up_to_its_bounds_and_past_them():
@@ -51,6 +55,79 @@ def test_names_from_outside_make_no_series():
     assert list(metrics.tasks) == ["(unknown)"]
 
 
+HOSTILE = ["", "a" * 100_000, "low\udc80", 'quo"te\\', "new\nline", "\x00\x7f\u202e", "naïve 𝄞", "le", "{}=,"]
+
+
+def test_names_of_any_kind_travel_and_are_bounded(page):
+    for name in HOSTILE:
+        page._figures.recorded([an_outcome(task=name)])
+        page._figures.held_back("rate", name)
+        page._figures.waited("rate", name, 1.0)
+        page._figures.circuit(name, "opened")
+    found = samples(page.text())
+    tasks = {dict(labels)["task"] for name, *labels in found if name == "barque_attempts_total"} - {"fetch", 'od"d\n'}
+    limits = {dict(labels)["limit"] for name, *labels in found if name == "barque_limit_held_back_total"}
+    circuits = {dict(labels)["limit"] for name, *labels in found if name == "barque_circuit_changes_total"}
+    assert len(tasks) == len(HOSTILE)
+    assert tasks == limits == circuits
+    assert max(map(len, tasks)) == 200
+
+
+def test_two_names_that_look_the_same_are_one_series():
+    metrics = Metrics()
+    metrics.recorded([an_outcome(task="a" * 300), an_outcome(task="a" * 400)])
+    (figures,) = metrics.tasks.values()
+    assert figures.outcomes == {OutcomeKind.SUCCEEDED: 2}
+
+
+def test_however_many_names_there_are_there_are_so_many_series(page):
+    figures = page._figures
+    for number in range(2000):
+        figures.recorded([an_outcome(task=f"made-up-{number}")])
+        figures.held_back("concurrency", f"made-up-{number}")
+        figures.waited("concurrency", f"made-up-{number}", 1.0)
+        figures.circuit(f"made-up-{number}", "opened")
+    assert len(figures.tasks) == len(figures.limits) == len(figures.circuits) == MOST_NAMES + 1
+    assert sum(sum(one.outcomes.values()) for one in figures.tasks.values()) == 2003
+    assert figures.limits["concurrency", OTHERS].held_back == 2000 - MOST_NAMES
+    found = samples(page.text())
+    assert found["barque_limit_wait_seconds_count", ("kind", "concurrency"), ("limit", OTHERS)] == 2000 - MOST_NAMES
+    assert found["barque_attempts_total", ("outcome", "succeeded"), ("task", OTHERS)] > 0
+
+
+def test_a_retry_is_one_after_which_another_attempt_comes_for_a_failure():
+    metrics = Metrics()
+    metrics.recorded([
+        an_outcome(OutcomeKind.RETRIED, retry_in_ms=0),
+        an_outcome(OutcomeKind.TIMED_OUT, retry_in_ms=100),
+        an_outcome(OutcomeKind.TIMED_OUT),
+        an_outcome(OutcomeKind.SNOOZED, retry_in_ms=100),
+        an_outcome(OutcomeKind.SUCCEEDED),
+    ])  # fmt: skip
+    assert metrics.tasks["fetch"].retries == 2
+
+
+def test_dead_letters_are_counted_by_their_reason():
+    def dead(reason: str) -> Outcome:
+        letter = Letter(b"", encode_about(About(reason=reason)), b"", 1000, 10)
+        lease = HeldLease(0, "j", "w:1:1", 1)
+        return an_outcome(OutcomeKind.FAILED, record=Finish(lease, b"", 0, 0, letter))
+
+    metrics = Metrics()
+    metrics.recorded([dead("failed"), dead("failed"), dead("expired"), an_outcome(OutcomeKind.FAILED)])
+    assert metrics.tasks["fetch"].dead == {"failed": 2, "expired": 1}
+
+
+def test_ticks_of_schedules_are_counted_by_what_became_of_them(page):
+    page._figures.ticked(3, left_out=False, refused=False)
+    page._figures.ticked(0, left_out=True, refused=False)
+    page._figures.ticked(1, left_out=True, refused=False)
+    page._figures.ticked(0, left_out=False, refused=True)
+    found = samples(page.text())
+    counted = {dict(labels)["result"]: value for (name, *labels), value in found.items() if "ticks_total" in name}
+    assert counted == {"enqueued": 4, "left_out": 2, "refused": 1}
+
+
 def test_what_was_passed_on_has_not_been_tried():
     metrics = Metrics()
     metrics.recorded([an_outcome(OutcomeKind.PASSED_ON)])
@@ -64,6 +141,12 @@ def test_an_attempt_that_never_began_has_no_time():
     metrics.recorded([outcome])
     assert metrics.tasks["fetch"].outcomes == {OutcomeKind.FAILED: 1}
     assert sum(metrics.tasks["fetch"].run.counts) == 0
+
+
+def an_empty_page() -> MetricsPage:
+    return MetricsPage(
+        Metrics(), now=Now, wellbeing=lambda: Wellbeing(alive=True, reasons={}), labels={}, build={"version": "1"}
+    )
 
 
 class State:
@@ -80,14 +163,15 @@ def state():
 def page(state):
     metrics = Metrics()
     metrics.claimed(2)
-    metrics.recorded([an_outcome(), an_outcome(OutcomeKind.RETRIED, run_seconds=2)])
+    metrics.recorded([an_outcome(), an_outcome(OutcomeKind.RETRIED, run_seconds=2, retry_in_ms=5)])
     metrics.lost(an_outcome(OutcomeKind.LOST, task='od"d\n'))
     metrics.round_trips["claim"].add(0.0004)
     made = MetricsPage(
         metrics,
-        gauges=lambda: {"jobs_in_flight": (3, "Attempts that run now")},
+        now=lambda: Now({"barque_jobs_in_flight": 3.0}, {"barque_event_loop_blocks": 2.0}),
         wellbeing=lambda: Wellbeing(state.alive, state.reasons, {"worker": "w"}),
-        labels={"worker": "w", "version": "1"},
+        labels={"worker": "w", "queues": "low\udc80"},
+        build={"version": "1", "python": "3", "arq": "2"},
     )
     yield made
     made.stop()
@@ -114,7 +198,13 @@ def test_the_series_are_as_prometheus_reads_them(page):
     assert found["barque_round_trip_seconds_count", ("script", "claim")] == 1
     assert found["barque_leases_lost_total",] == 1
     assert found["barque_jobs_in_flight",] == 3
-    assert found["barque_worker_info", ("version", "1"), ("worker", "w")] == 1
+    assert found["barque_worker_info", ("queues", "low\\udc80"), ("worker", "w")] == 1
+    assert found["barque_build_info", ("arq", "2"), ("python", "3"), ("version", "1")] == 1
+    assert found["barque_event_loop_blocks_total",] == 2
+    assert found["barque_awaited_seconds_total", ("task", "fetch")] == pytest.approx(2.012)
+    assert found["barque_steps_total", ("task", "fetch")] == 2
+    assert found["barque_longest_step_seconds_bucket", ("le", "0.005"), ("task", "fetch")] == 2
+    assert found["barque_retries_total", ("task", "fetch")] == 1
     assert ("process_resident_memory_bytes",) in found
 
 
@@ -182,7 +272,7 @@ def test_the_reasons_are_series_too(page, state):
 
 @pytest.fixture
 def another():
-    made = MetricsPage(Metrics(), gauges=dict, wellbeing=lambda: None, labels={})
+    made = an_empty_page()
     yield made
     made.stop()
 
@@ -202,7 +292,7 @@ def test_of_a_range_the_first_free_port_is_taken(page, another):
             page.stop()
         else:
             break
-    third = MetricsPage(Metrics(), gauges=dict, wellbeing=lambda: None, labels={})
+    third = an_empty_page()
     with pytest.raises(ConfigurationError, match=f"none of the ports {port}-{port + 1} of 127.0.0.1 is free"):
         third.start("127.0.0.1", range(port, port + 2))
 

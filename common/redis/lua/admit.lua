@@ -1,13 +1,15 @@
 -- admit: let attempts that were just claimed begin, as far as their limits allow; put the others where they wait.
 --
 -- KEYS: queues, in the order the worker names them
--- ARGV: 1 lease ms, 2 most ms that a worker waits by itself, 3 ms that a job comes before its time, 4 number of gates;
+-- ARGV: 1 lease ms, 2 most ms that a worker waits by itself, 3 ms that a job comes before its time, 4 number of gates,
+--       5 "1" where it is to be known for how long jobs were held back, else "";
 --       then for each gate eleven: id, kind ("rate", "concurrency", "breaker", "door"), name, key, keep ms while in
 --       use, a to f (rate: a ms per unit, b burst; concurrency: a limit; breaker: a trials, b open for ms, c open at
 --       most ms, d threshold, e minimum, f window ms);
 --       then for each attempt: id, token, index of its queue from 0, attempt, due at (Unix ms), how it came to be due
 --       (a word of scores.py's), priority, number of its gates; and for each of those two: index from 0, cost
--- Returns: for each attempt a word: "start", with the ms to wait before (text) and when it was due; "held", with the
+-- Returns: for each attempt a word: "start", with the ms to wait before (text) and when it was due, and of one that was
+--          held back, as far as that is known, since when (Unix ms) and the gate it waited for last; "held", with the
 --          index of the gate it waits for; "lost", its lease is another's, or it waits already; "aborted", somebody
 --          asked for its end. Then the events: index of the gate, word
 -- Invariant: an attempt begins with all its gates' leave or with none's. One that does not is back in its queue, its
@@ -17,12 +19,12 @@
 -- Sent again after a lost reply, it finds the leases of those it put back gone ("lost": they wait), and the places of
 -- the others taken by themselves. A rate's time is then given twice, and one of the two is not used.
 
-local wait, lead, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local wait, lead, count, watched = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 lease = tonumber(ARGV[1])
-for i = 1, count do gates[i] = read_gate(5 + (i - 1) * GATE, i) end
+for i = 1, count do gates[i] = read_gate(6 + (i - 1) * GATE, i) end
 
-local jobs, leases, ids, marks = {}, {}, {}, {}
-local at = 5 + count * GATE
+local jobs, leases, ids, marks, waited = {}, {}, {}, {}, {}
+local at = 6 + count * GATE
 while at <= #ARGV do
   local job = { id = ARGV[at], token = ARGV[at + 1], queue = KEYS[tonumber(ARGV[at + 2]) + 1] }
   job.attempt, job.due, job.past = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), ARGV[at + 5]
@@ -38,11 +40,18 @@ while at <= #ARGV do
     end
   end
   jobs[#jobs + 1] = job
+  if watched and (job.past == 'parked' or job.past == 'reserved' or job.past == 'displaced') then
+    waited[#waited + 1] = job
+  end
   ids[#ids + 1], leases[#leases + 1], marks[#marks + 1] = job.id, LEASE .. job.id, LIMIT_WAIT .. job.id
   at = last + 1
 end
 local holders = redis.call('MGET', unpack(leases))
 local aborts = redis.call('EXISTS', ABORT) == 1 and redis.pcall('ZMSCORE', ABORT, unpack(ids))
+for _, job in ipairs(waited) do
+  local mark = redis.pcall('GET', LIMIT_WAIT .. job.id)
+  if type(mark) == 'string' then job.waited_for, job.since = string.match(mark, '^(%S+) (%d+)$') end
+end
 redis.call('DEL', unpack(marks)) -- a write that needs no memory (see the prelude)
 
 local function put_back(job, score, gate)
@@ -55,7 +64,8 @@ local function put_back(job, score, gate)
     redis.call('DEL', RETRY .. job.id)
   end
   move(job.queue, job.id, score)
-  redis.call('SET', LIMIT_WAIT .. job.id, gate.id, 'PX', decimal(math.max(0, tonumber(score) - now) + SPOKEN_FOR))
+  local mark = watched and gate.id .. ' ' .. (job.since or decimal(math.floor(now))) or gate.id
+  redis.call('SET', LIMIT_WAIT .. job.id, mark, 'PX', decimal(math.max(0, tonumber(score) - now) + SPOKEN_FOR))
 end
 
 -- Since when the job stands in a lane, if it does; else when it was due.
@@ -147,7 +157,7 @@ local function admit(job)
     if capacity(gate) < math.huge then hold(gate, job.id) end
     if gate.waiting > 0 then out_of_lane(gate, job.member) end
   end
-  return { 'start', string.format('%.3f', start - now), math.floor(job.due) }
+  return { 'start', string.format('%.3f', start - now), math.floor(job.due), job.since, job.waited_for }
 end
 
 local reply = {}

@@ -40,6 +40,7 @@ end
 local function wait_no_more(queue, id, now, score)
   local gate = redis.pcall('GET', LIMIT_WAIT .. id)
   if type(gate) ~= 'string' then return end
+  gate = string.match(gate, '^%S*') -- behind it stands since when, where that is to be known
   redis.call('DEL', LIMIT_WAIT .. id)
   local lane, member = LIMIT_LANE .. gate, #queue .. ':' .. queue .. id
   local was_first = redis.pcall('ZRANGE', lane, 0, 0)[1] == member
