@@ -21,7 +21,9 @@ from common.settings import Settings, load_settings
 from common.tasks import import_tasks
 from dashboard.api.routes import api_routes
 from dashboard.context import Dashboard
-from dashboard.pages.overview import overview
+from dashboard.fleet_watch import FleetWatch
+from dashboard.live import Live
+from dashboard.pages.routes import page_routes
 from dashboard.problems import answer_to
 from dashboard.routing import ExactRoute
 from dashboard.security.access import Access, check_exposure
@@ -54,7 +56,8 @@ def create_app(settings: Settings | None = None, dashboard_settings: DashboardSe
     access = Access(given)
     check_exposure(given, access)
     import_tasks(given.tasks)
-    shared = Dashboard(given, Source(settings or load_settings()), Csrf(), Masking(given))
+    source, live = Source(settings or load_settings()), Live()
+    shared = Dashboard(given, source, Csrf(), Masking(given), live, FleetWatch(source, every=live.every))
     app = Starlette(
         routes=_routes(),
         middleware=[Middleware(SecurityHeaders), Middleware(Gate, settings=given, access=access)],
@@ -68,7 +71,7 @@ def create_app(settings: Settings | None = None, dashboard_settings: DashboardSe
 def _routes() -> list[BaseRoute]:
     return [
         ExactRoute(HEALTH, _health, name="health"),
-        ExactRoute("/", overview, name="overview"),
+        *page_routes(),
         *api_routes(),
         Mount("/static", StaticFiles(directory=_STATIC), name="static"),
     ]
@@ -80,6 +83,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await shared.live.aclose()
         await shared.source.aclose()
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from dashboard.fleet_watch import FleetWatch
+from dashboard.live import Live
 from dashboard.security.csrf import Csrf
 from dashboard.security.masking import Masking
 from dashboard.settings import DashboardSettings
@@ -25,6 +27,8 @@ class Dashboard:
     source: Source
     csrf: Csrf
     masking: Masking
+    live: Live
+    watch: FleetWatch
 
 
 def dashboard_of(request: HTTPConnection) -> Dashboard:

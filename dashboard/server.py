@@ -10,6 +10,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import uvicorn
 
@@ -17,6 +18,8 @@ from common.errors import ConfigurationError
 from common.logs import configure_logs
 from common.settings import Settings
 from dashboard.app import create_app
+from dashboard.context import Dashboard
+from dashboard.live import Live
 from dashboard.settings import DashboardSettings
 
 __all__ = ["serve"]
@@ -48,7 +51,8 @@ def serve(settings: Settings, dashboard_settings: DashboardSettings, *, ready: C
         timeout_graceful_shutdown=_GRACE,
         ws="none",
     )
-    server = _Server(config)
+    shared: Dashboard = app.state.dashboard
+    server = _Server(config, shared.live)
     host, port = listening.getsockname()[:2]
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{dashboard_settings.root_path}/")
     try:
@@ -58,7 +62,20 @@ def serve(settings: Settings, dashboard_settings: DashboardSettings, *, ready: C
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, but a stop that was asked for ends in exit code 0: uvicorn's own dies of the signal it was sent."""
+    """uvicorn's, but a stop that was asked for ends in exit code 0: uvicorn's own dies of the signal it was sent.
+
+    Args:
+        live: the streams that are ended by a stop: by themselves they go on for as long as somebody looks.
+    """
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        super().handle_exit(sig, frame)
+        self._live.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 
 from common.settings import Settings
 from dashboard.context import Dashboard
+from dashboard.fleet_watch import FleetWatch
+from dashboard.live import Live
 from dashboard.security.access import Access
 from dashboard.security.csrf import FIELD, HEADER, Csrf
 from dashboard.security.gate import Gate
@@ -58,7 +60,9 @@ def app_of(**given) -> Starlette:
         ],
         middleware=[Middleware(SecurityHeaders), Middleware(Gate, settings=settings, access=Access(settings))],
     )
-    app.state.dashboard = Dashboard(settings, Source(Settings()), Csrf(), Masking(settings))
+    source = Source(Settings())
+    watch = FleetWatch(source, every=1.0)
+    app.state.dashboard = Dashboard(settings, source, Csrf(), Masking(settings), Live(), watch)
     return app
 
 
