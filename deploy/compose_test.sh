@@ -37,7 +37,7 @@ fail() {
   exit 1
 }
 clean_up() {
-  "${compose[@]}" --profile demo down --volumes --remove-orphans --timeout 1 >/dev/null 2>&1 || true
+  "${compose[@]}" --profile demo --profile dashboard down --volumes --remove-orphans --timeout 1 >/dev/null 2>&1 || true
   rm -f "$settings"
 }
 trap clean_up EXIT
@@ -89,6 +89,21 @@ wait_healthy worker "$workers"
 
 say "$jobs jobs across $workers workers"
 run_demo || fail "the demo did not end well"
+
+say "the dashboard starts with a credential, and shows nothing without it"
+export BARQUE_DASHBOARD_PASSWORD=compose-test-password DASHBOARD_ADDRESS=127.0.0.1:0
+"${compose[@]}" --profile dashboard up --detach --no-build dashboard
+wait_healthy dashboard 1
+asked=$(docker exec "$(containers dashboard)" python -c '
+import base64, urllib.error, urllib.request
+page = urllib.request.Request("http://127.0.0.1:9180/")
+try:
+    urllib.request.urlopen(page)
+except urllib.error.HTTPError as refused:
+    print(refused.code, end=" ")
+page.add_header("Authorization", "Basic " + base64.b64encode(b"barque:compose-test-password").decode())
+print(urllib.request.urlopen(page).status)')
+[ "$asked" = "401 200" ] || fail "the dashboard answers $asked instead of 401 without, 200 with the password"
 
 say "the server killed and started again: what was acknowledged is still there"
 redis=$(containers redis)

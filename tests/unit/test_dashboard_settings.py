@@ -54,6 +54,15 @@ def test_each_is_in_the_page_and_in_the_example_file():
     assert [name for name in names if name not in example] == []
 
 
+def test_compose_names_only_settings_there_are_and_shows_the_port_to_its_host_alone():
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    service = compose.partition("\n  dashboard:\n")[2].partition("\n  demo:\n")[0]
+    named = set(re.findall(r"^ +BARQUE_DASHBOARD_(\w+):", service, re.MULTILINE))
+    assert {"HOST", "PASSWORD"} <= named <= {name.upper() for name in DashboardSettings.model_fields}
+    assert re.findall(r"DASHBOARD_ADDRESS:-([\d.]+):", service) == ["127.0.0.1"]
+    assert 'profiles: ["dashboard"]' in service  # without a password it would start again and again
+
+
 def test_an_unknown_one_cannot_be_given():
     with pytest.raises(ConfigurationError, match="no such setting of the dashboard: hots"):
         load_dashboard_settings(hots="x")
