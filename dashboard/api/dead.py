@@ -17,6 +17,8 @@ from producer.dead_filter import DeadFilters
 __all__ = ["OPERATIONS"]
 
 _MOST = 500
+_MOST_AT_ONCE = 10_000
+"""Letters of one request: some seconds."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Task = Annotated[Name | None, msgspec.Meta(description="The task's name; * and ? stand for any characters")]
@@ -55,7 +57,9 @@ class DeadSelection(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     since: Time | None = None
     until: Time | None = None
     older_than: Annotated[Seconds | None, msgspec.Meta(description="Failed longer ago than this, in seconds")] = None
-    limit: Annotated[int, msgspec.Meta(ge=1, description="So many at the most")] | None = None
+    limit: Annotated[
+        int, msgspec.Meta(ge=1, le=_MOST_AT_ONCE, description="So many at the most, the oldest; then ask again")
+    ] = _MOST_AT_ONCE
     everything: bool = False
 
 
@@ -125,7 +129,7 @@ async def replay_dead_letters(asked: Asked, body: ReplayRequest) -> ReplayDocume
     """Put many jobs back into their queues, the oldest first."""
     producer = await asked.dashboard.source.producer()
     done = await producer.dead.replay(
-        *(body.job_ids or ()), limit=body.limit, delay=body.delay, everything=body.everything, **_filters(body)
+        *(body.job_ids or ()), limit=_limit(body), delay=body.delay, everything=body.everything, **_filters(body)
     )
     taken, missing = ([readable(job_id) for job_id in ids] for ids in (done.taken, done.missing))
     return ReplayDocument(replayed=done.replayed, taken=taken, missing=missing)
@@ -146,9 +150,15 @@ async def delete_dead_letters(asked: Asked, body: DeadSelection) -> Deleted:
     """Forget many letters, for good."""
     producer = await asked.dashboard.source.producer()
     deleted = await producer.dead.delete(
-        *(body.job_ids or ()), limit=body.limit, everything=body.everything, **_filters(body)
+        *(body.job_ids or ()), limit=_limit(body), everything=body.everything, **_filters(body)
     )
     return Deleted(deleted=deleted)
+
+
+def _limit(body: DeadSelection) -> int | None:
+    """Return how many at the most; None where nothing is chosen but ids, or nothing at all."""
+    chosen = body.everything or any(given is not None for given in _filters(body).values())
+    return body.limit if chosen and not body.job_ids else None
 
 
 def _filters(body: DeadSelection) -> DeadFilters:

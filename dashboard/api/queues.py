@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -13,11 +14,15 @@ from dashboard.api.documents import PauseDocument, QueueDocument, pause, queue
 from dashboard.api.operations import Asked, operation
 from dashboard.security.masking import readable
 from producer import Producer
+from producer.aborting import Aborted
 
 __all__ = ["OPERATIONS"]
 
 _MOST_QUEUES = 500
 """Queues that are looked at for a list; more than anybody reads."""
+
+_PURGE_FOR = 30.0
+"""Seconds of one request."""
 
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_REASON, description="Why, for who looks on")]
 
@@ -38,6 +43,22 @@ class PauseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How a pause is noted."""
 
     reason: Reason | None = None
+
+
+class PurgeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is left of the jobs."""
+
+    keep_results: Annotated[
+        bool, msgspec.Meta(description="Keep a result of each, that says what became of it, as long as any")
+    ] = True
+
+
+class PurgeDocument(msgspec.Struct, kw_only=True):
+    """What became of a purge."""
+
+    cancelled: int
+    looked_at: int
+    done: Annotated[bool, msgspec.Meta(description="false: there are more; ask again")]
 
 
 class Paused(msgspec.Struct, kw_only=True):
@@ -92,6 +113,28 @@ async def resume_queue(asked: Asked) -> Resumed:
     return await _resume(asked, "queue")
 
 
+@operation("POST", "/queues/{queue}/purge", tag="queues", statuses=(200, 202))
+async def purge_queue(asked: Asked, body: PurgeRequest) -> PurgeDocument:
+    """End all jobs of a queue that wait, as cancelled; what runs goes on, and dead letters stay.
+
+    200 says that all there were have ended. A queue of very many takes longer than an answer should: 202 says that
+    there are more, so ask again.
+    """
+    producer = await asked.dashboard.source.producer()
+    sofar = Aborted()
+
+    def note(counts: Aborted) -> None:
+        nonlocal sofar
+        sofar = counts
+
+    try:
+        async with asyncio.timeout(_PURGE_FOR):
+            sofar = await producer.purge(asked.path["queue"], keep_results=body.keep_results, progress=note)
+    except TimeoutError:
+        asked.status = 202
+    return PurgeDocument(cancelled=sofar.cancelled, looked_at=sofar.looked_at, done=asked.status == 200)
+
+
 @operation("GET", "/pauses", tag="queues")
 async def list_pauses(asked: Asked) -> PauseList:
     """List the queues and tasks that are paused: since when, by whom and why."""
@@ -130,4 +173,4 @@ def _pause_of(name: str, pauses: Sequence[Pause]) -> Pause | None:
     return next((each for each in pauses if each.kind == "queue" and each.name == name), None)
 
 
-OPERATIONS = (list_queues, get_queue, pause_queue, resume_queue, list_pauses, pause_task, resume_task)
+OPERATIONS = (list_queues, get_queue, pause_queue, resume_queue, purge_queue, list_pauses, pause_task, resume_task)

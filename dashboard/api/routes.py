@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dashboard.api import dead, enqueueing, fleet, jobs, queues, schedules
+from dashboard.api import dead, enqueueing, fleet, jobs, limits, queues, schedules
 from dashboard.api.openapi import document_of
 from dashboard.api.operations import ROOT, Operation
 from dashboard.routing import ExactRoute
@@ -20,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *dead.OPERATIONS,
     *schedules.OPERATIONS,
     *fleet.OPERATIONS,
+    *limits.OPERATIONS,
 )
 
 

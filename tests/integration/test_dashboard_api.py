@@ -291,6 +291,19 @@ class TestQueues:
         assert (await api("POST", "/tasks/mail/pause", {}))["pause"]["kind"] == "task"
         assert (await api("POST", "/tasks/mail/resume"))["was_paused"] is True
 
+    async def test_a_queue_is_purged_of_what_waits(self, api):
+        for number in range(3):
+            await api.enqueue("mail", job_id=f"j{number}", delay=number * 60)
+        done = await api("POST", "/queues/arq:queue/purge", {"keep_results": False})
+        assert done == {"cancelled": 3, "looked_at": 3, "done": True}
+        assert (await api("GET", "/queues/arq:queue"))["scheduled"] == 0
+        await api("GET", "/jobs/j0", status=404)
+
+    async def test_one_that_takes_too_long_says_that_there_is_more(self, api, monkeypatch):
+        monkeypatch.setattr("dashboard.api.queues._PURGE_FOR", 0.0)
+        await api.enqueue("mail")
+        assert (await api("POST", "/queues/arq:queue/purge", status=202))["done"] is False
+
     async def test_a_reason_without_end_is_refused(self, api):
         problem = await api("POST", "/queues/low/pause", {"reason": "x" * 501}, status=422)
         assert problem["faults"][0]["where"] == "body.reason"
@@ -359,17 +372,32 @@ class TestFleet:
         job = await producer.enqueue(hold())
         await run_worker(hold)
         async with asyncio.timeout(30):
-            while await job.status() is not JobState.RUNNING or not (await api("GET", "/workers"))["workers"]:
-                await asyncio.sleep(0.02)
+            while (fleet := await api("GET", "/fleet"))["running"] != 1 or not fleet["longest"]:
+                await asyncio.sleep(0.05)
+        assert fleet["longest"][0]["job_id"] == job.job_id
         (worker,) = (await api("GET", "/workers"))["workers"]
-        assert (worker["queues"], worker["version"]) == (["arq:queue"], "0.1.0")
+        assert (worker["queues"], worker["worker"]) == (["arq:queue"], fleet["workers"][0]["worker"])
         (limit,) = (await api("GET", "/limits", name="api_hold_limit"))["limits"]
         assert (limit["kind"], limit["limit"], limit["in_use"]) == ("concurrency", 1, 1)
-        assert [each["name"] for each in (await api("POST", "/limits/api_hold_limit/reset"))["limits"]] == [
-            "api_hold_limit"
-        ]
+        reset = await api("POST", "/limits/api_hold_limit/reset")
+        assert [each["name"] for each in reset["limits"]] == ["api_hold_limit"]
         assert (await api("GET", "/limits", name="other"))["limits"] == []
         await job.abort()
+
+    async def test_what_they_do_is_counted_while_somebody_asks(self, api, run_worker, producer):
+        await run_worker(pay)
+        async with asyncio.timeout(30):
+            while not (await api("GET", "/fleet"))["observed"]:
+                await asyncio.sleep(0.05)
+            with pytest.raises(TaskFailed):
+                await (await producer.enqueue(pay("ann", -1, password="hunter2"))).result()
+            while not (found := await api("GET", "/tasks"))["tasks"]:
+                await asyncio.sleep(0.05)
+        (counted,) = found["tasks"]
+        assert (counted["task"], counted["ended"], counted["outcomes"]) == ("api_pay", 1, {"failed": 1})
+        fleet = await api("GET", "/fleet")
+        assert fleet["failures"][0]["error"] == "ValueError: ann cannot pay with password=***"
+        assert fleet["slowest"][0]["href"].startswith(f"{ROOT}/jobs/")
 
 
 class TestEveryOperation:
