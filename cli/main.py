@@ -36,6 +36,7 @@ from cli.metrics import metrics
 from cli.output import note
 from cli.pause import pause, resume
 from cli.purge import purge
+from cli.reenqueue import reenqueue
 from cli.reschedule import reschedule
 from cli.result import result
 from cli.schedules import COMMANDS as SCHEDULE_COMMANDS
@@ -114,6 +115,7 @@ for _command in (
     resume,
     abort,
     purge,
+    reenqueue,
     reschedule,
     metrics,
     health,

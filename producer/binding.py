@@ -213,9 +213,9 @@ def _rank(call: Call[Any], options: EnqueueOptions) -> Rank | None:
     priority, tenant = read_priority("priority", options.priority), options.fair_key
     if priority is None:
         priority = 0 if task is None else task.options.priority
-    if tenant is None and task is not None and task.fair is not None:
+    if tenant is None and not options.lane and task is not None and task.fair is not None:
         tenant = task.fair.of(call.args, call.kwargs)
-    lane = lane_of(tenant)
+    lane = options.lane or lane_of(tenant)
     return Rank(priority, lane) if priority > 0 or lane else None
 
 

@@ -23,6 +23,7 @@ from common.tasks import Call, Task
 from producer.background import BackgroundLoop, keep_inherited
 from producer.client import Producer
 from producer.controls import BlockingControls
+from producer.editing import BlockingEditing
 from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
 from producer.listing import BlockingListing
@@ -120,7 +121,7 @@ class _Opened(NamedTuple):
     producer: Producer
 
 
-class BlockingProducer(BlockingControls, BlockingListing):
+class BlockingProducer(BlockingControls, BlockingListing, BlockingEditing):
     """Enqueue jobs and wait for their results, from synchronous code.
 
         with BlockingProducer() as producer:
@@ -283,6 +284,9 @@ class BlockingProducer(BlockingControls, BlockingListing):
             RedisUnavailable: see `run`.
         """
         return _iterate(self._background(), source)
+
+    def _handle(self, job: Job[R]) -> BlockingJob[R]:
+        return BlockingJob(self, job)
 
     def _background(self) -> BackgroundLoop:
         self._part_from_parent()

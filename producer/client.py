@@ -23,6 +23,7 @@ from producer import gather as waiting
 from producer.answers import Answers
 from producer.carrying import binder_of, spans_of
 from producer.controls import Controls
+from producer.editing import Editing
 from producer.enqueue_hooks import EnqueueHook
 from producer.job import Job
 from producer.listing import Listing
@@ -50,7 +51,7 @@ _HANDLES_AT_ONCE = 1000
 """Handles made in one step of the loop, while jobs are on their way."""
 
 
-class Producer(Controls, Listing):
+class Producer(Controls, Listing, Editing):
     """Enqueue jobs and wait for their results.
 
         async with Producer() as producer:
@@ -216,6 +217,17 @@ class Producer(Controls, Listing):
         if surplus:
             raise not_one_call(call, surplus)
         options = EnqueueOptions.of(arguments) if arguments else NO_OPTIONS
+        if self._spans is None:
+            return await self._enqueue(call, options, job_id, durable)
+        return await self._enqueue_seen(call, options, job_id, durable)
+
+    async def _enqueue_seen(
+        self,
+        call: Call[R],
+        options: EnqueueOptions,
+        job_id: str | None,
+        durable: bool | None,  # noqa: FBT001 - as enqueue's
+    ) -> Job[R]:
         if self._spans is None:
             return await self._enqueue(call, options, job_id, durable)
         with self._spans.sending([call], options, self.settings, one=True) as span:

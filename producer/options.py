@@ -77,7 +77,11 @@ class EnqueueArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class EnqueueOptions:
-    """`EnqueueArguments`, checked; None takes the task's or the worker's default."""
+    """`EnqueueArguments`, checked; None takes the task's or the worker's default.
+
+    Attributes:
+        lane: of a tenant whose fair key is not known any more.
+    """
 
     delay: float | timedelta | None = None
     at: datetime | None = None
@@ -94,6 +98,7 @@ class EnqueueOptions:
     limit_key: str | None = None
     limit_cost: float | None = None
     fair_key: FairKey | None = None
+    lane: str = ""
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:

@@ -82,7 +82,8 @@ _RESULTS = keys.result_channel("*")
 _LOOKING_ON = (f"{keys.OBSERVE_CHANNEL}*", f"{keys.ATTEMPTS_CHANNEL}*")
 _READING = frozenset(
     {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
-    | {"hexists", "hscan", "hstrlen", "strlen", "zmscore"}  # lists of jobs; SCAN shows the keys of all others, too
+    # Lists of jobs; not SCAN, which shows the keys of all others, too.
+    | {"hexists", "hscan", "hstrlen", "pttl", "strlen", "zmscore"}
     | {"multi", "exec"}
 )
 

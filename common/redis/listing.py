@@ -265,6 +265,11 @@ class ListingStore:
         about = await _or_none(self.client.hget(keys.DEAD_ABOUT, raw_id))  # type: ignore[arg-type]  # as above
         return Buried(Seen(raw_id, score, None), decode_about(about))
 
+    async def expires_ms(self, raw_id: bytes) -> int:
+        """Return in how many ms a job expires; less than 0 if it does not."""
+        left: int = await self.client.pttl(keys.JOB.encode() + raw_id)
+        return left
+
     async def unique_job(self, key: str) -> bytes | None:
         """Return the id that a unique key's record names."""
         found: bytes | None = await _or_none(self.client.hget(id_bytes(keys.unique(key)), "job"))  # type: ignore[arg-type]

@@ -29,6 +29,8 @@ METHODS = {
     ],
     "producer.controls.Controls": ["abort_where", "pause", "pauses", "purge", "resume"],
     "producer.controls.BlockingControls": ["abort_where", "pause", "pauses", "purge", "resume"],
+    "producer.editing.BlockingEditing": ["reenqueue"],
+    "producer.editing.Editing": ["reenqueue"],
     "producer.listing.Listing": ["job_counts", "jobs"],
     "producer.listing.BlockingListing": ["job_counts", "jobs"],
     "producer.Job": ["abort", "info", "progress", "reschedule", "result", "status", "stream", "wait", "watch"],

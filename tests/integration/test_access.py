@@ -198,7 +198,9 @@ async def steer(producer) -> None:
     waiting = await producer.enqueue(double(1), delay=3600)
     assert await waiting.status() is JobState.SCHEDULED
     await waiting.reschedule(delay=7200)
+    assert (await producer.reenqueue(waiting.job_id, arguments={0: 2}, replace=True)).replaced
     assert (await producer.abort_where(task=double, state="scheduled")).cancelled == 1
+    assert (await producer.purge("high")).cancelled == 0
     assert await (await producer.enqueue(double(1), delay=3600)).abort()
     assert (await producer.jobs(state=["running", "queued", "waiting", "scheduled"])).at_end
     assert (await producer.jobs(id="mine")).jobs[0].state is JobState.SUCCEEDED

@@ -88,3 +88,17 @@ async def test_purging_asks_unless_it_is_told_not_to(run, keyspace, redis):
     done = (await run("purge", "arq:queue", "--yes", "--json")).document
     assert (done["queue"], done["cancelled"]) == ("arq:queue", 5)
     assert sorted(await redis.zrange("arq:queue", 0, -1)) == [b"running", b"stock"]
+
+
+@pytest.mark.leaves_keys("arq:*", "barque:*")
+async def test_enqueueing_again_with_another_argument(run, redis_url):
+    async with Producer(redis_url) as producer:
+        await producer.enqueue(Call("greet", "Ada", after=1), job_id="ada", delay=60)
+        done = await run("reenqueue", "ada", "--argument", "0=Grace", "--queue", "low", "--replace", "--no-check")
+        assert done.code == 0, done.err
+        assert "job ada was taken away" in done.err
+        info = await producer.job(done.out.strip(), queue="low").info()
+        assert (info.arguments, dict(info.keyword_arguments)) == (("Grace",), {"after": 1})
+        gone = await run("reenqueue", "nobody", "--no-check", "--json")
+        assert (gone.code, gone.out) == (1, "")
+        await producer.purge("low")

@@ -152,6 +152,20 @@ async def steer(producer: Producer, blocking: BlockingProducer) -> None:
     assert_type(aborted, Aborted)
     assert_type(blocking.abort_where(queue="low", metadata={"tenant": 7}, progress=print), Aborted)
     assert_type(blocking.pauses(), list[Pause])
+    assert_type((await producer.purge("low", keep_results=False)).cancelled, int)
+    again = await producer.reenqueue("id", call=fetch_url("u"), replace=True, queue="low", delay=5)
+    assert_type(again.job, Job[Page])
+    edited = await producer.reenqueue("id", arguments={0: "u", "tries": 2}, task=fetch_url)
+    assert_type(edited.job, Job[Page])
+    assert_type(blocking.reenqueue("id", call=fetch_url("u")).job, BlockingJob[Page])
+
+
+async def find(producer: Producer, blocking: BlockingProducer) -> None:
+    page = await producer.jobs(state=["queued", JobState.RUNNING], task=fetch_url, key="acme", limit=20)
+    assert_type(page.next, str | None)
+    assert_type((await producer.jobs(error="refused", cursor=page.next)).jobs, tuple[JobInfo, ...])
+    assert_type(blocking.jobs(id="id", queue="low").at_end, bool)
+    assert_type((await producer.job_counts(queue="low")).queued, int)
 
 
 async def with_schedules(producer: Producer, blocking: BlockingProducer) -> None:

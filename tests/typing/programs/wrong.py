@@ -117,6 +117,10 @@ async def with_a_producer(producer: Producer) -> None:
     await producer.resume(task=5)  # E: arg-type
     await producer.abort_where(tasks="fetch_url")  # E: call-arg
     await producer.abort_where(state=5)  # E: arg-type
+    await producer.jobs(states="queued")  # E: call-arg
+    await producer.jobs(task=5)  # E: arg-type
+    await producer.reenqueue("id", call=fetch_url("u"), arguments={"url": "v"})  # E: call-overload
+    await producer.purge()  # E: call-arg
     await producer.enqueue(fetch_url(1))  # E: arg-type
     await producer.enqueue(fetch_url)  # E: arg-type
     await producer.enqueue(fetch_url.function(Context(), "u"))  # E: arg-type
