@@ -10,6 +10,7 @@ import pytest
 from common import Call, ConcurrencyLimit, Context, RetryPolicy, every, task
 from common.errors import TaskFailed
 from common.jobs import JobState
+from common.redis import keys
 from dashboard.api.openapi import document_of
 from dashboard.api.routes import OPERATIONS
 from dashboard.routing import path_to
@@ -262,9 +263,12 @@ class TestResults:
         assert "hunter2" not in str(await api("GET", f"/jobs/{made['job_id']}"))
         assert found["error"] == (await api("GET", f"/jobs/{made['job_id']}/result"))["error"]
 
-    async def test_one_that_is_kept_for_nobody_is_had_by_who_waits(self, api, run_worker):
+    async def test_one_that_is_kept_for_nobody_is_had_by_who_waits(self, api, run_worker, redis):
         made = await api.enqueue("api_pay", "ann", 5)
         waiting = asyncio.create_task(api("GET", f"/jobs/{made['job_id']}/result", wait=30))
+        async with asyncio.timeout(30):
+            while not await redis.hexists(keys.WAITERS, made["job_id"]):
+                await asyncio.sleep(0.02)
         await run_worker(pay, keep_result=0)
         assert (await waiting)["result"]["paid"] == 5
 
@@ -440,7 +444,7 @@ class TestWithoutAServer:
             for path in (f"{ROOT}/queues", f"{ROOT}/jobs", "/"):
                 response = await client.get(path)
                 assert response.status_code == 503
-                assert "Retry-After" in response.headers
+                assert path == "/" or "Retry-After" in response.headers
             client.cookies.clear()  # of the page: whoever has it is taken for a browser
             problem = (await client.post(f"{ROOT}/jobs", json={"task": "mail"})).json()
             assert (problem["type"], "Redis at" in problem["detail"]) == ("redis-unavailable", True)
