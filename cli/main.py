@@ -36,6 +36,7 @@ from cli.metrics import metrics
 from cli.output import note
 from cli.pause import pause, resume
 from cli.purge import purge
+from cli.queues import queues
 from cli.reenqueue import reenqueue
 from cli.reschedule import reschedule
 from cli.result import result
@@ -43,7 +44,10 @@ from cli.schedules import COMMANDS as SCHEDULE_COMMANDS
 from cli.schedules import schedules
 from cli.server import redis
 from cli.status import status
+from cli.tail import tail
+from cli.top import top
 from cli.worker import worker
+from cli.workers import workers
 
 __all__ = ["app", "main"]
 
@@ -111,6 +115,10 @@ for _command in (
     status,
     jobs,
     job,
+    top,
+    tail,
+    workers,
+    queues,
     pause,
     resume,
     abort,

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["Jsonable", "fields", "listing", "machine", "note", "show", "styled", "to_jsonable", "visible", "width"]
+__all__ = [
+    "Jsonable",
+    "fields",
+    "listing",
+    "machine",
+    "note",
+    "show",
+    "show_line",
+    "styled",
+    "to_jsonable",
+    "visible",
+    "width",
+]
 
 # C0 but tab and newline, DEL, C1, line separators, bidirectional overrides, halves of surrogate pairs.
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,6 +57,14 @@ def show(*parts: RenderableType) -> None:
     # rich fills the lines of a table with blanks: noise in a file, and in what one copies from a screen.
     lines = captured.get().splitlines()
     print("\n".join(line.rstrip(" ") for line in lines), flush=True)
+
+
+def show_line(text: Text) -> None:
+    """Print one line for people on stdout at once, however long it is: a terminal folds it, a file keeps it whole."""
+    console = _console()
+    with console.capture() as captured:
+        console.print(text, soft_wrap=True)
+    print(captured.get(), end="", flush=True)
 
 
 def fields(rows: Iterable[tuple[str, object]], *, styles: Mapping[str, str] | None = None) -> RenderableType:

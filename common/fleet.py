@@ -218,6 +218,11 @@ class Activity:
         """Attempts after which their jobs are tried again, a second."""
         return sum(worker.retried for worker in self.workers.values())
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time a second: 1.0 is one core."""
+        return sum(worker.cpu for worker in self.workers.values())
+
 
 def activity(earlier: FleetSnapshot, later: FleetSnapshot) -> Activity:
     """Return what happened between two snapshots.

@@ -81,12 +81,20 @@ class FleetReader:
         return await self._tell("figures", seconds)
 
     @contextlib.asynccontextmanager
-    async def observing(self) -> AsyncIterator[None]:
-        """Have workers count by task and report every second while this is open."""
-        await self.observe()
+    async def observing(self) -> AsyncIterator[bool]:
+        """Have workers count by task and report every second while this is open.
+
+        Yields:
+            Whether this user may ask for that (see access.py); if not, workers report as ever.
+        """
+        try:
+            await self.observe()
+        except NoPermissionError:
+            yield False
+            return
         renewing = asyncio.create_task(self._renew("figures"), name="barque-observing")
         try:
-            yield
+            yield True
         finally:
             renewing.cancel()
             await asyncio.wait({renewing})
