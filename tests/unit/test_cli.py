@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("worker", "enqueue", "result", "status", "pause", "resume", "abort", "reschedule"),
     *("schedules", "dead", "limits", "health", "redis", "config", "doctor", "init"),
+    *("top", "tail", "workers", "queues"),
 ]
 
 
