@@ -13,10 +13,13 @@ from common.values import encode
 from dashboard.api.documents import Time
 from dashboard.api.operations import Asked, operation
 from dashboard.security.masking import readable
+from producer import Job
+from producer.editing import Reenqueued as ReenqueuedJob
 from producer.options import EnqueueArguments
 
 __all__ = ["OPERATIONS"]
 
+Name = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 24 * 3600)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 24 * 3600)]
 
@@ -46,16 +49,9 @@ class ThrottleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, 
     on_conflict: Literal["return", "reject"] = "return"
 
 
-class EnqueueRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A job to be."""
+class EnqueueOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What an enqueue may ask for."""
 
-    task: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, description="The task's name")]
-    arguments: list[Any] = []
-    keyword_arguments: dict[str, Any] = {}
-    job_id: Annotated[
-        str | None,
-        msgspec.Meta(description="An id of your own: while a job has it nothing is added, so try again freely"),
-    ] = None
     queue: Annotated[
         str | None, msgspec.Meta(description="Instead of the task's own, or the first of BARQUE_QUEUES")
     ] = None
@@ -84,6 +80,30 @@ class EnqueueRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     durable: Annotated[bool | None, msgspec.Meta(description="Answer only when the job is on the server's disk")] = None
 
 
+class EnqueueRequest(EnqueueOptions, kw_only=True, forbid_unknown_fields=True):
+    """A job to be."""
+
+    task: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, description="The task's name")]
+    arguments: list[Any] = []
+    keyword_arguments: dict[str, Any] = {}
+    job_id: Annotated[
+        str | None,
+        msgspec.Meta(description="An id of your own: while a job has it nothing is added, so try again freely"),
+    ] = None
+
+
+class ReenqueueRequest(EnqueueOptions, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different of a job that is enqueued again; what is not given is as it was."""
+
+    arguments: Annotated[
+        dict[str, Any], msgspec.Meta(description='Those that are to be others: by place, "0" the first, or by name')
+    ] = {}
+    new_id: Annotated[str | None, msgspec.Meta(description="The new job's id; a fresh one by default")] = None
+    replace: Annotated[
+        bool, msgspec.Meta(description="Take the earlier one away: end it if it waits, delete its dead letter")
+    ] = False
+
+
 class Enqueued(msgspec.Struct, kw_only=True):
     """The job there is now."""
 
@@ -92,6 +112,19 @@ class Enqueued(msgspec.Struct, kw_only=True):
     queue: str
     is_new: Annotated[bool, msgspec.Meta(description="false: a job of this id, or unique key, was there already")]
     replaced: Annotated[bool, msgspec.Meta(description="That job has the new arguments now")]
+
+
+class Reenqueued(Enqueued, kw_only=True):
+    """The new job, and what became of the earlier one."""
+
+    earlier: Annotated[str, msgspec.Meta(description="The state the earlier one was in")]
+    earlier_replaced: Annotated[bool, msgspec.Meta(description="It was taken away")]
+
+
+class EarlierQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where the earlier job is."""
+
+    queue: Annotated[Name | None, msgspec.Meta(description="If that is a queue nobody serves")] = None
 
 
 @operation("POST", "/jobs", tag="jobs", statuses=(201, 200), problems=(409,))
@@ -105,12 +138,46 @@ async def enqueue_job(asked: Asked, body: EnqueueRequest) -> Enqueued:
     call = _call(body)
     producer = await asked.dashboard.source.producer()
     job = await producer.enqueue(call, job_id=body.job_id, durable=body.durable, **_options(body))
+    return Enqueued(**_told(asked, job))
+
+
+@operation("POST", "/jobs/{job_id}/reenqueue", tag="jobs", statuses=(201, 200), problems=(404, 409))
+async def reenqueue_job(asked: Asked, query: EarlierQuery, body: ReenqueueRequest) -> Reenqueued:
+    """Enqueue a new job like an earlier one, which waits, runs, has ended or is dead, with some things changed.
+
+    It is a job of its own, with its attempts counted anew. It is there before the earlier one is touched, so that
+    neither is lost whatever happens in between.
+    """
+    producer = await asked.dashboard.source.producer()
+    done: ReenqueuedJob[Job[Any]] = await producer.reenqueue(
+        asked.path["job_id"],
+        arguments={_place(key): value for key, value in body.arguments.items()},
+        new_id=body.new_id,
+        replace=body.replace,
+        in_queue=query.queue,
+        durable=body.durable,
+        **_options(body),
+    )
+    return Reenqueued(**_told(asked, done.job), earlier=done.earlier.value, earlier_replaced=done.replaced)
+
+
+def _place(key: str) -> int | str:
+    """Return which argument is meant: by its place, or by its name."""
+    return int(key) if key.isascii() and key.isdigit() and len(key) < 6 else key
+
+
+def _told(asked: Asked, job: Job[Any]) -> dict[str, Any]:
+    """Return what is told of a job that was enqueued; the answer's status says whether it is new."""
     asked.status = 201 if job.is_new else 200
     href = asked.href("/jobs/{job_id}", job_id=job.job_id)
     asked.headers["Location"] = href
-    return Enqueued(
-        job_id=readable(job.job_id), href=href, queue=readable(job.queue), is_new=job.is_new, replaced=job.replaced
-    )
+    return {
+        "job_id": readable(job.job_id),
+        "href": href,
+        "queue": readable(job.queue),
+        "is_new": job.is_new,
+        "replaced": job.replaced,
+    }
 
 
 def _call(body: EnqueueRequest) -> Call[Any]:
@@ -129,7 +196,7 @@ def _call(body: EnqueueRequest) -> Call[Any]:
     return call
 
 
-def _options(body: EnqueueRequest) -> EnqueueArguments:
+def _options(body: EnqueueOptions) -> EnqueueArguments:
     deadline: float | datetime | None = body.deadline
     return {
         "delay": body.delay,
@@ -150,7 +217,7 @@ def _options(body: EnqueueRequest) -> EnqueueArguments:
     }
 
 
-def _uniqueness(body: EnqueueRequest) -> Uniqueness | Literal[False] | None:
+def _uniqueness(body: EnqueueOptions) -> Uniqueness | Literal[False] | None:
     given = body.unique
     if isinstance(given, UniqueRequest):
         return Unique(until=given.until, for_=given.for_, on_conflict=given.on_conflict)
@@ -161,4 +228,4 @@ def _uniqueness(body: EnqueueRequest) -> Uniqueness | Literal[False] | None:
     return given
 
 
-OPERATIONS = (enqueue_job,)
+OPERATIONS = (enqueue_job, reenqueue_job)

@@ -233,6 +233,20 @@ class TestJobs:
         assert late["type"] == "job-not-waiting"
         assert (await api("POST", "/jobs/one/abort"))["aborted"] is False
 
+    async def test_one_is_enqueued_again_with_other_arguments(self, api, producer):
+        await api.enqueue("mail", "ann", keyword_arguments={"subject": "hi"}, job_id="one", metadata={"order": 7})
+        change = {"arguments": {"0": "bob", "subject": "ho"}, "new_id": "two", "replace": True, "delay": 60}
+        made = await api("POST", "/jobs/one/reenqueue", change, status=201)
+        assert (made["job_id"], made["earlier"], made["earlier_replaced"]) == ("two", "queued", True)
+        info = await producer.job("two").info()
+        assert (info.arguments, info.keyword_arguments, info.metadata) == (("bob",), {"subject": "ho"}, {"order": 7})
+        assert (await api("GET", "/jobs/one"))["state"] == "cancelled"
+        again = await api("POST", "/jobs/two/reenqueue", {"new_id": "one"}, status=200)
+        assert again["is_new"] is False
+        await api("POST", "/jobs/nowhere/reenqueue", status=404)
+        problem = await api("POST", "/jobs/two/reenqueue", {"arguments": {"7": 1}}, status=422)
+        assert "has 1 arguments by place" in problem["detail"]
+
 
 class TestResults:
     async def test_it_is_waited_for(self, api, run_worker):
