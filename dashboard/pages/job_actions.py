@@ -16,6 +16,7 @@ from dashboard.pages.view import Page, View
 from dashboard.pages.words import indented
 from dashboard.security.masking import MASK, Masking
 from producer import Job
+from producer.options import EnqueueArguments
 
 __all__ = ["EDIT", "abort", "enqueue_edited", "reschedule"]
 
@@ -63,7 +64,7 @@ EDIT = Page("job_edit.html", "jobs", _read, is_live=False)
 
 
 async def enqueue_edited(asked: Asked) -> Notice:
-    """Enqueue a job of the same task, in the same queue, with the arguments of the form."""
+    """Enqueue a job like this one, with the arguments of the form."""
     found = await find(asked.view, asked.view.path["job_id"])
     if not found.task or found.arguments is None:
         raise ConfigurationError("nothing was enqueued: what this job was called with cannot be read here")
@@ -75,8 +76,9 @@ async def enqueue_edited(asked: Asked) -> Notice:
     arguments = _unmasked(_json("arguments", asked.form, list), shown[0], given, "arguments")
     keywords = _unmasked(_json("keyword_arguments", asked.form, dict), shown[1], named, "keyword arguments")
     call: Call[Any] = Call(found.task, *arguments, **keywords)
-    job = await asked.producer.enqueue(call, queue=found.queue, delay=_delay(asked.form.get("delay", "")) or None)
-    then = asked.view.link("/jobs/{job_id}", {"queue": job.queue}, job_id=job.job_id)
+    when: EnqueueArguments = {"delay": _delay(text)} if (text := asked.form.get("delay")) else {}
+    made = await asked.producer.reenqueue(asked.view.path["job_id"], call=call, in_queue=found.queue, **when)
+    then = asked.view.link("/jobs/{job_id}", {"queue": made.job.queue}, job_id=made.job.job_id)
     return Notice("Enqueued as a new job: this one.", then=then)
 
 

@@ -11,6 +11,7 @@ from dashboard.pages.job_actions import EDIT, abort, enqueue_edited, reschedule
 from dashboard.pages.jobs import JOBS
 from dashboard.pages.limits import LIMITS, reset_limit
 from dashboard.pages.overview import OVERVIEW
+from dashboard.pages.purge import PURGE, purge_queue
 from dashboard.pages.queues import QUEUES, pause_queue, pause_task, resume_queue, resume_task
 from dashboard.pages.schedules import SCHEDULES, pause_schedule, resume_schedule, run_schedule
 from dashboard.pages.view import Page, live_page
@@ -22,6 +23,7 @@ __all__ = ["page_routes"]
 _PAGES: dict[str, Page] = {
     "/": OVERVIEW,
     "/queues": QUEUES,
+    "/queues/{queue}/purge": PURGE,
     "/jobs": JOBS,
     "/jobs/{job_id}": JOB,
     "/jobs/{job_id}/edit": EDIT,
@@ -35,6 +37,7 @@ _PAGES: dict[str, Page] = {
 _ACTIONS: dict[str, Act] = {
     "/queues/{queue}/pause": pause_queue,
     "/queues/{queue}/resume": resume_queue,
+    "/queues/{queue}/purge": purge_queue,
     "/tasks/pause": pause_task,
     "/tasks/{task}/resume": resume_task,
     "/jobs/{job_id}/abort": abort,

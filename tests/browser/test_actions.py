@@ -47,6 +47,32 @@ async def test_a_queue_is_paused_and_resumed(producer, open_page):
     assert await producer.pauses() == []
 
 
+async def test_a_queue_is_purged_once_its_number_was_typed(producer, open_page, run_worker):
+    running = await producer.enqueue(wait_for_ever())
+    await run_worker(wait_for_ever)
+    async with asyncio.timeout(30):
+        while await running.status() is not JobState.RUNNING:
+            await asyncio.sleep(0.02)
+    await producer.pause(queue="arq:queue")
+    due = await producer.enqueue_many([echo("now") for _ in range(3)])
+    later = await producer.enqueue(echo("later"), delay=600)
+    page = await open_page("/queues")
+    await page.get_by_role("link", name="Purge… arq:queue").click()
+    button = page.get_by_role("button", name="Purge")
+    await page.locator("form.form").evaluate("form => form.noValidate = true")
+    await page.get_by_label("to go on").fill("1000")
+    await button.click()
+    await expect(_said(page)).to_contain_text("nothing was done: 1000 was typed")
+    assert await later.status() is JobState.SCHEDULED
+    number = await page.locator("input[name=expected]").input_value()
+    await page.get_by_label("to go on").fill(number)
+    await button.click()
+    await expect(_said(page)).to_contain_text("Purged: 4 jobs of arq:queue ended as cancelled")
+    assert {await job.status() for job in [*due, later]} == {JobState.CANCELLED}
+    assert await running.status() is JobState.RUNNING
+    await producer.resume(queue="arq:queue")
+
+
 async def test_a_task_is_paused_with_a_reason(producer, open_page):
     page = await open_page("/queues")
     await page.get_by_label("Task", exact=True).fill("send_mail")

@@ -77,7 +77,17 @@ def _paths(jobs) -> list[str]:
     fetched, dead, running = (path_to("/jobs/{job_id}", job_id=job.job_id) for job in jobs.values())
     of_dead = ["/dead", "/dead/all/delete?task=fail", "/dead?older=yesterday"]
     of_jobs = ["/jobs", "/jobs?id=nobody", f"{fetched}/edit", "/jobs/nobody", fetched, dead]
-    return ["/", "/queues", "/workers", "/schedules", "/limits", *of_dead, *of_jobs, running]
+    return [
+        "/",
+        "/queues",
+        "/queues/arq%3Aqueue/purge",
+        "/workers",
+        "/schedules",
+        "/limits",
+        *of_dead,
+        *of_jobs,
+        running,
+    ]
 
 
 async def test_no_page_keeps_anybody_out_in_either_theme(jobs, open_page):
@@ -172,14 +182,15 @@ async def test_without_a_script_everything_is_there_and_can_be_done(jobs, produc
 
 async def test_who_prefers_a_theme_has_it_on_all_pages(open_page):
     page = await open_page("/queues?x=1", dark=False)
-    light = await page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
+    light, whole = "rgb(246, 247, 248)", page.locator("html")
+    await expect(whole).to_have_css("background-color", light)
     await page.get_by_role("button", name="Dark").click()
     await expect(page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
     assert page.url.endswith("/queues?x=1")
     await page.goto("/workers")
-    assert await page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") != light
+    await expect(whole).to_have_css("background-color", "rgb(16, 21, 26)")
     await page.get_by_role("button", name="Auto").click()
-    assert await page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == light
+    await expect(whole).to_have_css("background-color", light)
 
 
 async def test_an_empty_fleet_says_what_to_do(open_page):
