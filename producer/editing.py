@@ -95,14 +95,27 @@ class Editing:
         self: Open,
         job_id: str,
         *,
+        task: Task[..., R],
         arguments: Mapping[int | str, Any] | None = None,
-        task: Task[..., R] | None = None,
         new_id: str | None = None,
         replace: bool = False,
         in_queue: str | None = None,
         durable: bool | None = None,
         **options: Unpack[EnqueueArguments],
     ) -> Reenqueued[Job[R]]: ...
+
+    @overload
+    async def reenqueue(
+        self: Open,
+        job_id: str,
+        *,
+        arguments: Mapping[int | str, Any] | None = None,
+        new_id: str | None = None,
+        replace: bool = False,
+        in_queue: str | None = None,
+        durable: bool | None = None,
+        **options: Unpack[EnqueueArguments],
+    ) -> Reenqueued[Job[Any]]: ...
 
     async def reenqueue(
         self: Open,
@@ -214,14 +227,27 @@ class BlockingEditing:
         self: _Openable,
         job_id: str,
         *,
+        task: Task[..., R],
         arguments: Mapping[int | str, Any] | None = None,
-        task: Task[..., R] | None = None,
         new_id: str | None = None,
         replace: bool = False,
         in_queue: str | None = None,
         durable: bool | None = None,
         **options: Unpack[EnqueueArguments],
     ) -> Reenqueued[BlockingJob[R]]: ...
+
+    @overload
+    def reenqueue(
+        self: _Openable,
+        job_id: str,
+        *,
+        arguments: Mapping[int | str, Any] | None = None,
+        new_id: str | None = None,
+        replace: bool = False,
+        in_queue: str | None = None,
+        durable: bool | None = None,
+        **options: Unpack[EnqueueArguments],
+    ) -> Reenqueued[BlockingJob[Any]]: ...
 
     def reenqueue(self: _Openable, job_id: str, **given: Any) -> Reenqueued[BlockingJob[Any]]:
         """Enqueue a new job like an earlier one, with some things changed; see `Producer.reenqueue`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import redis.asyncio
 import redis.asyncio.connection
@@ -38,6 +38,14 @@ __all__ = [
 ]
 
 Client = TypeVar("Client", bound=redis.asyncio.Redis)
+
+
+@overload
+def connect(settings: Settings, *, name: str | None = None) -> redis.asyncio.Redis: ...
+
+
+@overload
+def connect(settings: Settings, *, client_class: type[Client], name: str | None = None) -> Client: ...
 
 
 def connect(
@@ -70,6 +78,14 @@ def connect(
     options["client_name"] = _client_name(name)
     client: Client = client_class.from_pool(_make_pool(settings, options))  # type: ignore[assignment]
     return client
+
+
+@overload
+async def open_client(settings: Settings, *, name: str | None = None) -> redis.asyncio.Redis: ...
+
+
+@overload
+async def open_client(settings: Settings, *, client_class: type[Client], name: str | None = None) -> Client: ...
 
 
 async def open_client(

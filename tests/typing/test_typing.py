@@ -1,4 +1,7 @@
-"""The types users see: programs/right.py checks; in programs/wrong.py each marked line, and no other, is wrong."""
+"""The types users see: programs/right.py checks; in programs/wrong.py each marked line, and no other, is wrong.
+
+So do the Python examples of README.md and docs/, as whoever copies them into a project with strict types would have it.
+"""
 
 import re
 import subprocess
@@ -10,11 +13,32 @@ import pytest
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = PROGRAMS.parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def examples() -> dict[str, str]:
+    """Return the Python examples of all pages, by module.
+
+    Where the paragraph before one says `my_tasks.py`, that is what it is, and others may import from it.
+    """
+    found = {}
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text("utf-8")
+        for block in BLOCK.finditer(text):
+            paragraph = text[: block.start()].rstrip().rpartition("\n\n")[2]
+            line = text[: block.start()].count("\n") + 1
+            named = re.search(r"`(\w+)\.py`", paragraph)
+            name = f"{page.stem}_line_{line}".replace("-", "_")
+            found[named[1] if named and named[1] not in found else name] = block[1]
+    return found
 
 
 @pytest.fixture(scope="module")
-def errors() -> dict[str, dict[int, set[str]]]:
-    """Run mypy once over both programs; return the codes of its errors by file and line."""
+def errors(tmp_path_factory) -> dict[str, dict[int, set[str]]]:
+    """Run mypy once over both programs and all examples; return the codes of its errors by file and line."""
+    folder = tmp_path_factory.mktemp("examples")
+    for name, code in examples().items():
+        (folder / f"{name}.py").write_text(code, "utf-8")
     report = subprocess.run(
         [
             sys.executable,
@@ -24,7 +48,7 @@ def errors() -> dict[str, dict[int, set[str]]]:
             "--no-error-summary",
             "--show-error-codes",
             "--no-pretty",
-            *sorted(map(str, PROGRAMS.glob("*.py"))),
+            *sorted(map(str, [*PROGRAMS.glob("*.py"), *folder.glob("*.py")])),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -50,6 +74,11 @@ def marked(name: str) -> dict[int, set[str]]:
 
 def test_what_users_write_type_checks_with_the_types_it_should_have(errors):
     assert dict(errors["right.py"]) == {}
+
+
+def test_the_examples_of_the_pages_type_check(errors):
+    assert len(examples()) > 30
+    assert {name: dict(lines) for name, lines in errors.items() if name not in {"right.py", "wrong.py"}} == {}
 
 
 def test_each_mistake_is_seen_where_it_is_made_and_for_its_own_reason(errors):
