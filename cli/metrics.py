@@ -1,8 +1,10 @@
-"""`barque metrics`: the fleet's figures in Prometheus' format, once or served. Their names are fleet_metrics.py's."""
+"""`barque metrics`: the fleet's figures in Prometheus' format, once or served; and where the workers' own are.
+
+What is read is fleet_reading.py's, under which names it is shown fleet_metrics.py's.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +14,6 @@ import typer
 from cli.options import RedisUrl, read_settings
 
 if TYPE_CHECKING:
-    from cli.fleet_metrics import Fleet
     from common.settings import Settings
     from workers.page_server import Answer
 
@@ -26,9 +27,13 @@ def metrics(
         typer.Option(
             "--listen",
             metavar="[HOST:]PORT",
-            help="Serve them at /metrics, read anew for each request, until interrupted. HOST is 127.0.0.1 by default.",
+            help="Serve them at /metrics, and --targets at /targets, read anew for each request, until interrupted. "
+            "HOST is 127.0.0.1 by default.",
         ),
     ] = None,
+    targets: Annotated[
+        bool, typer.Option("--targets", help="Print where the pages of live workers are, for Prometheus' file_sd.")
+    ] = False,
     queues: Annotated[
         str | None,
         typer.Option(
@@ -37,10 +42,10 @@ def metrics(
     ] = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    r"""Print what Redis knows of the fleet, as Prometheus reads it: queues, the oldest due job, workers, dead letters.
+    r"""Print what Redis knows of the fleet, as Prometheus reads it: queues, limits, schedules, workers, dead letters.
 
     To scale on: barque_queue_oldest_due_seconds, for how long the first due job of a queue has waited. What a worker
-    counts of its own work it shows itself, where BARQUE_METRICS_PORT is set.
+    counts of its own work it shows itself, where BARQUE_METRICS_PORT is set; --targets says where.
 
     Exit codes: 2 the address cannot be listened on, 3 no server.
 
@@ -49,15 +54,18 @@ def metrics(
       barque metrics
       barque metrics --listen 9465
       barque metrics --listen 0.0.0.0:9465 --queues high,low
+      barque metrics --targets > /etc/prometheus/barque.json
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
-    from cli.fleet_metrics import as_text  # noqa: PLC0415 - see the top of main.py
-
     only = queues is not None
-    if listen is None:
-        typer.echo(as_text(asyncio.run(_read(settings, only=only))).decode(), nl=False)
+    if listen is not None:
+        _serve(*_address(listen), settings, only=only)
         return
-    _serve(*_address(listen), settings, only=only)
+    from cli.fleet_metrics import as_text  # noqa: PLC0415 - see the top of main.py
+    from cli.fleet_reading import read_fleet, read_targets  # noqa: PLC0415
+
+    text = read_targets(settings) if targets else as_text(read_fleet(settings, only=only))
+    typer.echo(text.decode(), nl=False)
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -69,6 +77,7 @@ def _address(listen: str) -> tuple[str, int]:
 
 def _serve(host: str, port: int, settings: Settings, *, only: bool) -> None:
     from cli.fleet_metrics import as_text  # noqa: PLC0415 - see the top of main.py
+    from cli.fleet_reading import read_fleet, read_targets  # noqa: PLC0415
     from cli.output import note  # noqa: PLC0415
     from common.errors import ConfigurationError, RedisUnavailable  # noqa: PLC0415
     from workers.page_server import METRICS, Answer, PageServer  # noqa: PLC0415
@@ -76,11 +85,13 @@ def _serve(host: str, port: int, settings: Settings, *, only: bool) -> None:
     reading = threading.Lock()
 
     def answer(path: str) -> Answer | None:
-        if path != "/metrics":
+        if path not in {"/metrics", "/targets"}:
             return None
         try:
             with reading:  # however many ask at once, the server is asked by one
-                return Answer(200, METRICS, as_text(asyncio.run(_read(settings, only=only))))
+                if path == "/targets":
+                    return Answer(200, "application/json", read_targets(settings))
+                return Answer(200, METRICS, as_text(read_fleet(settings, only=only)))
         except RedisUnavailable as error:
             return Answer(503, "text/plain; charset=utf-8", f"{error}\n".encode())
 
@@ -92,18 +103,3 @@ def _serve(host: str, port: int, settings: Settings, *, only: bool) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
     server.stop()
-
-
-async def _read(settings: Settings, *, only: bool) -> Fleet:
-    from cli.asking import asking  # noqa: PLC0415
-    from cli.fleet_metrics import Fleet  # noqa: PLC0415 - see the top of main.py
-    from common.redis.inspect import queues_in_use  # noqa: PLC0415
-    from producer import Producer  # noqa: PLC0415
-
-    with asking(settings):
-        async with Producer(settings=settings) as producer:
-            inspector = producer.inspector
-            workers = await inspector.workers()
-            queues = settings.queues if only else queues_in_use(settings.queues, workers)
-            reports = [await inspector.queue(queue) for queue in queues]
-            return Fleet(reports, workers, await inspector.dead_letters())

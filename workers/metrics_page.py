@@ -140,6 +140,7 @@ class MetricsPage:
         steps: Values = {}
         for task, one in tasks:
             outcomes.update(((task, kind.value), count) for kind, count in list(one.outcomes.items()))
+            dead[task, "failed"] = 0  # Prometheus sees no rise from nothing to something
             dead.update(((task, reason), count) for reason, count in list(one.dead.items()))
             retries[task,] = one.retries
             busy[task,], awaited[task,], steps[task,] = one.busy, one.awaited, one.steps

@@ -254,10 +254,18 @@ class LimitStore:
         found: int = await STAND_ASIDE(self.client, queues, arguments)
         return found
 
-    async def standing(self, name: str | None = None) -> list[LimitInfo]:
-        """Return how each gate in use stands, by name and key."""
+    async def count(self) -> int:
+        """Return how many gates are in use, or were within the last minute."""
+        return int(await self.client.zcard(keys.LIMITS))
+
+    async def standing(self, name: str | None = None, *, most: int | None = None) -> list[LimitInfo]:
+        """Return how each gate in use stands, by name and key.
+
+        Args:
+            most: look at so many alone, those that are to be kept for longest first.
+        """
         now = await self._now_ms()
-        found = [_info(gate, shown, now) for gate, shown in await self._stored(name, now)]
+        found = [_info(gate, shown, now) for gate, shown in await self._stored(name, now, most=most)]
         return sorted(found, key=lambda info: (info.name, info.kind, info.key or ""))
 
     async def reset(self, name: str, *, lease_ms: int = 10_000) -> list[LimitInfo]:
@@ -276,8 +284,8 @@ class LimitStore:
         seconds, microseconds = await self.client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    async def _stored(self, name: str | None, now_ms: int) -> list[tuple[Gate, _Shown]]:
-        ids = await self.client.zrange(keys.LIMITS, 0, -1)
+    async def _stored(self, name: str | None, now_ms: int, *, most: int | None = None) -> list[tuple[Gate, _Shown]]:
+        ids = await self.client.zrange(keys.LIMITS, 0, -1 if most is None else most - 1, desc=True)
         found: list[tuple[Gate, _Shown]] = []
         for start in range(0, len(ids), _AT_ONCE):
             part = ids[start : start + _AT_ONCE]

@@ -27,6 +27,7 @@ __all__ = [
     "Declaration",
     "Judged",
     "LastRun",
+    "Overdue",
     "Plan",
     "PlannedTick",
     "ScheduleStore",
@@ -37,6 +38,8 @@ __all__ = [
 
 DECLARE_EVERY = 20.0
 """Seconds between a worker's declarations of the schedules in its code."""
+
+_MOST_OVERDUE = 1000
 
 BELIEVED_MS = 60_000
 """For how long a declaration is believed: three of them may fail before a schedule stands still."""
@@ -173,11 +176,49 @@ class Snapshot:
         return [seen for seen in self.declared.get(name, ()) if seen.last_ms + BELIEVED_MS >= self.now_ms]
 
 
+class Overdue(NamedTuple):
+    """How many schedules there are, and how many of them should have ticked and have not.
+
+    Attributes:
+        longest_s: seconds since the tick that is overdue for longest; 0 where none is.
+    """
+
+    active: int
+    paused: int
+    overdue: int
+    longest_s: float
+
+
 class ScheduleStore:
     """The schedules of one server."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
+
+    async def overdue(self, after_ms: int) -> Overdue:
+        """Return how many ticks are due for longer than this, of a thousand schedules at the most.
+
+        Those that no live worker has in its code are left out: their code was taken away, and they go by themselves.
+        """
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.zcard(keys.SCHEDULES_NEXT)
+        pipeline.zcard(keys.SCHEDULES_PAUSED)
+        (seconds, micros), active, paused = await pipeline.execute()
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        latest = now_ms - after_ms
+        due = await self.client.zrange(
+            keys.SCHEDULES_NEXT, 0, latest, byscore=True, withscores=True, offset=0, num=_MOST_OVERDUE
+        )
+        if not due:
+            return Overdue(active, paused, 0, 0.0)
+        declared = await self.client.hmget(keys.SCHEDULES_DECLARED, [name for name, _ in due])  # type: ignore[misc]
+        late = [
+            score
+            for (_, score), stored in zip(due, declared, strict=True)
+            if stored is None or any(seen.last_ms + BELIEVED_MS >= now_ms for seen in _seen(stored))
+        ]
+        return Overdue(active, paused, len(late), max(0.0, (now_ms - min(late)) / 1000) if late else 0.0)
 
     async def load(self) -> Snapshot:
         """Return everything, as it is at one moment."""
