@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -73,8 +74,17 @@ def _routes() -> list[BaseRoute]:
         ExactRoute(HEALTH, _health, name="health"),
         *page_routes(),
         *api_routes(),
-        Mount("/static", StaticFiles(directory=_STATIC), name="static"),
+        Mount("/static", _Static(directory=_STATIC), name="static"),
     ]
+
+
+class _Static(StaticFiles):
+    """Styles and scripts, which hold no data: a browser may keep them, and asks whether they are still the same."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "private, no-cache"
+        return response
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,9 @@ __all__ = ["HEALTH", "Gate"]
 HEALTH = "/healthz"
 """Answered to everybody: it says nothing."""
 
+_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""What proxies add: to a dashboard that nobody signs in to, all the world would be this machine."""
+
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _FORM = "application/x-www-form-urlencoded"
 
@@ -93,6 +96,8 @@ class Gate:
             return refusal(
                 request, 403, f"without a credential the dashboard answers this machine alone: set {PREFIX}PASSWORD"
             )
+        if self._access.is_open and any(name in request.headers for name in _OF_PROXIES):
+            return refusal(request, 403, f"it came through a proxy, where anybody may be behind: set {PREFIX}PASSWORD")
         visitor = self._signed_in(request, peer)
         if isinstance(visitor, Response):
             return visitor

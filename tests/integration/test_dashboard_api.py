@@ -11,6 +11,7 @@ from common import Call, ConcurrencyLimit, Context, RetryPolicy, every, task
 from common.errors import TaskFailed
 from common.jobs import JobState
 from common.redis import keys
+from common.redis.access import ROLES
 from dashboard.api.openapi import document_of
 from dashboard.api.routes import OPERATIONS
 from dashboard.routing import path_to
@@ -449,6 +450,32 @@ class TestEveryOperation:
         assert (await api("GET", "/queues", colour="red", status=422))["faults"] == [
             {"where": "query.colour", "detail": "unknown"}
         ]
+
+
+class TestRightsOnTheServer:
+    @pytest.fixture
+    async def as_producer(self, redis_url, redis):
+        """A dashboard whose user has the rights that docs/security.md gives a producer."""
+        (role,) = [role for role in ROLES if role.user == "barque-producer"]
+        await redis.execute_command("ACL", "SETUSER", role.user, *role.rules(["arq:queue"]))
+        await redis.execute_command("ACL", "SETUSER", role.user, "on", ">dashboard")
+        async with dashboard(redis_url.replace("redis://", f"redis://{role.user}:dashboard@")) as client:
+            yield Api(client)
+        await redis.acl_deluser(role.user)
+
+    async def test_those_of_a_producer_are_enough(self, as_producer, producer):
+        await producer.schedules.add("hourly", Call("mail"), every(3600))
+        await as_producer.enqueue("mail", job_id="there")
+        there = {"job_id": "there", "queue": "arq:queue", "schedule": "hourly", "task": "mail", "limit": "mail"}
+        asked = {"replay_dead_letters": {"everything": True}, "delete_dead_letters": {"everything": True}}
+        asked |= {"enqueue_job": {"task": "mail"}, "reschedule_job": {"delay": 60}}
+        refused = []
+        for one in sorted(OPERATIONS, key=lambda one: one.method):
+            path = ROOT + path_to(one.path, **there)
+            response = await as_producer.client.request(one.method, path, json=asked.get(one.name, {}))
+            if response.status_code not in {200, 201, 202, 404, 409}:
+                refused.append((one.name, response.text))
+        assert refused == []
 
 
 class TestWithoutAServer:

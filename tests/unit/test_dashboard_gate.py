@@ -89,6 +89,11 @@ class TestNobodySignsIn:
     async def test_not_even_if_the_settings_say_another_address(self):
         assert (await ask(peer="10.0.0.7", host="0.0.0.0")).status_code == 403  # create_app would refuse
 
+    @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+    async def test_nor_may_whoever_comes_through_a_proxy_on_this_one(self, name):
+        assert (await ask(headers={name: "192.0.2.1"})).status_code == 403
+        assert (await ask(headers={name: "192.0.2.1", **BASIC}, password=PASSWORD)).status_code == 200
+
 
 class TestHost:
     @pytest.mark.parametrize(
