@@ -115,7 +115,13 @@ def lag_cell(worker: WorkerReport) -> Text:
 
 def state_style(worker: WorkerReport) -> str:
     """Return the style of a worker in this state."""
-    return "" if worker.state == "running" else "red" if worker.state in {"fenced", "server_away"} else "yellow"
+    return (
+        ""
+        if worker.state == "running"
+        else "red"
+        if worker.state in {"fenced", "loop_blocked", "server_away"}
+        else "yellow"
+    )
 
 
 def _rows(snapshot: FleetSnapshot, worker: WorkerReport) -> list[tuple[str, object]]:

@@ -124,7 +124,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
         succeeded, retried, failed: attempts since its start.
         state: "running", or the first of its reasons.
         reasons: why it takes no jobs, in words, by what workers/wellbeing.py calls them: "starting", "stopping",
-            "fenced" (others may have its jobs), "server_away", "paused" (all its queues are).
+            "fenced" (others may have its jobs), "loop_blocked", "server_away", "paused" (all its queues are).
         paused: what of its queues and tasks is paused, as `queue:<name>` and `task:<name>`; some of it, where it is
             much.
         rss: bytes of memory it has in use; None where the system does not tell.

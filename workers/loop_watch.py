@@ -41,6 +41,7 @@ class LoopWatch:
 
     Attributes:
         blocks: how often the loop was called blocked.
+        still: called by `look` with the seconds for which the loop has not answered, once it is called blocked.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LoopWatch:
         self.blocks = 0
         self._blocked_s = 0.0
         self._blocked_now = 0.0
+        self.still: Callable[[float], None] | None = None
         self._lag: float | None = None
         self._worst_lag: float | None = None
 
@@ -92,6 +94,8 @@ class LoopWatch:
             self._say(blocked)
         if self._said:
             self._blocked_now = blocked
+            if self.still is not None:
+                self.still(blocked)
         return blocked
 
     @property

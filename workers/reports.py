@@ -23,12 +23,13 @@ import msgspec
 import structlog
 
 from common.jobs import OutcomeKind
-from common.redis.connection import TROUBLE
+from common.redis.connection import TROUBLE, blocking_twin
 from common.redis.looks import publish_attempts
-from common.redis.store import Store
+from common.redis.store import BlockingStore, Store
 from common.worker_reports import LONGEST_ERROR, LONGEST_NAME, EndedAttempt, WorkerReport, bounded
 from workers.attempt import Attempt, Outcome
 from workers.telling import running, told_of
+from workers.wellbeing import blocked
 
 if TYPE_CHECKING:
     from workers.engine import Engine
@@ -40,6 +41,11 @@ log = structlog.get_logger("barque.worker")
 
 _REPORT_EVERY = 5.0
 """Seconds between a worker's reports; a report is believed for three of them."""
+
+_KEEP_MS = round(3 * _REPORT_EVERY * 1000)
+
+_OVERDUE = 1.5 * _REPORT_EVERY
+"""Seconds without a report after which the renewing thread says what there is to say."""
 
 _REPORT_SOON = 0.5
 """The same, while the last report says that it is starting: that is over in a moment."""
@@ -100,6 +106,7 @@ class Reports:
             revised: called with each report's answer, the revision of the fleet's schedules.
         """
         self._of = _Reported(engine, store, counts, revised, page)
+        engine.loop_watch.still = self._say_that_it_stands_still
 
     def looked_on(self, message: bytes) -> None:
         """Take what somebody says who looks on."""
@@ -138,9 +145,8 @@ class Reports:
         now_ms = of.engine.clock.now_ms()
         self._started_ms = self._started_ms or now_ms
         report = self._report(of, now_ms)
-        keep_ms = round(3 * _REPORT_EVERY * 1000)
         encoded = msgspec.json.encode(report)
-        revision = await of.store.report_worker(self._worker, encoded, now_ms=now_ms, keep_ms=keep_ms)
+        revision = await of.store.report_worker(self._worker, encoded, now_ms=now_ms, keep_ms=_KEEP_MS)
         self._last, self._started = time.monotonic(), report.state != "starting"
         of.revised(revision)
 
@@ -169,11 +175,29 @@ class Reports:
         finally:
             self._sending = None
 
-    def _report(self, of: _Reported, now_ms: int) -> WorkerReport:
+    def _say_that_it_stands_still(self, seconds: float) -> None:
+        """Report from the renewing thread: else a worker whose event loop is blocked would be taken for a dead one."""
+        of, last = self._of, self._last
+        if of is None or last is None or time.monotonic() - last < _OVERDUE:
+            return
+        self._last = time.monotonic()  # also where it cannot be said: not again at once
+        now_ms = of.engine.clock.now_ms()
+        with contextlib.suppress(Exception):  # the leases are what this thread is there for
+            report = self._report(of, now_ms, still=seconds)
+            store = BlockingStore(blocking_twin(of.store.client))
+            try:
+                encoded = msgspec.json.encode(report)
+                store.report_worker(self._worker, encoded, now_ms=now_ms, keep_ms=_KEEP_MS)
+            finally:
+                store.close()
+
+    def _report(self, of: _Reported, now_ms: int, *, still: float = 0.0) -> WorkerReport:
         engine = of.engine
-        held = [attempt for attempt in engine.held.values() if attempt.started_ms and not attempt.finished]
+        held = [attempt for attempt in list(engine.held.values()) if attempt.started_ms and not attempt.finished]
         lag, worst_lag = engine.loop_watch.take_lag()
         counts, reasons = of.counts(), engine.condition.reasons()
+        if still:
+            reasons["loop_blocked"] = blocked(still, engine.options.limits.block_limit)
         return WorkerReport(
             worker=self._worker,
             host=os.uname().nodename,

@@ -7,6 +7,7 @@ layout.py, what goes in and out in records.py; reads for people are in inspect.p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -314,10 +315,7 @@ class Store:
     async def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> bytes | None:
         """Publish what a worker says, for `keep_ms`; return the revision of the fleet's schedules, if there are any."""
         pipeline = self.client.pipeline(transaction=True)
-        pipeline.set(keys.worker(worker), report, px=keep_ms)
-        pipeline.zadd(keys.WORKERS, {worker: now_ms})
-        pipeline.zremrangebyscore(keys.WORKERS, "-inf", now_ms - keep_ms)
-        pipeline.get(keys.SCHEDULES_REVISION)
+        _report(pipeline, worker, report, now_ms, keep_ms)
         return (await pipeline.execute())[-1]  # type: ignore[no-any-return]
 
     async def forget_worker(self, worker: str) -> None:
@@ -342,7 +340,21 @@ class BlockingStore:
             parse_renewal(reply, part, renewal)
         return renewal
 
+    def report_worker(self, worker: str, report: bytes, *, now_ms: int, keep_ms: int) -> None:
+        """Publish what is said of a worker that cannot speak for itself, its event loop standing still."""
+        pipeline = self.client.pipeline(transaction=True)
+        _report(pipeline, worker, report, now_ms, keep_ms)
+        pipeline.execute()
+
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
         self.client.connection_pool.disconnect()
+
+
+def _report(pipeline: Any, worker: str, report: bytes, now_ms: int, keep_ms: int) -> None:
+    """Write a report, and ask for the revision of the fleet's schedules."""
+    pipeline.set(keys.worker(worker), report, px=keep_ms)
+    pipeline.zadd(keys.WORKERS, {worker: now_ms})
+    pipeline.zremrangebyscore(keys.WORKERS, "-inf", now_ms - keep_ms)
+    pipeline.get(keys.SCHEDULES_REVISION)

@@ -20,6 +20,7 @@ from common.errors import JobCancelled, RedisUnavailable, TaskFailed, TaskTimedO
 from common.jobs import JobState
 from common.redis import access, keys
 from common.redis.connection import connect
+from common.redis.fleet import FleetReader
 from common.redis.inspect import Inspector
 from common.redis.server_report import read_server
 from common.server_binary import installed_servers
@@ -233,6 +234,11 @@ async def look_on(server) -> None:
         assert (await inspector.queue("high")).queue == "high"
         assert (await inspector.job("mine", "high")).task == "second_time"
         assert await read_server(client) is not None
+        fleet = FleetReader(client)
+        async with fleet.observing() as may, fleet.follow(), asyncio.timeout(20):
+            assert may
+            while not (await fleet.snapshot()).observed:
+                await asyncio.sleep(0.05)
         health = await client.get(keys.health("high"))
         assert b"j_complete" in health
     finally:

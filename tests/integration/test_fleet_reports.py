@@ -1,8 +1,10 @@
 """What workers tell of themselves and of their attempts, from worker to reader; and that they tell more on demand."""
 
 import asyncio
+import threading
 
 import pytest
+from arq.connections import RedisSettings
 
 from common import NEVER, Call, Context, RetryPolicy, fixed, task
 from common.attempt_filter import AttemptFilter
@@ -16,6 +18,7 @@ from tests.support.fleet import start_workers
 from tests.support.proxy import Proxy
 from tests.support.running import producer, run_worker
 from tests.support.tls import free_port
+from workers import Worker, reports
 
 __all__ = ["producer", "run_worker", "start_workers"]
 
@@ -104,6 +107,56 @@ async def test_what_runs_now_is_told_with_when_it_began(run_worker, producer, re
     assert snapshot.running("arq:queue") == 1
     stage.go_on.set()
     await seen(reader, lambda found: not found.longest())
+
+
+begun, go_on = threading.Event(), threading.Event()
+
+
+@task(retry=NEVER)
+async def stand_still(ctx: Context) -> None:
+    begun.set()
+    go_on.wait(60)
+
+
+async def test_a_worker_whose_event_loop_stands_still_is_said_to(redis_url, producer, reader, monkeypatch):
+    """In a thread of its own, as this test's loop has to turn: it would be taken for dead, having said nothing."""
+    monkeypatch.setattr(reports, "_OVERDUE", 0.0)
+    begun.clear()
+    go_on.clear()
+
+    async def work() -> None:
+        server = RedisSettings.from_dsn(redis_url)
+        worker = Worker([stand_still], redis_settings=server, burst=True, handle_signals=False)
+        await worker.async_run()
+        await worker.close()
+
+    job = await producer.enqueue(stand_still())
+    working = asyncio.create_task(asyncio.to_thread(asyncio.run, work()))
+    try:
+        assert await asyncio.to_thread(begun.wait, 30)
+        snapshot = await seen(reader, lambda found: found.workers and "loop_blocked" in found.workers[0].reasons)
+    finally:
+        go_on.set()
+        await working
+    (report,) = snapshot.workers
+    assert (report.state, [attempt.job_id for attempt in report.longest]) == ("loop_blocked", [job.job_id])
+    assert "stood still" in report.reasons["loop_blocked"]
+
+
+async def test_who_may_not_ask_is_told_so_and_reads_what_there_is(run_worker, redis, reader):
+    await run_worker(halve)
+    await redis.acl_setuser("mute", enabled=True, passwords=["+pw"], commands=["+@all"], keys=["*"], channels=[])
+    client = connect(Settings(redis_url=f"redis://mute:pw@{redis_address(redis)}"))
+    try:
+        async with FleetReader(client).observing() as may:
+            assert not may
+            assert (await seen(FleetReader(client), lambda found: found.workers)).observed is False
+        with pytest.raises(TROUBLE, match="permission"):
+            async with FleetReader(client).follow():
+                pass
+    finally:
+        await client.aclose()
+        await redis.acl_deluser("mute")
 
 
 async def test_failures_are_told_whether_somebody_looks_or_not(run_worker, producer, reader):
