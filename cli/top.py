@@ -55,7 +55,7 @@ def top(
     r"""Show what the fleet does right now: queues, workers, tasks, what runs longest, what failed last.
 
     Rates and percentiles are of the last ten seconds. While it is open, workers count by task and report every second:
-    some 2 us more a job. One look takes as long as workers need to report twice, two seconds or so. With --json, one
+    about 1 us more a job. One look takes as long as workers need to report twice, two seconds or so. With --json, one
     look as one object.
 
     \b
