@@ -9,7 +9,6 @@ import typer
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, RedisUrl
 from cli.output import machine, note, visible
-from cli.values import seconds
 
 if TYPE_CHECKING:
     from cli.probing import Found
@@ -35,7 +34,7 @@ def health(
     ] = 1,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", metavar="TIME", parser=seconds, help="What an answer may take: seconds, or 500ms."),
+        typer.Option("--timeout", metavar="SECONDS", min=0.05, help="What an answer may take."),
     ] = 3.0,
     redis_url: RedisUrl = None,
     as_json: Json = False,

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from common.ports import read_ports
 
 if TYPE_CHECKING:
     from common.settings import Settings
 
 __all__ = ["Found", "Known", "probe"]
+
+_PORT = re.compile(r"[1-9][0-9]{0,3}|[1-5][0-9]{4}", re.ASCII)
+"""A port, as most have it; what else there may be the settings know, and say what is wrong with it."""
 
 _MOST_BYTES = 64 * 1024
 
@@ -96,13 +98,10 @@ def probe(*, pid: int | None, seconds: float, port: str | None = None, redis_url
         seconds: what an answer may take.
         port, redis_url: instead of the settings of these names.
     """
-    given = os.environ.get("BARQUE_METRICS_PORT") if port is None else port
-    try:
-        if given is not None and (ports := read_ports(given))[0] > 0:
-            # The usual case: the settings, which are pydantic's, take longer to import than all the rest.
-            return _ask_pages(ports, os.environ.get("BARQUE_METRICS_HOST", ""), pid, seconds)
-    except ValueError as error:
-        return Found(trouble=f"BARQUE_METRICS_PORT: {error}")
+    given = os.environ.get("BARQUE_METRICS_PORT", "") if port is None else port
+    if _PORT.fullmatch(given):
+        # The usual case: importing the settings takes longer than all the rest.
+        return _ask_pages(range(int(given), int(given) + 1), os.environ.get("BARQUE_METRICS_HOST", ""), pid, seconds)
     from common.errors import ConfigurationError  # noqa: PLC0415 - see above
     from common.settings import load_settings  # noqa: PLC0415
 

@@ -88,8 +88,8 @@ class Condition:
         trouble = self._claimer.trouble or self._heartbeat.trouble
         if trouble:
             found["server_away"] = (
-                f"Redis does not answer ({trouble}); it asks again by itself, and a restart would not help. "
-                "Its log says more"
+                f"Redis does not answer it, or refuses it ({trouble}); it asks again by itself, and a restart would "
+                "not help. Its log says more"
             )
         elif not self._claimer.server_answers:
             found["starting"] = "it has asked for jobs, and waits for the server's first answer"
