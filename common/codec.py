@@ -194,6 +194,7 @@ class _OfTheUsers(_Objects):
 
 
 _decoder = msgspec.msgpack.Decoder(Payload)
+_PICKLED = b"\x80"
 
 
 def is_pickle(raw: bytes) -> bool:
@@ -268,7 +269,7 @@ def decode_job(raw: bytes, reading: Reading = MSGPACK_ONLY, job_id: str = "", qu
     """
     if reading.signing is not None:
         reading.signing.check_job(raw, job_id, queue)
-    if reading.deserializer is None and not is_pickle(raw):
+    if reading.deserializer is None and (raw[:1] != _PICKLED or not is_pickle(raw)):
         try:
             return _decoder.decode(raw)
         except MALFORMED as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from common.codec import Form, Reading, is_pickle
+from common.codec import Form, Payload, Reading, is_pickle
 from common.errors import NotSerializable, PayloadTooLarge
 from common.jobs import OutcomeKind, RemoteError
 from common.redis.store import Finish
@@ -57,7 +57,7 @@ class Endings:
             stored = self._encoded(attempt, value, self._clock.at(ended), timing)
         except NotSerializable as error:
             return self._unserializable(attempt, error)
-        if self._over_limit(attempt, stored):
+        if len(stored) > self._max_result_bytes and self._over_limit(attempt, stored):
             return self._too_large(attempt, len(stored))
         runnable = attempt.runnable
         assert runnable is not None
@@ -76,7 +76,7 @@ class Endings:
     def _encoded(self, attempt: Attempt, value: Any, finished_ms: int, timing: tuple[int, int, int]) -> bytes:
         payload = attempt.payload
         assert payload is not None
-        if payload.form == "msgpack":
+        if type(payload) is Payload:
             try:
                 return encode_success(
                     payload,

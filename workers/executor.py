@@ -178,8 +178,10 @@ class Executor:
                     attempt.context = self._job_context(attempt)
                     if self._hooks.on_job_start is not None:
                         await self._hooks.on_job_start(attempt.context)
-                begin = self._coroutine if runnable.places is None else self._in_place
-                coroutine = begin(attempt, runnable)
+                if runnable.places is None:
+                    coroutine = self._coroutine(attempt, runnable)
+                else:
+                    coroutine = self._in_place(attempt, runnable)
                 began = time.perf_counter()
                 try:
                     yielded = coroutine.send(None)
@@ -203,8 +205,10 @@ class Executor:
             except BaseException as error:
                 outcome = self._verdicts.raised(attempt, error)
             else:
-                end = self._end if attempt.stop is None else self._verdicts.succeeded
-                outcome = end(attempt, value)
+                if attempt.stop is None:
+                    outcome = self._end(attempt, value)
+                else:
+                    outcome = self._verdicts.succeeded(attempt, value)
         except BaseException as broken:  # an attempt without an outcome would keep its slot and its lease for ever
             outcome = self._verdicts.unjudged(attempt, broken)
         if attempt.finished:  # it was given up, and what it says now comes too late

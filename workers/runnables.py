@@ -186,9 +186,12 @@ class TaskRunnable(Runnable):
             )
         else:
             context = context_of(self, attempt, payload, state, self._worker, self._context)
-        parts = payload.as_msgpack()
-        # Objects from a pickle that have no msgpack form are what their producer made them: passed as they are.
-        args, kwargs = self._read(*parts) if parts is not None else payload.as_objects()
+        if type(payload) is Payload:
+            args, kwargs = self._read(payload.args, payload.kwargs)
+        else:
+            parts = payload.as_msgpack()
+            # Objects from a pickle that have no msgpack form are what their producer made them: passed as they are.
+            args, kwargs = self._read(*parts) if parts is not None else payload.as_objects()
         return self._function(context, *args, **kwargs) if kwargs else self._function(context, *args)
 
     def surrounded(self, outer: Sequence[Middleware], worker: str) -> Runnable:  # noqa: ARG002 - see Runnable
