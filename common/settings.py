@@ -6,7 +6,6 @@ variable; its wording is setting_errors.py's. A variable that is no setting is n
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
@@ -333,6 +332,8 @@ def misspelt(kind: type[BaseSettings] | None = None) -> list[tuple[str, str | No
             continue
         if of is Settings and _means_something(upper, os.environ):
             continue
+        import difflib  # noqa: PLC0415 - for who has slipped, and a worker would keep it
+
         # Without the prefix, which would make any two names alike.
         near = difflib.get_close_matches(upper.removeprefix(prefix), known, n=1, cutoff=0.7)
         unknown.append((name, known[near[0]] if near else None))

@@ -104,6 +104,8 @@ class BatchRunnable(TaskRunnable):
 
     __slots__ = ("gatherer",)
 
+    gathers = True
+
     def __init__(self, task: BatchTask[Any, Any], defaults: Defaults, worker: str) -> None:
         super().__init__(task, defaults, worker)
         assert self.policy is not None

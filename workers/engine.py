@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -28,7 +28,6 @@ from workers.admission import Admission
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
-from workers.batch_runs import batches_of
 from workers.claimer import Claimer
 from workers.clock import ServerClock
 from workers.completer import Completer
@@ -47,6 +46,9 @@ from workers.runnables import Runnable
 from workers.unknown_tasks import UnknownTasks
 from workers.verdicts import Verdicts
 from workers.wellbeing import Condition
+
+if TYPE_CHECKING:
+    from workers.batch_runs import Batches
 
 __all__ = ["Engine"]
 
@@ -162,7 +164,11 @@ class Engine:
             limits=options.limits.stream_limits,
             patience=self._patience,
         )
-        self._batches = batches_of(runnables.values(), state, self._runs_nothing_else)
+        self._batches: Batches | None = None
+        if any(runnable.gathers for runnable in runnables.values()):
+            from workers.batch_runs import batches_of  # noqa: PLC0415 - most workers have no such task
+
+            self._batches = batches_of(runnables.values(), state, self._runs_nothing_else)
         for runnable in runnables.values():
             runnable.outlets = self._reporter.outlet
         self._completer = Completer(

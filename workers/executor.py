@@ -178,10 +178,8 @@ class Executor:
                     attempt.context = self._job_context(attempt)
                     if self._hooks.on_job_start is not None:
                         await self._hooks.on_job_start(attempt.context)
-                if runnable.places is None:
-                    coroutine = self._coroutine(attempt, runnable)
-                else:
-                    coroutine = self._in_place(attempt, runnable)
+                on_the_loop = runnable.places is None
+                coroutine = self._coroutine(attempt, runnable) if on_the_loop else self._in_place(attempt, runnable)
                 began = time.perf_counter()
                 try:
                     yielded = coroutine.send(None)
@@ -205,10 +203,8 @@ class Executor:
             except BaseException as error:
                 outcome = self._verdicts.raised(attempt, error)
             else:
-                if attempt.stop is None:
-                    outcome = self._end(attempt, value)
-                else:
-                    outcome = self._verdicts.succeeded(attempt, value)
+                end = self._end if attempt.stop is None else self._verdicts.succeeded
+                outcome = end(attempt, value)
         except BaseException as broken:  # an attempt without an outcome would keep its slot and its lease for ever
             outcome = self._verdicts.unjudged(attempt, broken)
         if attempt.finished:  # it was given up, and what it says now comes too late

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from common.codec import Payload
 from common.context import Context
@@ -74,7 +74,10 @@ class Runnable:
         places: of which an attempt needs one, to run outside the event loop; None runs on it.
         priority: of a job that does not say.
         limits: what its attempts have to pass before they begin; None is nothing.
+        gathers: whether its attempts wait for others, to run together.
     """
+
+    gathers: ClassVar[bool] = False
 
     __slots__ = (
         "deadline_ms",

@@ -8,7 +8,6 @@ that only new ones know: those wait for a worker that does, and no job of any ot
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Collection
 
 import structlog
@@ -80,6 +79,8 @@ class UnknownTasks:
     def _nearest(self, task: str) -> str | None:
         if len(task) > _LONGEST_NAME:  # looking for one takes time with its length, and it is no slip of the pen
             return None
+        import difflib  # noqa: PLC0415 - as in common/settings.py
+
         return next(iter(difflib.get_close_matches(task, self._known, n=1)), None)
 
     def _take_note(self, task: str, job_id: str, now: int) -> None:

@@ -46,3 +46,9 @@ def test_another_thread_may_import_them_meanwhile(tmp_path):
         run(program + "print('better_exceptions' in sys.modules, hasattr(sys.modules['rich'], 'console'))")
         == "True True"
     )
+
+
+def test_a_worker_comes_without_what_its_tasks_do_not_use():
+    unused = ("difflib", "common.batches", "workers.batch_runs")
+    program = "import workers.worker, sys\nfrom common.settings import load_settings; load_settings()\n"
+    assert run(program + f"print({{*{unused}}} & set(sys.modules))") == "set()"
