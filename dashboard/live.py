@@ -29,6 +29,12 @@ __all__ = ["Drawn", "Live", "TooManyViewers"]
 
 log = structlog.get_logger("barque.dashboard")
 
+_SHARE = 10
+"""A page that took so long to draw is drawn again after ten times that: a search in very many jobs, say."""
+
+_AT_ONCE = 4
+"""Pages that are drawn at a time."""
+
 _SAY_SOMETHING_EVERY = 10.0
 """Seconds: a viewer that is gone is noticed by writing to it."""
 
@@ -68,12 +74,14 @@ class _Topic:
     """One address that somebody looks at.
 
     Attributes:
+        due: when it is to be drawn again, by the loop's clock.
         version: how often it has changed.
         news: set when it has changed since; then there is another one.
     """
 
     draw: Draw
     viewers: int = 0
+    due: float = 0.0
     version: int = 0
     now_ms: int = 0
     away: str | None = None
@@ -191,12 +199,21 @@ class Live:
                 del self._topics[address]
 
     async def _look(self) -> None:
+        places = asyncio.Semaphore(_AT_ONCE)
         while self._topics:
             began = time.monotonic()
-            await asyncio.gather(*map(self._refresh, self._topics.values()))
+            await asyncio.gather(*(self._refresh(each, places) for each in self._topics.values() if each.due <= began))
             await asyncio.sleep(max(0.05, self.every - (time.monotonic() - began)))
 
-    async def _refresh(self, topic: _Topic) -> None:
+    async def _refresh(self, topic: _Topic, places: asyncio.Semaphore) -> None:
+        async with places:
+            began = time.monotonic()
+            await self._draw(topic)
+            took = time.monotonic() - began
+        # A page that is drawn as often as it may be is drawn at each turn, however late that is.
+        topic.due = began + took * _SHARE if took * _SHARE > self.every else 0.0
+
+    async def _draw(self, topic: _Topic) -> None:
         try:
             topic.take(await topic.draw())
         except RedisUnavailable as error:

@@ -107,8 +107,8 @@ async def replay_one(asked: Asked) -> Notice:
     if done.replayed:
         return Notice(f"Replayed job {job_id}: it is back in its queue, its attempts counted anew.")
     if done.taken:
-        return Notice(f"Job {job_id} was not replayed: a job of its id is there.", "")
-    return Notice(f"Job {job_id} was not replayed: no dead letter of it is kept any more.", "")
+        return Notice(f"Job {job_id} was not replayed: a job of its id is there.", "bad")
+    return Notice(f"Job {job_id} was not replayed: no dead letter of it is kept any more.", "bad")
 
 
 async def delete_one(asked: Asked) -> Notice:

@@ -15,15 +15,15 @@ from starlette.responses import Response
 __all__ = ["Notice", "forget", "give", "read"]
 
 _COOKIE = "barque_said"
-_LONGEST = 600
-"""Characters; browsers keep about 4 KB in a cookie, and each may be quoted as twelve."""
+_LONGEST = 3500
+"""Characters once it is quoted: browsers keep about 4 KB in a cookie."""
 
 
 class Notice(NamedTuple):
     """What became of an action.
 
     Attributes:
-        tone: how it looks: a class of the style sheet; "" is bad.
+        tone: how it looks: good, bad or plain.
         then: the address to go on to; "" goes back to where the form was.
     """
 
@@ -34,8 +34,11 @@ class Notice(NamedTuple):
 
 def give(request: Request, response: Response, notice: Notice) -> None:
     """Have this said on the next page that this browser loads."""
-    text = notice.text if len(notice.text) <= _LONGEST else f"{notice.text[: _LONGEST - 1]}…"
-    value = f"{notice.tone}:{quote(text.encode(errors='backslashreplace'), safe='')}"
+    text, most = _quoted(notice.text), len(notice.text)
+    while len(text) > _LONGEST:
+        most = most * 3 // 4
+        text = _quoted(f"{notice.text[:most]}…")
+    value = f"{notice.tone}:{text}"
     path, secure = _place(request)
     response.set_cookie(_COOKIE, value, max_age=60, path=path, secure=secure, httponly=True, samesite="strict")
 
@@ -45,7 +48,7 @@ def read(request: Request) -> Notice | None:
     tone, _, text = request.cookies.get(_COOKIE, "").partition(":")
     if tone not in {"good", "bad", "plain"} or not text:
         return None
-    return Notice(unquote(text), {"bad": ""}.get(tone, tone))
+    return Notice(unquote(text), tone)
 
 
 def forget(request: Request, response: Response) -> None:
@@ -53,6 +56,10 @@ def forget(request: Request, response: Response) -> None:
     if _COOKIE in request.cookies:
         path, secure = _place(request)
         response.delete_cookie(_COOKIE, path=path, secure=secure, httponly=True, samesite="strict")
+
+
+def _quoted(text: str) -> str:
+    return quote(text.encode(errors="backslashreplace"), safe="")
 
 
 def _place(request: Request) -> tuple[str, bool]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -138,6 +139,20 @@ async def test_a_page_that_cannot_be_drawn_stays_as_it_is(live, page, trouble):
     page.trouble = None
     page.regions["a"] = "four"
     assert (await told(stream))["html"] == {"a": "four"}
+    await stream.aclose()
+
+
+async def test_a_page_that_is_dear_to_draw_is_drawn_less_often(live, page):
+    async def draw_slowly() -> Drawn:
+        await asyncio.sleep(0.02)
+        return await page.draw()
+
+    before = time.monotonic()
+    stream = live.join("/jobs", draw_slowly)
+    await told(stream)
+    page.regions["a"] = "two"
+    await told(stream)
+    assert time.monotonic() >= before + 10 * 0.02  # the second time it was drawn
     await stream.aclose()
 
 
