@@ -29,8 +29,8 @@ pytestmark = pytest.mark.leaves_keys(
 )
 
 
-async def jobs_without_end(producer) -> None:
-    while True:
+async def jobs_until(enough: asyncio.Event, producer) -> None:
+    while not enough.is_set():
         await producer.gather(*(Call("cli_echo", n) for n in range(5)))
         await (await producer.enqueue(Call("cli_fail"))).wait(timeout=30)
         await asyncio.sleep(0.05)  # as many as a worker tells of, and time for the commands
@@ -40,10 +40,11 @@ async def jobs_without_end(producer) -> None:
 async def busy(redis_url, producer):
     """A worker that has something to do."""
     async with worker(redis_url) as running:
-        working = asyncio.create_task(jobs_without_end(producer))
+        enough = asyncio.Event()
+        working = asyncio.create_task(jobs_until(enough, producer))
         yield running
-        working.cancel()
-        await asyncio.wait({working})
+        enough.set()
+        await working
 
 
 @pytest.fixture

@@ -282,8 +282,10 @@ async def test_a_feed_whose_connection_is_lost_says_so_and_goes_on(run_worker, p
     worker = await run_worker(halve)
     await listening(reader)
 
+    seen_again = asyncio.Event()
+
     async def keep_busy() -> None:
-        while True:
+        while not seen_again.is_set():
             await producer.gather(halve(2))
 
     async with Proxy(server.port) as proxy:
@@ -296,8 +298,8 @@ async def test_a_feed_whose_connection_is_lost_says_so_and_goes_on(run_worker, p
             busy = asyncio.create_task(keep_busy())
             while isinstance(found := await asyncio.wait_for(anext(feed), 30), Gap):
                 pass
-            busy.cancel()
-            await asyncio.wait({busy})
+            seen_again.set()
+            await busy
         await client.aclose()
     assert found.task == "halve"
 
