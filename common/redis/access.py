@@ -83,7 +83,7 @@ _LOOKING_ON = (f"{keys.OBSERVE_CHANNEL}*", f"{keys.ATTEMPTS_CHANNEL}*")
 _READING = frozenset(
     {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
     # Lists of jobs; not SCAN, which shows the keys of all others, too.
-    | {"hexists", "hscan", "hstrlen", "pttl", "strlen", "zmscore"}
+    | {"hexists", "hscan", "hstrlen", "pttl", "strlen", "zmscore", "zrevrange"}
     | {"multi", "exec"}
 )
 
