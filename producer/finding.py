@@ -3,7 +3,8 @@
 Owns in which order that goes, what of it is meant, and how much one page may look at. The commands are
 common/redis/listing.py's, the filters job_filters.py's, the cursor's form page_cursor.py's.
 
-    running    running jobs; then the first due ones, for a stock arq worker leaves those it runs where they stand
+    running    running jobs whose lease ends soon, and others; then the first due ones, for a stock arq worker leaves
+               those it runs where they stand
     queued     due jobs of the queue; those in lanes of tenants; those that came out of lanes meanwhile
     waiting, scheduled, dead    one way each
     ended      all results there are: succeeded, failed, cancelled, and those that cannot be read
@@ -43,8 +44,12 @@ MOST_LOOKED_AT = 2000
 _STEP, _STEP_INSIDE = 500, 200
 """Jobs in one step, where their places tell all, and where their payloads do."""
 
-_WALKS = {"running": 2, "queued": 4, "waiting": 1, "scheduled": 1, "dead": 1, "ended": 1}
+_WALKS = {"running": 3, "queued": 4, "waiting": 1, "scheduled": 1, "dead": 1, "ended": 1}
 """The ways of each walk."""
+
+_QUEUED_OF_A_KEY = (1, 2, 0, 3)
+"""In which order the ways through what is queued are gone, where they are after a key; the last one is for those that
+changed their way meanwhile."""
 
 _OF_NO_QUEUE = {"dead", "ended"}
 _DONE = b"done"
@@ -89,6 +94,7 @@ class Search:
         self._limit = limit
         self._walks = [walk for walk in _WALKS if walk in sought.states or (walk == "ended" and sought.results)]
         self._ids: set[str] = set()
+        self._keys_seen = 0
         self.jobs: list[JobInfo] = []
         self.looked_at = 0
         self.unreadable = 0
@@ -178,10 +184,14 @@ class Search:
     def _in_queue(self, place: Place, most: int) -> Awaitable[Batch]:
         """Return the jobs of the next step of a way through a queue, whether they are meant or not."""
         store, queue, spot = self._store, place.queue.decode(errors=_ANY), place.spot
-        key = self._sought.key
-        match place.walk, place.way:
+        key, way = self._sought.key, place.way
+        if key is not None and place.walk == "queued":  # the lane of its tenant is found at once, if it has one
+            way = _QUEUED_OF_A_KEY[way]
+        match place.walk, way:
             case "running", 0:
                 return store.running(queue, spot, most)
+            case "running", 1:
+                return store.running_long(queue, spot, most, place.since_ms)
             case "running", _:
                 return store.first_due(queue, spot, most)
             case "queued", 0:
@@ -252,12 +262,15 @@ class Search:
         return batch, [info for info, _ in told]
 
     async def _ended(self, place: Place, most: int, room: int) -> tuple[Batch, list[JobInfo]]:
-        most = most if self._sought.looks_inside else min(most, room)
+        if not self._sought.looks_inside:  # about as many keys as there is room for the results among them
+            among_them = sum(info.state.ended for info in self.jobs)
+            most = min(most, max(room, room * (self._keys_seen // (among_them + 1))))
         asked = self._store.results(place.spot, most, or_none=len(self._walks) > 1)
         batch: Batch | None = await self._ask(asked)
         if batch is None:
             self.results_refused = True
             return Batch(0, [], 0, None), []
+        self._keys_seen += batch.looked_at
         raw_ids = [seen.job_id for seen in batch.seen]
         stored = await self._ask(self._store.stored_results(raw_ids))
         dead = await self._ask(self._store.are_dead(raw_ids))

@@ -35,7 +35,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
     walk: str = ""
     queue: bytes = b""
-    way: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    way: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     since_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     score: str = ""
     last: bytes = b""

@@ -3,8 +3,7 @@
 Owns the ways through a queue, its lanes, the results and the dead letters, and how much of the server's time one step
 may take. Writes nothing. What a page holds, and which jobs are meant, is producer/finding.py's.
 
-A step is some hundred jobs. Payloads are fetched by their length, a megabyte at a time, for a foreign program may have
-written any amount.
+A step is some hundred jobs.
 """
 
 from __future__ import annotations
@@ -19,35 +18,29 @@ from common.codec import Reading
 from common.dead_letters import About, decode_about
 from common.jobs import JobInfo, JobState, RemoteError
 from common.redis import keys
+from common.redis.contents import is_foreign, read_contents
 from common.redis.dead_letters import DeadStore
-from common.redis.job_info import Stored, described, live_info, moment, place_in
+from common.redis.job_info import Stored, described, is_lease_end, live_info, moment, place_in
 from common.redis.layout import id_bytes
 from common.redis.limits import waited_for
 from common.redis.scores import read_due
 from common.redis.scripts import Script
 from common.redis.wire import call
 
-__all__ = ["LARGEST_LISTED", "SCRIPTS", "Batch", "Buried", "Found", "ListingStore", "Seen", "Spot"]
+__all__ = ["SCRIPTS", "Batch", "Buried", "Found", "ListingStore", "Seen", "Spot"]
 
 PAGE = Script("page")
-CONTENTS = Script("contents")
 
-SCRIPTS = (PAGE, CONTENTS)
+SCRIPTS = (PAGE,)
 
-LARGEST_LISTED = 1024 * 1024
-"""Bytes of a payload or a result past which it is not read for a list."""
-
-_AT_ONCE = 1024 * 1024
-"""Bytes fetched in one step: the server copies them while all others wait."""
-
-_A_FEW = 2
-"""Contents that are read without a script: who looks up single jobs need have no right to run one (access.py)."""
-
-_LONGEST_LEASE_MS = 3600 * 1000
+_LONGEST_MS = 3600 * 1000
 """What BARQUE_LEASE may be: a job that runs stands no farther ahead."""
 
-_MOST_SORTED = 2000
-"""Jobs that stand where running ones do, up to which those are listed by id. Their scores change every few seconds."""
+_SOON_MS = 60 * 1000
+"""Within which most leases end: BARQUE_LEASE is 10 s, unless somebody says otherwise."""
+
+_MOST_SORTED, _STEP_OF_SORTED = 6000, 2000
+"""Jobs due that soon up to which those that run are sorted by id, for each page anew, and those read in one step."""
 
 _MOST_HELD = 5000
 """First due jobs that are looked at for those a stock arq worker runs: it leaves them where they stand."""
@@ -137,30 +130,40 @@ class ListingStore:
         return batch._replace(seen=seen, following=following if looked_at < _MOST_HELD else None)
 
     async def running(self, queue: str, spot: Spot, most: int) -> Batch:
-        """Return jobs that stand where running ones do: by id where that can be told, else in the queue's order.
+        """Return jobs that stand where running ones do whose lease ends soon: by id, or in the queue's order.
 
         Such a place is the end of a lease, and moves on while the job runs. By id a page follows from the one before;
-        in the queue's order a job may be on several.
+        in the queue's order, where there are too many to sort them each time, a job may be on several.
         """
         if spot.scan == 0:
-            batch = await self._in_order("later", queue, Spot(), _MOST_SORTED)
-            limit = batch.now_ms + _LONGEST_LEASE_MS
-            if batch.following is None or (batch.seen[-1].score or 0.0) > limit:
-                found = sorted(each.job_id for each in batch.seen if _may_run(each.score, limit))
-                scores = {each.job_id: each.score for each in batch.seen}
-                behind = [raw for raw in found if raw > spot.last]
-                seen = [Seen(raw, scores[raw], Spot(last=raw)) for raw in behind]
-                return Batch(batch.now_ms, seen, len(seen), None)
-            spot = Spot(scan=1)
+            found: list[Seen] = []
+            at: Spot | None = Spot()
+            while at is not None and len(found) < _MOST_SORTED:
+                batch = await self._in_order("later", queue, at, _STEP_OF_SORTED)
+                near = [each for each in batch.seen if _ends_within(each, batch.now_ms, _SOON_MS)]
+                found += near
+                at = batch.following if len(near) == len(batch.seen) else None
+            if at is None:
+                running = sorted((each for each in found if is_lease_end(each.score)), key=lambda each: each.job_id)
+                seen = [each._replace(behind=Spot(last=each.job_id)) for each in running if each.job_id > spot.last]
+                following = seen[most - 1].behind if len(seen) > most else None
+                return Batch(batch.now_ms, seen[:most], len(seen[:most]), following)
+        return await self._leases(queue, spot, most, _SOON_MS)
+
+    async def running_long(self, queue: str, spot: Spot, most: int, since_ms: int) -> Batch:
+        """Return jobs that stand where running ones do whose lease did not end soon, at that time (Unix ms)."""
+        begin = Spot(repr(float(since_ms + _SOON_MS)))
+        return await self._leases(queue, spot if spot.scan else begin, most, _LONGEST_MS)
+
+    async def _leases(self, queue: str, spot: Spot, most: int, within_ms: int) -> Batch:
         batch = await self._in_order("later", queue, spot, most)
-        limit = batch.now_ms + _LONGEST_LEASE_MS
+        near = [each for each in batch.seen if _ends_within(each, batch.now_ms, within_ms)]
         seen = [
             each._replace(behind=each.behind and each.behind._replace(scan=1))
-            for each in batch.seen
-            if _may_run(each.score, limit)
+            for each in near
+            if is_lease_end(each.score)
         ]
-        is_last = batch.following is None or (batch.seen[-1].score or 0.0) > limit
-        following = None if is_last or batch.following is None else batch.following._replace(scan=1)
+        following = batch.following._replace(scan=1) if batch.following and len(near) == len(batch.seen) else None
         return Batch(batch.now_ms, seen, batch.looked_at, following)
 
     async def in_lanes(self, queue: str, spot: Spot, most: int) -> Batch:
@@ -230,11 +233,11 @@ class ListingStore:
 
     async def payloads(self, raw_ids: Sequence[bytes]) -> list[bytes | str | None]:
         """Return the payloads of these jobs; text says why one was not read."""
-        return await self._contents([keys.JOB.encode() + raw for raw in raw_ids])
+        return await read_contents(self.client, [keys.JOB.encode() + raw for raw in raw_ids])
 
     async def stored_results(self, raw_ids: Sequence[bytes]) -> list[bytes | str | None]:
         """Return the results of these jobs; text says why one was not read."""
-        return await self._contents([keys.RESULT.encode() + raw for raw in raw_ids])
+        return await read_contents(self.client, [keys.RESULT.encode() + raw for raw in raw_ids])
 
     async def are_dead(self, raw_ids: Sequence[bytes]) -> list[bool]:
         """Return of which of these jobs dead letters are kept."""
@@ -302,7 +305,7 @@ class ListingStore:
     async def buried(self, letters: Sequence[Buried]) -> list[tuple[JobInfo, bytes | str | None]]:
         """Return what is told of dead letters, and their payloads; `finished_at` is when the job failed for good."""
         names = [keys.DEAD_LETTER.encode() + each.seen.job_id for each in letters]
-        payloads = await self._contents(names, field="payload")
+        payloads = await read_contents(self.client, names, field="payload")
         infos = []
         for (seen, about), payload in zip(letters, payloads, strict=True):
             job_id = seen.job_id.decode(errors=_ANY)
@@ -357,37 +360,9 @@ class ListingStore:
         found = zip(raw_ids, scores, strict=True)
         return {raw: score for raw, score in found if isinstance(score, float)}
 
-    async def _contents(self, names: Sequence[bytes], field: str = "") -> list[bytes | str | None]:
-        """Return what stands under these keys, or in this field of each; text says why something was not read."""
-        contents: list[bytes | str | None] = []
-        while len(contents) < len(names):
-            part = names[len(contents) :]
-            if len(part) <= _A_FEW:
-                replies = [await self._content(name, field) for name in part]
-            else:
-                replies = await CONTENTS(self.client, (), (LARGEST_LISTED, _AT_ONCE, field, *part))
-            contents += map(_read, replies)
-        return contents
 
-    async def _content(self, name: bytes, field: str) -> Any:
-        """Return what contents.lua does of one key."""
-        size = await _or_none(call(self.client, ("HSTRLEN", name, field) if field else ("STRLEN", name)))
-        if size is None:
-            return -1
-        if not 0 < size <= LARGEST_LISTED:
-            return size or None
-        return await _or_none(call(self.client, ("HGET", name, field) if field else ("GET", name)))
-
-
-def _read(reply: Any) -> bytes | str | None:
-    """Return what contents.lua says of one key, a number in words."""
-    if reply == -1:
-        return "what is stored there is of another type: no payload"
-    return f"its {reply:,} bytes are not read for a list" if isinstance(reply, int) else reply
-
-
-def _may_run(score: float | None, limit: int) -> bool:
-    return score is not None and score % 1 == 0.5 and score <= limit
+def _ends_within(seen: Seen, now_ms: int, within_ms: int) -> bool:
+    return (seen.score or 0.0) <= now_ms + within_ms
 
 
 def _unordered(raw_ids: Sequence[bytes], spot: Spot, following: int) -> tuple[list[Seen], int, Spot | None]:
@@ -406,10 +381,6 @@ async def _or_none(asked: Awaitable[Any]) -> Any:
     try:
         return await asked
     except ResponseError as error:
-        _raise_unless_foreign(error)
+        if not is_foreign(error):
+            raise
         return None
-
-
-def _raise_unless_foreign(error: Exception) -> None:
-    if "WRONGTYPE" not in str(error):
-        raise error

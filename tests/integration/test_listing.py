@@ -14,7 +14,7 @@ from common.dead_letters import About, encode_about
 from common.errors import ConfigurationError
 from common.fairness import lane_of
 from common.jobs import JobState, RemoteError
-from common.redis.listing import LARGEST_LISTED
+from common.redis.contents import LARGEST_LISTED
 from common.result_codec import Result, encode_result
 from common.uniqueness import digest_of
 from producer import BlockingProducer, Producer
@@ -338,6 +338,19 @@ async def test_running_jobs_keep_their_page_while_their_leases_move_on(redis, ke
         found += [info.job_id for info in page.jobs]
         cursor = page.next
     assert found == every
+
+
+@pytest.mark.parametrize(("lease_s", "delayed"), [(10, 0), (10, 7000), (600, 0), (600, 7000), (3599, 10)])
+async def test_running_jobs_are_found_however_long_their_lease_and_whatever_else_is_due_soon(
+    lease_s, delayed, redis, keyspace, producer
+):
+    now = await keyspace.now_ms()
+    every = [f"r{index:03}" for index in range(60)]
+    await redis.mset({f"arq:in-progress:{job_id}": b"w:1:1" for job_id in every})
+    await redis.zadd(QUEUE, {job_id: now + lease_s * 1000 + index + 0.5 for index, job_id in enumerate(every)})
+    if delayed:
+        await redis.zadd(QUEUE, {f"d{index}": now + 9000 + index for index in range(delayed)})
+    assert sorted(set(await ids(producer, state="running", limit=25))) == every
 
 
 async def test_what_workers_tell_of_those_that_run_and_counts(keyspace, producer, redis):

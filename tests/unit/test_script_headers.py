@@ -10,18 +10,19 @@ from typing import get_args, get_type_hints
 import pytest
 
 from common.codec import MSGPACK_ONLY
-from common.redis import control, dead_letters, keys, limits, listing, progress, schedules, scripts, unique
+from common.redis import contents, control, dead_letters, keys, limits, listing, progress, schedules, scripts, unique
+from common.redis.contents import LARGEST_LISTED
 from common.redis.control import Abort, ControlStore
 from common.redis.dead_letters import DeadStore
 from common.redis.limits import Ask, Leaver, LimitStore, gate
-from common.redis.listing import LARGEST_LISTED, ListingStore, Spot
+from common.redis.listing import ListingStore, Spot
 from common.redis.progress import ProgressStore, Report
 from common.redis.schedules import Declaration, Plan, PlannedTick, ScheduleStore
 from common.redis.store import Enqueue, Finish, HeldLease, Letter, Order, PutBack, Rank, Store
 from common.redis.unique import Signed, UniqueEnqueue, UniqueStore
 from common.uniqueness import Rule, UniqueTick
 
-MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits, listing)
+MODULES = (scripts, control, schedules, dead_letters, progress, unique, limits, listing, contents)
 SCRIPTS = {script.name: script for module in MODULES for script in module.SCRIPTS}
 PRELUDES = {"prelude", "push_prelude", "unique_prelude", "gates_prelude", "lanes_prelude", "waits_prelude"}
 FOLDER = resources.files("common.redis") / "lua"
