@@ -210,29 +210,49 @@ class Search:
     async def _live(self, place: Place, batch: Batch, room: int) -> tuple[Batch, list[JobInfo]]:
         """Return those of a step that are meant."""
         queue = place.queue.decode(errors=_ANY)
-        raw_ids = [seen.job_id for seen in batch.seen]
-        holders = await self._ask(self._store.holders(raw_ids))
-        found = []
-        for seen, stored in zip(batch.seen, holders, strict=True):
-            holder = None if stored == _DONE else stored
-            if (place.walk == "running") != (holder is not None):
-                continue
-            if place.walk in {"waiting", "scheduled"} and is_held_back(seen.score) != (place.walk == "waiting"):
-                continue
-            score = batch.now_ms if seen.score is None else seen.score
-            found.append(Found(seen, live_state(score, holder, batch.now_ms), holder))
-        if not self._sought.looks_inside:
-            batch, found = _cut(batch, found, room)
-        raw_ids = [each.seen.job_id for each in found]
-        payloads = await self._ask(self._store.payloads(raw_ids))
-        if self._sought.looks_inside:
-            waits = await self._ask(self._store.waits(raw_ids)) if self._sought.key else [None] * len(raw_ids)
-            fits = [self._fits(each.seen, queue, *told) for each, *told in zip(found, payloads, waits, strict=True)]
-            payloads_of = dict(zip(raw_ids, payloads, strict=True))
-            batch, found = _cut(batch, [each for each, is_meant in zip(found, fits, strict=True) if is_meant], room)
-            payloads = [payloads_of[each.seen.job_id] for each in found]
-        infos: list[JobInfo] = await self._ask(self._store.live(queue, found, payloads))
+        seen = batch.seen
+        if place.walk in {"waiting", "scheduled"}:
+            seen = [each for each in seen if is_held_back(each.score) == (place.walk == "waiting")]
+        payloads: dict[bytes, bytes | str | None] = {}
+        inside, runs = self._sought.looks_inside, place.walk == "running"
+        if inside and not runs:  # before anything else is asked of them: most are not meant
+            payloads = await self._payloads(seen)
+            seen = await self._fitting(seen, payloads, queue)
+        found = await self._in_state(seen, batch.now_ms, runs=runs)
+        if inside and runs:
+            payloads = await self._payloads([each.seen for each in found])
+            meant = set(await self._fitting([each.seen for each in found], payloads, queue))
+            found = [each for each in found if each.seen in meant]
+        batch, found = _cut(batch, found, room)
+        payloads = payloads or await self._payloads([each.seen for each in found])
+        told = [payloads[each.seen.job_id] for each in found]
+        infos: list[JobInfo] = await self._ask(self._store.live(queue, found, told))
         return batch, [self._with_start(info) for info in infos] if place.walk == "running" else infos
+
+    async def _in_state(self, seen: Sequence[Seen], now_ms: int, *, runs: bool) -> list[Found]:
+        """Return those that somebody runs, or those that nobody does."""
+        found = []
+        holders = await self._ask(self._store.holders([each.job_id for each in seen]))
+        for each, stored in zip(seen, holders, strict=True):
+            holder = None if stored == _DONE else stored
+            if runs == (holder is not None):
+                score = now_ms if each.score is None else each.score
+                found.append(Found(each, live_state(score, holder, now_ms), holder))
+        return found
+
+    async def _payloads(self, seen: Sequence[Seen]) -> dict[bytes, bytes | str | None]:
+        raw_ids = [each.job_id for each in seen]
+        return dict(zip(raw_ids, await self._ask(self._store.payloads(raw_ids)), strict=True))
+
+    async def _fitting(
+        self, seen: Sequence[Seen], payloads: Mapping[bytes, bytes | str | None], queue: str
+    ) -> list[Seen]:
+        """Return those that are meant, by what is in them."""
+        waits: Sequence[bytes | None] = [None] * len(seen)
+        if self._sought.key is not None:
+            waits = await self._ask(self._store.waits([each.job_id for each in seen]))
+        told = zip(seen, waits, strict=True)
+        return [each for each, waits_for in told if self._fits(each, queue, payloads[each.job_id], waits_for)]
 
     async def _dead(self, place: Place, most: int, room: int) -> tuple[Batch, list[JobInfo]]:
         letters, batch = await self._ask(self._store.dead(place.spot, most))
