@@ -41,6 +41,7 @@ class LoopWatch:
 
     Attributes:
         blocks: how often the loop was called blocked.
+        blocked_s: seconds for which it was, all together; of one that goes on, up to the last look.
         still: called by `look` with the seconds for which the loop has not answered, once it is called blocked.
     """
 
@@ -58,8 +59,8 @@ class LoopWatch:
         self._answered = 0  # written by the loop, read by the thread
         self._said = False
         self.blocks = 0
-        self._blocked_s = 0.0
-        self._blocked_now = 0.0
+        self.blocked_s = 0.0
+        self._blocked_before = 0.0
         self.still: Callable[[float], None] | None = None
         self._lag: float | None = None
         self._worst_lag: float | None = None
@@ -80,7 +81,7 @@ class LoopWatch:
             if self._said:
                 log.warning("event_loop_resumed", seconds=round(blocked, 1))
                 self._said = False
-                self._blocked_s, self._blocked_now = self._blocked_s + blocked, 0.0
+                self.blocked_s = self._blocked_before = self._blocked_before + blocked
             self._sent += 1
             self._sent_at = now
             self._loop.call_soon_threadsafe(self._answer, self._sent)
@@ -90,18 +91,14 @@ class LoopWatch:
             blocked = now - self._sent_at
         if blocked >= _WORTH_SAYING and not self._said:
             self._said = True
+            self.blocked_s = self._blocked_before + blocked  # first: who sees the count is to see this, too
             self.blocks += 1
             self._say(blocked)
         if self._said:
-            self._blocked_now = blocked
+            self.blocked_s = self._blocked_before + blocked
             if self.still is not None:
                 self.still(blocked)
         return blocked
-
-    @property
-    def blocked_s(self) -> float:
-        """Seconds for which the loop was called blocked, all together; of one that goes on, up to the last look."""
-        return self._blocked_s + self._blocked_now
 
     def take_lag(self) -> tuple[float | None, float | None]:
         """Return by how many seconds the loop was last late with its answer, and at the worst since this was asked."""

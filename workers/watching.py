@@ -8,6 +8,7 @@ none of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import time
@@ -34,6 +35,9 @@ log = structlog.get_logger("barque.worker")
 
 _APPOINTMENT = 0.25
 """Seconds between two appointments of the event loop: by how much it is late for them is its lag."""
+
+_LAST_PAGE = 1.0
+"""Seconds to wait, at a stop, until the page is closed; the process's end closes it in any case."""
 
 
 class Watching:
@@ -111,7 +115,8 @@ class Watching:
         if self._next is not None:
             self._next.cancel()
         if page is not None:
-            await asyncio.to_thread(page.stop)
+            with contextlib.suppress(TimeoutError):  # jobs may have taken all threads, and not give them back
+                await asyncio.wait_for(asyncio.to_thread(page.stop), _LAST_PAGE)
 
     def _appoint(self, loop: asyncio.AbstractEventLoop) -> None:
         self._kept_at = time.monotonic()

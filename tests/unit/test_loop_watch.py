@@ -99,3 +99,23 @@ async def test_an_error_in_telling_the_job_costs_only_its_keys(lines):
     watch.look()
     assert [line["event"] for line in lines] == ["event_loop_blocked"]
     await turn()
+
+
+async def test_blocks_and_their_seconds_are_counted_and_never_less_than_before():
+    clock = Clock()
+    watch = LoopWatch(lambda _: {}, clock)
+    counted = [(watch.blocks, watch.blocked_s)]
+    for _ in range(2):
+        watch.look()
+        for _ in range(3):  # nothing is awaited: the loop stands still
+            clock.now += 0.6
+            watch.look()
+            counted.append((watch.blocks, watch.blocked_s))
+        await turn()
+        watch.look()
+        counted.append((watch.blocks, watch.blocked_s))
+        await turn()
+    assert counted == [
+        *((0, 0.0), (0, 0.0), (1, pytest.approx(1.2)), (1, pytest.approx(1.8)), (1, pytest.approx(1.8))),
+        *((1, pytest.approx(1.8)), (2, pytest.approx(3.0)), (2, pytest.approx(3.6)), (2, pytest.approx(3.6))),
+    ]
