@@ -18,7 +18,7 @@ from common.redis.scripts import Script
 
 __all__ = ["PRODUCER", "READER", "ROLES", "WORKER", "Role"]
 
-_CALL = re.compile(r"redis\.p?call\(\s*'(\w+)'")
+_CALL = re.compile(r"\bp?call\(\s*'(\w+)'")
 
 # What opens a connection and asks for confirmation, on old servers and new; not what lists or kills other clients,
 # nor what tells of every key's changes. Servers before Redis 7 do not know that last rule, and do not need it.

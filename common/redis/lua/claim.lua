@@ -61,7 +61,7 @@ rare = redis.call('EXISTS', unpack(rare)) > 0
 local aborting = rare and redis.call('EXISTS', ABORT) == 1
 
 -- The scores of a page's jobs. Redis writes each with 17 digits, which is a tenth of what a claim costs. But jobs that
--- were enqueued together have the same, and so have all that stand between two of the same: a part of them is asked for.
+-- were enqueued together have the same, and so have all that stand between two of the same: some are asked for theirs.
 local function scores_of(queue, ids)
   local SAMPLED = 8 -- one in so many
   local count, sample = #ids, {}
@@ -160,7 +160,8 @@ local function take(queue, ids, lanes)
   end
   if granted > 0 then
     redis.call('MSET', unpack(leases)) -- with PEXPIREAT it costs four fifths of SET with PX
-    for i = 1, granted, 2 do redis.call('PEXPIREAT', leases[i], lease_expiry) end
+    local call = redis.call -- looked up once
+    for i = 1, granted, 2 do call('PEXPIREAT', leases[i], lease_expiry) end
   end
   if joined then lanes.see_to(joined) end
   if taken > 0 then
@@ -175,30 +176,34 @@ local function take(queue, ids, lanes)
   return held
 end
 
--- See to the jobs of a queue that have priorities or lanes.
-local function prepare(queue)
-  -- Give jobs of a priority their head start, now that they are due: those that stand where they were put.
-  local function lift()
-    local due = redis.pcall('ZRANGEBYSCORE', LIFT .. queue, '-inf', '(' .. now + 1, 'WITHSCORES', 'LIMIT', 0, MOST_LIFTED)
-    if due.err or #due == 0 then return end
-    local ids, places = {}, {}
-    for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
-    redis.call('ZREM', LIFT .. queue, unpack(ids)) -- a write that needs no memory (see the prelude)
-    for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
-      local noted = tonumber(due[2 * i])
-      local when = math.floor(noted)
-      if score and math.floor(tonumber(score)) == when then
-        places[#places + 1], places[#places + 2] = when + LEAD + steps_of(noted) * LEAD_EACH, ids[i]
+-- What most claims have no use for is made where it is needed: each function made costs as much as a small command.
+local prepare
+if rare then
+  -- See to the jobs of a queue that have priorities or lanes.
+  function prepare(queue)
+    -- Give jobs of a priority their head start, now that they are due: those that stand where they were put.
+    local function lift()
+      local due = redis.pcall('ZRANGEBYSCORE', LIFT .. queue, '-inf', '(' .. now + 1, 'WITHSCORES', 'LIMIT', 0, MOST_LIFTED)
+      if due.err or #due == 0 then return end
+      local ids, places = {}, {}
+      for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
+      redis.call('ZREM', LIFT .. queue, unpack(ids)) -- a write that needs no memory (see the prelude)
+      for i, score in ipairs(redis.call('ZMSCORE', queue, unpack(ids))) do
+        local noted = tonumber(due[2 * i])
+        local when = math.floor(noted)
+        if score and math.floor(tonumber(score)) == when then
+          places[#places + 1], places[#places + 2] = when + LEAD + steps_of(noted) * LEAD_EACH, ids[i]
+        end
       end
+      if #places > 0 then redis.call('ZADD', queue, unpack(places)) end
     end
-    if #places > 0 then redis.call('ZADD', queue, unpack(places)) end
-  end
 
-  lift()
-  local lanes = lanes_of(queue, now)
-  if lanes.are_sound() then
-    lanes.heal()
-    lanes_in[queue] = lanes
+    lift()
+    local lanes = lanes_of(queue, now)
+    if lanes.are_sound() then
+      lanes.heal()
+      lanes_in[queue] = lanes
+    end
   end
 end
 
@@ -229,10 +234,10 @@ local function look(queue)
   local size = redis.call('ZCARD', queue) + (lanes_in[queue] and lanes_in[queue].count() or 0)
   if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
   if paused[queue] then return end
-  if free == 0 and #redis.call('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', passed_over[queue] or '0', '1') > 0 then
-    wake(queue) -- more is due than this worker can take: pass the wake-up on
-  end
-  if free > 0 then
+  if free == 0 then
+    local more = redis.call('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', passed_over[queue] or '0', '1')
+    if #more > 0 then wake(queue) end -- more is due than this worker can take: pass the wake-up on
+  else
     local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. present, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
     next_due = tonumber(next_due)
     if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
@@ -251,7 +256,6 @@ local function on(index, work)
   end
 end
 
--- What most claims have no use for is made where it is needed: each function made costs as much as a small command.
 if rare and redis.call('EXISTS', PAUSED) == 1 then
   for _, queue in ipairs(KEYS) do paused[queue] = redis.pcall('HEXISTS', PAUSED, 'queue:' .. queue) == 1 end
 end

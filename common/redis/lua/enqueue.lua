@@ -23,9 +23,10 @@ local old, wishes = {}, {}
 
 if fresh > 0 then
   local payloads, places, due = {}, {}, decimal(now)
+  local given = ARGV -- a local is looked up in a tenth of the time
   for i = 1, fresh do
-    local id = ARGV[2 * i]
-    payloads[2 * i - 1], payloads[2 * i] = JOB .. id, ARGV[2 * i + 1]
+    local id = given[2 * i]
+    payloads[2 * i - 1], payloads[2 * i] = JOB .. id, given[2 * i + 1]
     places[2 * i - 1], places[2 * i] = due, id
   end
   redis.call('ZADD', queue, unpack(places))
