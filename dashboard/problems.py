@@ -31,7 +31,7 @@ from common.errors import (
 from dashboard.security.masking import readable
 from dashboard.visitor import is_known
 
-__all__ = ["Fault", "Problem", "ProblemRaised", "answer_to", "is_for_programs", "refusal"]
+__all__ = ["Fault", "Problem", "ProblemRaised", "answer_to", "is_for_programs", "refusal", "report"]
 
 API = "/api"
 """Everything below it is for programs."""
@@ -111,15 +111,19 @@ def answer_to(request: Request, error: Exception) -> Response:
     elif isinstance(error, BarqueError):
         problem = _of_ours(error)
     else:
-        # Without its message, which may quote what a job was given.
-        frames = traceback.extract_tb(error.__traceback__)[-4:]
-        where = " > ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-        log.error("dashboard_error", error=type(error).__name__, path=request.scope.get("path", ""), where=where)
+        report(request, error)
         detail = "an error of the dashboard's own; its log says where"
         problem = Problem(_word(500), _title(500), 500, detail)
     if problem.status == 503:
         headers.setdefault("Retry-After", "2")
     return _response(request, problem, headers)
+
+
+def report(request: HTTPConnection, error: Exception) -> None:
+    """Log an error of the dashboard's own: where it was, and not its message, which may quote what a job was given."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = " > ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    log.error("dashboard_error", error=type(error).__name__, path=request.scope.get("path", ""), where=where)
 
 
 def refusal(request: HTTPConnection, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:

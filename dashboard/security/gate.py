@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.context import dashboard_of
-from dashboard.problems import ProblemRaised, answer_to, is_for_programs, refusal
+from dashboard.problems import ProblemRaised, answer_to, is_for_programs, refusal, report
 from dashboard.security.access import Access
 from dashboard.security.attempts import Attempts
 from dashboard.security.csrf import FIELD, HEADER, came_from_elsewhere, is_from_a_browser
@@ -23,7 +23,7 @@ from dashboard.security.peers import Peer, Peers
 from dashboard.settings import PREFIX, DashboardSettings
 from dashboard.visitor import Visitor, set_visitor, visitor_of
 
-__all__ = ["HEALTH", "Gate"]
+__all__ = ["HEALTH", "CutShort", "Gate"]
 
 HEALTH = "/healthz"
 """Answered to everybody: it says nothing."""
@@ -35,6 +35,10 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 _FORM = "application/x-www-form-urlencoded"
 
 log = structlog.get_logger("barque.dashboard")
+
+
+class CutShort(Exception):
+    """An answer ended in the middle."""
 
 
 class Gate:
@@ -78,8 +82,9 @@ class Gate:
         except ClientDisconnect:
             return
         except Exception as error:
-            if began:  # half an answer cannot be taken back
-                raise
+            if began:  # half an answer cannot be taken back; the server closes the connection, and logs this one
+                report(request, error)
+                raise CutShort("an answer was cut short by an error; see dashboard_error") from None
             refused = answer_to(request, error)
         await refused(scope, receive, send)
 

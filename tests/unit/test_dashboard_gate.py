@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
@@ -20,7 +20,7 @@ from dashboard.fleet_watch import FleetWatch
 from dashboard.live import Live
 from dashboard.security.access import Access
 from dashboard.security.csrf import FIELD, HEADER, Csrf
-from dashboard.security.gate import Gate
+from dashboard.security.gate import CutShort, Gate
 from dashboard.security.headers import CONTENT_SECURITY_POLICY, SecurityHeaders
 from dashboard.security.masking import Masking
 from dashboard.settings import DashboardSettings
@@ -48,10 +48,19 @@ async def break_down(_: Request):
     raise ValueError("hunter2")
 
 
+async def stream_and_break_down(_: Request):
+    async def parts():
+        yield b"one"
+        raise ValueError("hunter2")
+
+    return StreamingResponse(parts())
+
+
 def app_of(**given) -> Starlette:
     """Return an application with three pages behind a gate: `/`, `/change` and `/broken`, and the same below /api."""
     settings = DashboardSettings(_env_file=None, **given)
     pages = [("", show, "GET"), ("/change", change, "POST"), ("/broken", break_down, "GET")]
+    pages += [("/stream", stream_and_break_down, "GET")]
     app = Starlette(
         routes=[
             Route(root + path or "/", endpoint, methods=[method])
@@ -396,3 +405,14 @@ class TestEveryAnswer:
         (line,) = [line for line in lines if line["event"] == "dashboard_error"]
         assert line["error"] == "ValueError"
         assert re.search(r"test_dashboard_gate\.py:\d+ in break_down$", line["where"])
+
+    async def test_nor_does_one_in_the_middle_of_an_answer(self):
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app_of(), client=("127.0.0.1", 5)), base_url="http://localhost"
+        ) as client:
+            with capture_logs() as lines, pytest.raises(CutShort) as raised:
+                await client.get("/stream")
+        assert raised.value.__suppress_context__
+        (line,) = lines
+        assert (line["event"], line["error"]) == ("dashboard_error", "ValueError")
+        assert "hunter2" not in str(line)
