@@ -1,7 +1,7 @@
 """Timeouts for thousands of attempts on one timer.
 
 Owns a heap of deadlines and the one `call_at` for the earliest. A timer per job would cost more than most jobs'
-own bookkeeping; here a job costs one heap push. Knows no Redis.
+own bookkeeping; here most cost a place in a list, as they end before anybody looks. Knows no Redis.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
+from math import inf
 
 from workers.attempt import Attempt
 
 __all__ = ["Deadlines"]
+
+_MOST_NEW = 250
+"""Attempts that are not in the heap yet, at the most: those of them that have ended by then never come there."""
 
 _WORTH_SWEEPING = 1000
 
@@ -21,54 +25,75 @@ _WORTH_SWEEPING = 1000
 class Deadlines:
     """Call back when an attempt outlives its deadline.
 
-    An attempt that ends in time stays in the heap until its deadline passes, or until more than half of the heap
-    has ended: then it is swept, so that memory follows the attempts that run, not the jobs done within a timeout.
+    An attempt that ends in time is forgotten when it is looked at next: with the new ones, when there are many of
+    those; in the heap, when that has grown to twice what was left of it by the last sweep, or when its deadline
+    passes. So memory follows the attempts that run, not the jobs done within a timeout.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, overdue: Callable[[Attempt], None]) -> None:
         self._loop = loop
         self._overdue = overdue
+        self._new: list[tuple[float, Attempt]] = []
         self._heap: list[tuple[float, int, Attempt]] = []
         self._order = count()  # attempts do not compare
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = 0
+        self._looks_at = inf
+        self._sweep_past = _WORTH_SWEEPING
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._new) + len(self._heap)
 
     def add(self, attempt: Attempt, at: float) -> None:
-        """Watch an attempt until `at`, in the event loop's time."""
-        heapq.heappush(self._heap, (at, next(self._order), attempt))
-        if self._heap[0][2] is attempt:
-            self._arm()
-
-    def note_end(self) -> None:
-        """Take note that a watched attempt has ended."""
-        self._ended += 1
-        if self._ended > _WORTH_SWEEPING and self._ended * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if not entry[2].finished]
-            heapq.heapify(self._heap)
-            self._ended = 0
+        """Watch an attempt until `at`, in the event loop's time, or until it is `finished`."""
+        self._new.append((at, attempt))
+        if at < self._looks_at:
+            self._look_at(at)
+        if len(self._new) > _MOST_NEW:
+            self._sort_in()
 
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._looks_at = inf
+        self._new.clear()
         self._heap.clear()
 
-    def _arm(self) -> None:
+    def _sort_in(self) -> None:
+        new, self._new = self._new, []
+        for at, attempt in new:
+            if not attempt.finished:
+                heapq.heappush(self._heap, (at, next(self._order), attempt))
+        if len(self._heap) > self._sweep_past:
+            self._heap = [entry for entry in self._heap if not entry[2].finished]
+            heapq.heapify(self._heap)
+            self._sweep_past = max(_WORTH_SWEEPING, 2 * len(self._heap))
+
+    def _look_at(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0][0], self._fire) if self._heap else None
+        self._timer = self._loop.call_at(at, self._fire)
+        self._looks_at = at
 
     def _fire(self) -> None:
         self._timer = None
+        self._looks_at = -inf  # what is added meanwhile is looked at here
         now = self._loop.time()
+        try:
+            while (attempt := self._past(now)) is not None:
+                self._overdue(attempt)
+        finally:
+            self._looks_at = inf
+            self._sort_in()
+            if self._heap:
+                self._look_at(self._heap[0][0])
+
+    def _past(self, now: float) -> Attempt | None:
+        """Take the next attempt whose deadline has passed, and those before it that have ended."""
+        self._sort_in()
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2].finished):
             _, _, attempt = heapq.heappop(self._heap)
-            if attempt.finished:
-                self._ended = max(0, self._ended - 1)
-            else:
-                self._overdue(attempt)
-        self._arm()
+            if not attempt.finished:
+                return attempt
+        return None

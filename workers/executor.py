@@ -126,7 +126,7 @@ class Executor:
             outcome = self._verdicts.stopped(attempt, asyncio.CancelledError())
         except Exception as broken:
             outcome = self._verdicts.unjudged(attempt, broken)
-        self._finish(attempt)
+        attempt.finished = True
         self._hand_on(outcome)
         log.error(
             "job_did_not_stop",
@@ -209,16 +209,11 @@ class Executor:
             outcome = self._verdicts.unjudged(attempt, broken)
         if attempt.finished:  # it was given up, and what it says now comes too late
             return
-        self._finish(attempt)
+        attempt.finished = True
         # As arq: a job that could not be started has no hooks.
         if self._hooks.on_job_end is not None and attempt.context is not None:
             await self._run_hook("on_job_end", self._hooks.on_job_end, attempt.context)
         self._hand_on(outcome)
-
-    def _finish(self, attempt: Attempt) -> None:
-        attempt.finished = True
-        if attempt.ends_at is not None or attempt.soft_timeout is not None:
-            self._limits.note_end()
 
     def _hand_on(self, outcome: Outcome) -> None:
         self.running -= 1

@@ -27,9 +27,6 @@ class TimeLimits:
 
     Args:
         stop: cancels an attempt, for one of the reasons TIMED_OUT and DEADLINE.
-
-    Attributes:
-        note_end: to be called when an attempt which was watched has ended.
     """
 
     def __init__(
@@ -39,7 +36,6 @@ class TimeLimits:
         self._clock = clock
         self._stop = stop
         self._deadlines = Deadlines(loop, self._overdue)
-        self.note_end = self._deadlines.note_end
 
     def set_deadline(self, attempt: Attempt, runnable: Runnable, extras: Extras | None) -> None:
         """Find until when the attempt's job may go on."""

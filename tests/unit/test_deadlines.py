@@ -77,7 +77,6 @@ def test_one_that_ended_in_time_is_not_told(deadlines, clock, overdue):
     attempt = an_attempt()
     deadlines.add(attempt, 10)
     attempt.finished = True
-    deadlines.note_end()
     clock.move_to(20)
     assert overdue == []
     assert len(deadlines) == 0
@@ -103,7 +102,6 @@ def test_memory_follows_the_attempts_that_run_and_not_the_jobs_done_within_a_tim
         if len(running) > 100:
             ended = running.pop(0)
             ended.finished = True
-            deadlines.note_end()
         largest = max(largest, len(deadlines))
     assert largest < 2_500
     assert overdue == []
@@ -117,10 +115,47 @@ def test_a_sweep_loses_nobody_that_runs(deadlines, clock, overdue):
         if number % 100 == 0:
             deadlines.add(an_attempt(f"s{number // 100}"), 100)
         attempt.finished = True
-        deadlines.note_end()
     clock.move_to(100)
     assert set(overdue) == survivors
     assert len(overdue) == len(survivors)
+
+
+def test_what_is_added_as_another_is_told_is_told_in_its_turn(clock):
+    told = []
+
+    def overdue(attempt):
+        told.append((attempt.job_id, clock.now))
+        if attempt.job_id == "soft":
+            deadlines.add(an_attempt("past already"), 5)
+            deadlines.add(an_attempt("hard"), 20)
+
+    deadlines = Deadlines(clock, overdue)
+    deadlines.add(an_attempt("soft"), 10)
+    deadlines.add(an_attempt("other"), 15)
+    clock.move_to(12)
+    assert told == [("soft", 12), ("past already", 12)]
+    clock.move_to(16)
+    clock.move_to(20)
+    assert told[2:] == [("other", 16), ("hard", 20)]
+    assert clock.timer is None
+
+
+def test_a_callback_that_raises_stops_no_other_deadline(clock):
+    told = []
+
+    def overdue(attempt):
+        told.append(attempt.job_id)
+        if attempt.job_id == "a":
+            deadlines.add(an_attempt("c"), 30)
+            raise RuntimeError("broken")
+
+    deadlines = Deadlines(clock, overdue)
+    deadlines.add(an_attempt("a"), 10)
+    deadlines.add(an_attempt("b"), 20)
+    with pytest.raises(RuntimeError, match="broken"):
+        clock.move_to(10)
+    clock.move_to(30)
+    assert told == ["a", "b", "c"]
 
 
 def test_closing_forgets_all(deadlines, clock, overdue):

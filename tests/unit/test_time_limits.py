@@ -94,7 +94,6 @@ def test_without_a_limit_nothing_is_watched(limits, loop):
     attempt = begin(limits, an_attempt(loop), a_task())
     assert loop.timer is None
     assert attempt.time_left is None
-    limits.note_end()
 
 
 def test_the_timeout_stops_and_until_then_the_time_runs_down(limits, loop, stops):
@@ -127,7 +126,6 @@ def test_a_soft_timeout_alone_tells_and_never_stops(limits, loop, stops, lines):
     assert attempt.stopping
     assert lines[0]["stopped_in_s"] is None
     assert stops == []
-    limits.note_end()
 
 
 def test_a_soft_timeout_behind_the_hard_one_tells_nobody(limits, loop, stops, lines):
@@ -207,7 +205,6 @@ def test_one_attempt_has_one_entry_in_the_heap_at_a_time(limits, loop):
     assert len(heap) == 3
     for attempt in running:
         attempt.finished = True
-        limits.note_end()
     loop.pass_by(4)
     assert len(heap) == 0
 
