@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from cli.attempts_view import attempts_document, timeline
 from cli.output import fields, listing, machine, note, show, styled, to_jsonable, visible
 from cli.words import ago, call, compact, moment
 from common.dead_letters import DeadLetter
@@ -83,6 +84,7 @@ def show_one(letter: DeadLetter, *, arguments: bool, as_json: bool) -> None:
     show(
         styled(f"Dead letter of job {letter.job_id}", "bold"),
         fields([row for row in rows if row[1] is not None], styles={"error": "red", "reason": "yellow"}),
+        *(timeline(letter.history, letter.history_dropped) if len(letter.history) > 1 else ()),
     )
     if letter.error.traceback:
         show(Text(""), Text(visible(letter.error.traceback.rstrip())))
@@ -124,10 +126,11 @@ def _document(letter: DeadLetter, *, arguments: bool, lists: bool) -> dict[str, 
     error, payload = letter.error, named.pop("payload")
     named["error"] = {"type": error.type, "message": error.message}
     if lists:
-        left_out = {"unreadable", "arguments", "keyword_arguments", "metadata"}
+        left_out = {"unreadable", "arguments", "keyword_arguments", "metadata", "history", "history_dropped"}
     else:
         left_out = set() if arguments else {"arguments", "keyword_arguments", "metadata"}
         named["error"]["traceback"] = error.traceback
+        named["history"] = attempts_document(letter.history, logs=False)
         named["payload_bytes"] = len(payload or b"")
         if letter.unreadable is not None:
             named["payload_hex"] = (payload or b"")[: None if arguments else _FIRST_BYTES].hex()

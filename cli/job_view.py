@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from cli.attempts_view import attempts_document, log_lines, timeline
 from cli.output import fields, machine, note, show, styled, to_jsonable, visible
 from cli.pause import described
 from cli.progress_line import progress_text
@@ -28,21 +29,25 @@ STYLES = {
 }
 
 
-def show_jobs(infos: Sequence[JobInfo], pauses: Sequence[Pause], *, arguments: bool, as_json: bool) -> None:
-    """Print where these jobs stand; their arguments only if asked for."""
+def show_jobs(infos: Sequence[JobInfo], pauses: Sequence[Pause], *, arguments: bool, logs: bool, as_json: bool) -> None:
+    """Print where these jobs stand; their arguments, and the lines they logged, only if asked for."""
     if as_json:
-        machine([job_document(info, arguments=arguments) for info in infos])
+        machine([job_document(info, arguments=arguments, logs=logs) for info in infos])
         return
     for info in infos:
         _show_rows(info, pauses, arguments=arguments)
+        if logs:
+            show(*log_lines(info.attempts))
 
 
 def show_job(info: JobInfo, pauses: Sequence[Pause], *, arguments: bool, as_json: bool) -> None:
     """Print all there is of one job, its traceback, too; its arguments only if asked for."""
     if as_json:
-        machine(job_document(info, arguments=arguments))
+        machine(job_document(info, arguments=arguments, logs=True))
         return
     _show_rows(info, pauses, arguments=arguments)
+    if info.logs:
+        show(*log_lines(info.attempts))
     if info.error is not None and info.error.traceback:
         show(Text(""), Text(visible(info.error.traceback.rstrip())))
     if info.is_dead:
@@ -60,7 +65,11 @@ def error_text(info: JobInfo) -> str:
 
 def _show_rows(info: JobInfo, pauses: Sequence[Pause], *, arguments: bool) -> None:
     styles = {"state": STYLES.get(info.state, ""), "error": "red", "unreadable": "yellow"}
-    show(styled(f"Job {info.job_id}", "bold"), fields(_job_rows(info, pauses, arguments=arguments), styles=styles))
+    show(
+        styled(f"Job {info.job_id}", "bold"),
+        fields(_job_rows(info, pauses, arguments=arguments), styles=styles),
+        *timeline(info.attempts, info.attempts_dropped),
+    )
 
 
 def _job_rows(info: JobInfo, pauses: Sequence[Pause], *, arguments: bool) -> list[tuple[str, object]]:
@@ -101,11 +110,12 @@ def _paused_rows(info: JobInfo, pauses: Sequence[Pause]) -> list[tuple[str, obje
     return [("paused", f"{pause.kind} {pause.name}, {described(pause)}") for pause in held]
 
 
-def job_document(info: JobInfo, *, arguments: bool) -> dict[str, Any]:
-    """Return the job for a program; results have a command of their own, arguments only if asked for."""
+def job_document(info: JobInfo, *, arguments: bool, logs: bool = False) -> dict[str, Any]:
+    """Return the job for a program; results have a command of their own, arguments and logs only if asked for."""
     left_out = {"result"} if arguments else {"result", "arguments", "keyword_arguments"}
     named = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
     named["error"] = dataclasses.asdict(info.error) if info.error is not None else None
+    named["attempts"] = attempts_document(info.attempts, logs=logs)
     if info.progress is not None:
         named["progress"] = {**dataclasses.asdict(info.progress), "fraction": info.progress.fraction}
     document: dict[str, Any] = to_jsonable({k: v for k, v in named.items() if k not in left_out}).value

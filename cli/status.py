@@ -36,6 +36,9 @@ def status(
     arguments: Annotated[
         bool, typer.Option("--arguments", help="Show the jobs' arguments, too: they may be secret.")
     ] = False,
+    logs: Annotated[
+        bool, typer.Option("--logs", help="Show the lines that the jobs' attempts logged, where their tasks keep some.")
+    ] = False,
     redis_url: RedisUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -44,6 +47,9 @@ def status(
     A queue's "queued" jobs are due and wait for a worker. "Scheduled or running" are those that are due later, and
     those that run: a running job's place is the end of its lease. Workers report every five seconds.
 
+    Of a job each attempt is shown, the oldest first, if it had more than one: when it ran, on which worker, and how it
+    ended.
+
     Exit codes: 1 a job is not there, or has ended and its result cannot be read here, 3 no server.
 
     \b
@@ -51,6 +57,7 @@ def status(
       barque status
       barque status --queues high,low --json
       barque status 018f3c2a77b10000000a4be3d1f20c57
+      barque status 018f3c2a77b10000000a4be3d1f20c57 --logs
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
     if not job_ids:
@@ -61,7 +68,7 @@ def status(
     infos, pauses = asyncio.run(_jobs(job_ids, settings, only=queues is not None))
     from cli import job_view  # noqa: PLC0415 - see the top of main.py
 
-    job_view.show_jobs(infos, pauses, arguments=arguments, as_json=as_json)
+    job_view.show_jobs(infos, pauses, arguments=arguments, logs=logs, as_json=as_json)
     raise typer.Exit(FAILED if any(info.state.value in {"unknown", "ended"} for info in infos) else OK)
 
 

@@ -7,14 +7,15 @@ is signed: who writes to Redis can make up why a job failed, but not a payload t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
-from common.codec import Reading, decode_job
+from common.attempts import AttemptInfo, history_of
+from common.codec import MSGPACK_ONLY, Reading, decode_job
 from common.errors import Undecodable
 from common.jobs import RemoteError
 from common.values import MALFORMED
@@ -72,6 +73,8 @@ class DeadLetter:
         payload: the job's bytes as they were, where one letter was asked for; None in lists.
         unreadable: why the payload cannot be read here, where one letter was asked for.
         arguments, keyword_arguments, metadata: as plain data, where one letter was asked for and can be read.
+        history: each attempt, the oldest first, where one letter was asked for.
+        history_dropped: how many older ones are not kept any more.
     """
 
     job_id: str
@@ -90,6 +93,8 @@ class DeadLetter:
     arguments: tuple[Any, ...] = field(default=(), repr=False)
     keyword_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[AttemptInfo, ...] = field(default=(), repr=False)
+    history_dropped: int = 0
 
 
 def encode_about(about: About) -> bytes:
@@ -122,6 +127,7 @@ def read_letter(
     traceback: str = "",
     payload: bytes | None = None,
     reading: Reading | None = None,
+    attempts: Sequence[bytes] | None = None,
 ) -> DeadLetter:
     """Return a letter as people are shown it; never raises for what is in it.
 
@@ -129,11 +135,14 @@ def read_letter(
         died_ms: its score.
         queue: where the job was, if that is known better than the record says.
         payload: with `reading`, decoded, as far as that goes.
+        attempts: the entries of its history, where they were asked for.
     """
     queue = queue or about.queue
     content: dict[str, Any] = {}
     if payload is not None and reading is not None:
         content = _read(payload, reading, job_id, queue)
+    if attempts is not None:
+        content |= _history(job_id, died_ms, about, attempts, reading or MSGPACK_ONLY)
     return DeadLetter(
         job_id=job_id,
         task=about.task or None,
@@ -161,6 +170,19 @@ def _read(payload: bytes, reading: Reading, job_id: str, queue: str) -> dict[str
         return {"unreadable": f"the payload is no job: {type(error).__name__}"}
     meta = job.extras.meta if job.extras is not None else None
     return {"arguments": arguments, "keyword_arguments": keyword_arguments, "metadata": meta or {}}
+
+
+def _history(job_id: str, died_ms: float, about: About, attempts: Sequence[bytes], reading: Reading) -> dict[str, Any]:
+    history = history_of(attempts, job_id, reading).of_job(about.enqueued_ms or None)
+    final = AttemptInfo(
+        number=about.attempts,
+        outcome="timed_out" if about.reason in {"timed_out", "deadline"} else "failed",
+        started_at=_moment(about.started_ms),
+        finished_at=_moment(died_ms),
+        worker=about.worker or None,
+        error=RemoteError(about.error, about.message),
+    )
+    return {"history": history.followed_by(final, about.started_ms), "history_dropped": history.dropped}
 
 
 def _moment(unix_ms: float) -> datetime | None:

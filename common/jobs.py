@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from common.attempts import AttemptInfo, LogLine
     from common.progress import Progress
 
 __all__ = [
@@ -117,6 +118,8 @@ class JobInfo:
         unreadable: why nothing is known of what is in it: its payload is gone, too large to be listed, or cannot be
             decoded here. Of a result that cannot be read `error` says why.
         is_dead: whether a dead letter of it is kept, so that it can be replayed; told by `producer.jobs`.
+        attempts: each of them, the oldest first: those before, and the one that runs now or ended it.
+        attempts_dropped: how many older ones are not kept any more.
     """
 
     job_id: str
@@ -140,6 +143,13 @@ class JobInfo:
     waits_for: str | None = None
     unreadable: str | None = None
     is_dead: bool = False
+    attempts: tuple[AttemptInfo, ...] = ()
+    attempts_dropped: int = 0
+
+    @property
+    def logs(self) -> tuple[LogLine, ...]:
+        """The lines its attempts logged, one attempt after the other; of a task that keeps some."""
+        return tuple(line for attempt in self.attempts for line in attempt.logs)
 
 
 class _JobIds:

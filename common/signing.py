@@ -1,7 +1,7 @@
 """Signatures of what travels: whoever writes to Redis without a key can make no worker run anything.
 
 Owns the keys, what a signature covers, and how it travels. HMAC-SHA256 with a key of its own for jobs, for results, for
-progress and for items of streams, each derived from the secret, over
+progress, for items of streams and for earlier attempts, each derived from the secret, over
 
     the lengths of id and queue (u32, u32) · job id · queue ("" but for a job) · every byte in front of the signature
 
@@ -39,7 +39,7 @@ _LENGTHS = struct.Struct(">II")
 
 
 class _Key:
-    __slots__ = ("item", "job", "mark", "progress", "result")
+    __slots__ = ("attempt", "item", "job", "mark", "progress", "result")
 
     def __init__(self, key_id: bytes, secret: bytes) -> None:
         # One key a purpose: what was signed as a job must never pass as a result.
@@ -47,6 +47,7 @@ class _Key:
         self.result = hmac.digest(secret, b"barque result 1", hashlib.sha256)
         self.progress = hmac.digest(secret, b"barque progress 1", hashlib.sha256)
         self.item = hmac.digest(secret, b"barque item 1", hashlib.sha256)
+        self.attempt = hmac.digest(secret, b"barque attempt 1", hashlib.sha256)
         self.mark = _mark(len(key_id)) + key_id + bytes([len(key_id)])
 
 
@@ -129,6 +130,20 @@ class Keyring:
         key = self._key_of(raw, "item")
         if key is not None and not _fits(key.item, raw, job_id, ""):
             raise _does_not_fit("the item")
+
+    def seal_attempt(self, raw: bytes, job_id: str) -> bytes:
+        """Return what a job's history says of an attempt, with a signature that holds for this job alone."""
+        return self._seal(self._first.attempt, raw, job_id, "")
+
+    def check_attempt(self, raw: bytes, job_id: str) -> None:
+        """Return if a key of ours signed this attempt of this job.
+
+        Raises:
+            SignatureRefused: see `check_job`.
+        """
+        key = self._key_of(raw, "attempt")
+        if key is not None and not _fits(key.attempt, raw, job_id, ""):
+            raise _does_not_fit("the attempt")
 
     def _seal(self, key: bytes, raw: bytes, job_id: str, queue: str) -> bytes:
         body = _one_entry_more(raw) + self._first.mark

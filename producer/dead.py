@@ -112,6 +112,7 @@ class DeadLetters:
             traceback=stored.traceback,
             payload=stored.payload,
             reading=self._producer.reading,
+            attempts=stored.attempts,
         )
 
     async def count(self, **filters: Unpack[DeadFilters]) -> int:

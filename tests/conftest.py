@@ -14,6 +14,7 @@ Results handed over to who waited for them (`barque:result:*`), and the names of
 (`barque:watchers:*`), may stay too: they go by themselves, within a minute.
 So may the dead letters of jobs that fail (`barque:dead*`): they go by themselves, within `BARQUE_DEAD_KEEP`; and the
 records of unique keys (`barque:unique*`), which have a time to live longer than their jobs wait.
+So may the histories of jobs that have ended (`barque:attempts:*`): they go with their results and dead letters.
 So may what limits leave (`barque:limit*`), with a TTL: it goes by itself once nobody uses it.
 
 The server is an embedded one that keeps nothing, unless `BARQUE_TEST_REDIS_URL` names another: then
@@ -166,7 +167,8 @@ async def redis(redis_url) -> AsyncIterator[redis_asyncio.Redis]:
 
 
 def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
-    if key in {keys.DEAD.encode(), keys.DEAD_ABOUT.encode()} or key.startswith(keys.DEAD_LETTER.encode()):
+    of_the_dead = (keys.DEAD_LETTER.encode(), keys.ATTEMPTS.encode())  # a job that has not ended keeps them longer
+    if key in {keys.DEAD.encode(), keys.DEAD_ABOUT.encode()} or key.startswith(of_the_dead):
         return 0 <= keyspace.pttl(key) <= Settings.model_fields["dead_keep"].default * 1000
     if key.startswith(keys.UNIQUES.encode()):
         return 0 <= keyspace.pttl(key) <= _LONGEST_UNIQUE_MS

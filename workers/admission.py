@@ -118,7 +118,7 @@ class Admission:
         extras = payload.extras
         priority = runnable.priority if extras is None or extras.prio is None else extras.prio
         for _ in range(_ASKED_AGAIN):
-            ask = Ask(attempt.lease, attempt.number, attempt.due_ms, past, priority, passage.gates)
+            ask = Ask(attempt.lease, attempt.script_number, attempt.due_ms, past, priority, passage.gates)
             answer = await self._answer(attempt, ask)
             attempt.due_ms = answer.due_ms or attempt.due_ms
             if answer.wait_ms > 0:

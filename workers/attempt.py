@@ -120,7 +120,7 @@ class Attempt(Lifetime):
         self.lease = claimed
         self.job_id = claimed.job_id
         self.raw = claimed.payload
-        self.number = claimed.attempt
+        self.number = claimed.attempt or 1  # 0: the first one, of a job that has a history
         self.due_ms = claimed.due_ms
         self.past = claimed.past
         self.priority = claimed.priority
@@ -161,7 +161,7 @@ class Attempt(Lifetime):
     @property
     def lease_as_counted(self) -> HeldLease:
         """Its lease, with the number of attempts that it has come to."""
-        return HeldLease(self.lease.queue, self.job_id, self.lease.token, self.number)
+        return HeldLease(self.lease.queue, self.job_id, self.lease.token, self.script_number)
 
     @property
     def queued_ms(self) -> int:
@@ -185,6 +185,11 @@ class Attempt(Lifetime):
     def is_meant_by(self, wish: float) -> bool:
         """Tell whether a wish to abort this id, by its score, is about this job and not one before it."""
         return self.payload is None or is_meant(wish, self.payload.enqueued_ms)
+
+    @property
+    def script_number(self) -> int:
+        """Its number as scripts take it: 0 for the first one of a job that has a history; see `Claimed`."""
+        return self.lease.attempt if self.number == 1 else self.number
 
     @property
     def task_name(self) -> str:

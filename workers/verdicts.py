@@ -23,6 +23,7 @@ from workers.clock import ServerClock
 from workers.dead_letters import Burials
 from workers.endings import Endings, run_seconds
 from workers.error_words import describe
+from workers.history import Histories
 
 __all__ = ["CannotRunError", "Verdicts"]
 
@@ -65,6 +66,7 @@ class Verdicts:
     ) -> None:
         self._clock = clock
         self._ways = ways
+        self._histories = Histories(worker=worker, clock=clock, reading=reading)
         self.endings = Endings(
             worker=worker,
             clock=clock,
@@ -142,7 +144,7 @@ class Verdicts:
         if due is None:
             return Outcome(attempt, OutcomeKind.HELD_BACK, None, run_seconds=0.0)
         record = PutBack(attempt.lease_as_counted, "release", due)
-        return _put_back(attempt, OutcomeKind.PASSED_ON, record, None, None)
+        return Outcome(attempt, OutcomeKind.PASSED_ON, record, run_seconds=run_seconds(attempt))
 
     def _by_policy(self, attempt: Attempt, error: BaseException, failure: OutcomeKind) -> Outcome:
         assert attempt.runnable is not None
@@ -177,7 +179,7 @@ class Verdicts:
             return self._retried(attempt, error, delay_ms)
         # arq leaves the score alone: due again at once, in its old place.
         record = PutBack(attempt.lease_as_counted, "return", _place(attempt))
-        return _put_back(attempt, OutcomeKind.RETRIED, record, error, 0)
+        return self._put_back(attempt, OutcomeKind.RETRIED, record, error, 0)
 
     def _as_retry(self, error: BaseException) -> Retry | None:
         """Return what a Retry, ours or arq's, asks for."""
@@ -211,9 +213,8 @@ class Verdicts:
             return self._failed(attempt, DeadlinePassed(f"the task put its job off: {why}"), OutcomeKind.TIMED_OUT)
         due = self._clock.now_ms() + delay_ms
         record = PutBack(attempt.lease_as_counted, "release", due, *_rank(attempt))
-        return _put_back(
-            attempt, OutcomeKind.SNOOZED, record, None, delay_ms, reason=describe(asked, with_traceback=False).message
-        )
+        said = describe(asked, with_traceback=False).message
+        return self._put_back(attempt, OutcomeKind.SNOOZED, record, None, delay_ms, reason=said)
 
     def _discarded(self, attempt: Attempt, asked: Discard) -> Outcome:
         words = describe(asked, with_traceback=False)
@@ -239,7 +240,7 @@ class Verdicts:
             if attempt.runnable is not None and not self._ways.retry_jobs:
                 return self._failed(attempt, error)  # whoever says so wants no second start
             record = PutBack(attempt.lease_as_counted, "release", _place(attempt))
-            return _put_back(attempt, OutcomeKind.RELEASED, record, None, None)
+            return self._put_back(attempt, OutcomeKind.RELEASED, record, None, None)
         # Nobody here cancelled it: the task cancelled itself, or something it awaited was.
         if attempt.runnable is None or attempt.runnable.policy is None:
             return self._raised_in_function(attempt, error)
@@ -268,7 +269,29 @@ class Verdicts:
         self, attempt: Attempt, error: BaseException, delay_ms: int, kind: OutcomeKind = OutcomeKind.RETRIED
     ) -> Outcome:
         record = PutBack(attempt.lease_as_counted, "retry", delay_ms, *_rank(attempt))
-        return _put_back(attempt, kind, record, error, delay_ms)
+        return self._put_back(attempt, kind, record, error, delay_ms)
+
+    def _put_back(
+        self,
+        attempt: Attempt,
+        kind: OutcomeKind,
+        record: PutBack,
+        error: BaseException | None,
+        retry_in_ms: int | None,
+        *,
+        reason: str = "",
+    ) -> Outcome:
+        outcome = Outcome(
+            attempt,
+            kind,
+            record,
+            run_seconds=run_seconds(attempt),
+            error=None if error is None else describe(error, with_traceback=False),
+            retry_in_ms=retry_in_ms,
+            reason=reason,
+        )
+        outcome.record = record._replace(entry=self._histories.entry(outcome, error))
+        return outcome
 
     def _failed(
         self,
@@ -285,26 +308,6 @@ class Verdicts:
         outcome = self.endings.failed(attempt, kind, words, shown or error)
         outcome.reason = why
         return outcome
-
-
-def _put_back(
-    attempt: Attempt,
-    kind: OutcomeKind,
-    record: PutBack,
-    error: BaseException | None,
-    retry_in_ms: int | None,
-    *,
-    reason: str = "",
-) -> Outcome:
-    return Outcome(
-        attempt,
-        kind,
-        record,
-        run_seconds=run_seconds(attempt),
-        error=None if error is None else describe(error, with_traceback=False),
-        retry_in_ms=retry_in_ms,
-        reason=reason,
-    )
 
 
 def _place(attempt: Attempt) -> int | str:

@@ -84,7 +84,7 @@ _READING = frozenset(
     {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
     # Lists of jobs; not SCAN, which shows the keys of all others, too.
     | {"hexists", "hscan", "hstrlen", "pttl", "strlen", "zmscore", "zrevrange"}
-    | {"multi", "exec"}
+    | {"lrange", "multi", "exec"}
 )
 
 _LANES = ((keys.LANES, ""), (keys.FAIR, ""), (keys.LANED, ""), (keys.LANE, ":*"))
@@ -97,6 +97,7 @@ PRODUCER = Role(
         keys.WAITERS,
         f"{keys.AWAITED}*",
         f"{keys.PROGRESS}*",
+        f"{keys.ATTEMPTS}*",
         f"{keys.STREAM}*",
         f"{keys.WATCHERS}*",
         keys.WORKERS,

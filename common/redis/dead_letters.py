@@ -55,6 +55,7 @@ class StoredLetter(NamedTuple):
     queue: str
     payload: bytes
     traceback: str
+    attempts: list[bytes]
 
 
 class DeadStore:
@@ -111,7 +112,8 @@ class DeadStore:
         pipeline.zscore(keys.DEAD, raw_id)
         pipeline.hget(keys.DEAD_ABOUT, raw_id)  # type: ignore[arg-type]  # bytes do as well
         pipeline.hgetall(id_bytes(keys.dead_letter(job_id)))  # type: ignore[arg-type]
-        score, about, letter = await pipeline.execute()
+        pipeline.lrange(id_bytes(keys.attempts(job_id)), 0, -1)  # type: ignore[arg-type]
+        score, about, letter, attempts = await pipeline.execute()
         if score is None or b"payload" not in letter:
             return None
         return StoredLetter(
@@ -121,6 +123,7 @@ class DeadStore:
             letter.get(b"queue", b"").decode(errors=_ANY),
             letter[b"payload"],
             letter.get(b"traceback", b"").decode(errors="replace"),
+            attempts,
         )
 
     async def count(self, *, since_ms: float | None = None, until_ms: float | None = None) -> int:

@@ -74,17 +74,18 @@ class Inspector:
         A payload or result that cannot be decoded here leaves its fields empty rather than raise; of a result `error`
         then says why, of a payload `unreadable`.
         """
-        (stored, payload, attempts, told, waits_for), held, place, now = await self._look(job_id, queue, payload=True)
+        found, held, place, now = await self._look(job_id, queue, payload=True)
+        stored, payload, attempts, told, waits_for, past = found
         if stored is not None:
-            ended = ended_info(job_id, queue, stored, self._reading)
+            ended = ended_info(job_id, queue, stored, self._reading, past)
             if ended.state is not JobState.ENDED:
                 ended = dataclasses.replace(ended, progress=progress_in(told, self._reading, job_id))
             return ended
         state = live_state(place.score, held, now)
         if state is JobState.UNKNOWN:
             return JobInfo(job_id=job_id, state=state)
-        found = Stored(payload, place.score, place.due, held, attempts, told, waited_for(waits_for))
-        return live_info(job_id, queue, state, found, self._reading)
+        lives = Stored(payload, place.score, place.due, held, attempts, told, waited_for(waits_for), past)
+        return live_info(job_id, queue, state, lives, self._reading)
 
     async def queue(self, queue: str) -> QueueReport:
         """Return how a queue stands."""
@@ -163,7 +164,10 @@ class Inspector:
         pipeline.hget(_name(keys.fair(queue)), _name(job_id))
         pipeline.hget(_name(keys.laned(queue)), _name(job_id))
         pipeline.time()
-        found, held, score, mark, lane, (seconds, microseconds) = await pipeline.execute()
+        if payload:
+            pipeline.lrange(_name(keys.attempts(job_id)), 0, -1)
+        found, held, score, mark, lane, (seconds, microseconds), *past = await pipeline.execute()
+        found += past
         place = _Place(score, score if mark is None else place_in(mark))
         if score is None and lane is not None:
             lane_key = _bytes(keys.lane(queue, lane.decode(errors="replace")))

@@ -6,12 +6,15 @@ Pure: who fetched the bytes is inspect.py or listing.py. Whatever a foreign prog
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from common.attempts import RUNNING, AttemptInfo, history_of
+from common.attempts import moment_of as moment
 from common.codec import Payload, Reading, decode_job
 from common.errors import Undecodable
-from common.jobs import JobInfo, JobState, RemoteError, StepTiming
+from common.jobs import JobInfo, JobState, OutcomeKind, RemoteError, StepTiming
 from common.progress import Progress, decode_progress
 from common.redis.scores import is_parked, read_due
 from common.result_codec import Result, decode_result
@@ -42,6 +45,7 @@ class Stored(NamedTuple):
         attempts: how many began before, as a foreign program may have written it.
         told: what it last said of how far it is.
         waits_for: the gate it waits for.
+        past: its history; None where nobody asks for its attempts.
     """
 
     payload: bytes | str | None = None
@@ -51,6 +55,7 @@ class Stored(NamedTuple):
     attempts: bytes | None = None
     told: bytes | None = None
     waits_for: bytes | None = None
+    past: Sequence[bytes] | None = None
 
 
 def live_state(score: float | None, holder: bytes | None, now_ms: int) -> JobState:
@@ -77,7 +82,25 @@ def live_info(job_id: str, queue: str, state: JobState, stored: Stored, reading:
         info["waits_for"] = stored.waits_for.decode(errors="replace")
     if holder and (worker := holder.decode(errors="replace").rpartition(":")[0].rpartition(":")[0]):
         info["worker"] = worker
-    return JobInfo(**info | described(stored.payload, reading, job_id, queue))
+    info |= described(stored.payload, reading, job_id, queue)
+    if stored.past is not None:
+        info |= _attempts(job_id, stored, info, reading)
+    return JobInfo(**info)
+
+
+def _attempts(job_id: str, stored: Stored, info: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return the fields of a `JobInfo` that tell of the attempts of a job that has not ended."""
+    history = history_of(stored.past or (), job_id, reading)
+    enqueued_at = info.get("enqueued_at")
+    if enqueued_at is not None:
+        history = history.of_job(round(enqueued_at.timestamp() * 1000))
+    attempts = history.attempts
+    if stored.holder:
+        counted = stored.holder.rpartition(b":")[0].rpartition(b":")[2]
+        attempts += (AttemptInfo(_count(counted) or info["attempt"], RUNNING, worker=info.get("worker")),)
+    elif is_lease_end(stored.score):  # its worker was lost, and nobody has claimed the job since
+        attempts += (AttemptInfo(info["attempt"], OutcomeKind.LOST.value, finished_at=moment(stored.score)),)
+    return {"attempts": attempts, "attempts_dropped": history.dropped}
 
 
 def described(payload: bytes | str | None, reading: Reading, job_id: str, queue: str) -> dict[str, Any]:
@@ -98,18 +121,24 @@ def described(payload: bytes | str | None, reading: Reading, job_id: str, queue:
         return {"unreadable": f"the payload is no job: {type(error).__name__}"}
 
 
-def ended_info(job_id: str, queue: str, raw: bytes, reading: Reading) -> JobInfo:
+def ended_info(job_id: str, queue: str, raw: bytes, reading: Reading, past: Sequence[bytes] | None = None) -> JobInfo:
     """Return what is told of a job that has a result; its state is ENDED, and `error` says why, where it tells nothing.
 
     Args:
         queue: where it was, should the result not say.
+        past: its history; None where nobody asks for its attempts.
     """
     try:
         result = decode_result(raw, reading, job_id)
-        return _ended(job_id, state_of_result(result), result)
+        info = _ended(job_id, state_of_result(result), result)
+        if past is None:
+            return info
+        history = history_of(past, job_id, reading)
+        return replace(info, attempts=history.ended_by(result), attempts_dropped=history.dropped)
     except (Undecodable, *MALFORMED, TypeError, ValueError) as error:  # its parts may be of any shape
         why = RemoteError(f"{type(error).__module__}.{type(error).__qualname__}", str(error))
-        return JobInfo(job_id=job_id, state=JobState.ENDED, queue=queue, error=why)
+        attempts = history_of(past or (), job_id, reading).attempts
+        return JobInfo(job_id=job_id, state=JobState.ENDED, queue=queue, error=why, attempts=attempts)
 
 
 def state_of_result(result: Result) -> JobState:
@@ -137,16 +166,6 @@ def place_in(mark: bytes) -> float:
 def is_lease_end(score: float | None) -> bool:
     """Whether the score is one that claim.lua and renew.lua write: it stands for an attempt that no key counts."""
     return score is not None and score % 1 == 0.5
-
-
-def moment(unix_ms: float | None) -> datetime | None:
-    """Return a time; None where it is none."""
-    if unix_ms is None:
-        return None
-    try:
-        return datetime.fromtimestamp(unix_ms / 1000, tz=UTC)
-    except (OverflowError, ValueError, OSError):  # whatever a foreign program wrote there
-        return None
 
 
 def _told_by(payload: Payload) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ABORT",
+    "ATTEMPTS",
     "ATTEMPTS_CHANNEL",
     "AWAITED",
     "CONFIRMED",
@@ -48,6 +49,7 @@ __all__ = [
     "WATCHERS",
     "WORKER",
     "WORKERS",
+    "attempts",
     "attempts_channel",
     "awaited",
     "dead_letter",
@@ -116,6 +118,7 @@ SCHEDULES_REVISION = "barque:schedules:revision"
 """Another number after each change of a schedule; not there where there are none."""
 PROGRESS = "barque:progress:"
 STREAM = "barque:stream:"
+ATTEMPTS = "barque:attempts:"
 WATCHERS = "barque:watchers:"
 UNIQUE = "barque:unique:"
 UNIQUES = "barque:unique"
@@ -177,6 +180,11 @@ def stream(job_id: str) -> str:
 def watchers(job_id: str) -> str:
     """Return the key of who follows a job's progress or stream now: channels and until when; it lives for seconds."""
     return WATCHERS + job_id
+
+
+def attempts(job_id: str) -> str:
+    """Return the key of a job's attempts that did not end it: a list, the oldest first."""
+    return ATTEMPTS + job_id
 
 
 def unique(key: str) -> str:

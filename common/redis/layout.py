@@ -93,7 +93,7 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
                 due = max(due, 0)
             jobs.append(Claimed(job_id.decode("utf-8", _ANY), payload, 1, due, 0.0, queue, first, past, priority))
     for index, attempt in zip(later_attempts[::2], later_attempts[1::2], strict=True):
-        jobs[index].attempt, jobs[index].token = attempt, f"{worker}:{attempt}:{number}"
+        jobs[index].attempt, jobs[index].token = attempt, f"{worker}:{attempt or 1}:{number}"
     for index, wish in zip(aborted[::2], aborted[1::2], strict=True):
         jobs[index].aborted = float(wish)
     return Claim(now, next_due if next_due >= 0 else None, waiting, jobs)
@@ -105,23 +105,23 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
     buried: list[int] = []
     for index, outcome in enumerate(outcomes):
         lease = outcome.lease
-        value: Argument
+        parts: tuple[Argument, ...]
         kind: tuple[str, int, int, int, int | str]
         if isinstance(outcome, Finish):
             if outcome.letter is not None:
                 buried.append(index)
                 continue
-            value = outcome.result
+            parts = (lease.job_id.encode("utf-8", _ANY), lease.token, outcome.result)
             kind = ("finish", lease.queue, lease.attempt, outcome.keep_ms, outcome.done_ms)
         else:
-            value = outcome.when
+            parts = (lease.job_id.encode("utf-8", _ANY), lease.token, outcome.when, outcome.entry)
             kind = (outcome.how, lease.queue, lease.attempt, outcome.priority, outcome.lane or 0)
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = ([], [])
         members, values = group
         members.append(index)
-        values += (lease.job_id.encode("utf-8", _ANY), lease.token, value)
+        values += parts
     arguments: list[Argument] = [int(again)]
     for kind, (members, values) in groups.items():
         arguments += (*kind, len(members))
@@ -133,18 +133,18 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
 
 
 def _add_buried(outcomes: Sequence[Finish | PutBack], buried: list[int], arguments: list[Argument]) -> list[int]:
-    """Add the outcomes that leave dead letters to the script's arguments; return which each one is."""
+    """Add the outcomes that leave more than a result to the script's arguments; return which each one is."""
     groups: dict[tuple[int, ...], tuple[list[int], list[Argument]]] = {}
     for index in buried:
         outcome = outcomes[index]
         assert isinstance(outcome, Finish)
         assert outcome.letter is not None
         lease = outcome.lease
-        payload, about, traceback, keep_ms, most = outcome.letter
+        payload, about, traceback, keep_ms, most, entry = outcome.letter
         head = (lease.queue, lease.attempt, outcome.keep_ms, outcome.done_ms, keep_ms, most)
         members, values = groups.setdefault(head, ([], []))
         members.append(index)
-        values += (id_bytes(lease.job_id), lease.token, outcome.result, payload, about, traceback)
+        values += (id_bytes(lease.job_id), lease.token, outcome.result, payload, about, traceback, entry)
     for (*common, keep_ms, most), (members, values) in groups.items():
         arguments += ("bury", *common, len(members), keep_ms, most)
         arguments += values
@@ -156,7 +156,7 @@ def sizes(outcomes: Sequence[Finish | PutBack]) -> list[int]:
     return [
         (len(outcome.result) if outcome.letter is None else len(outcome.result) + outcome.letter.size)
         if isinstance(outcome, Finish)
-        else 0
+        else len(outcome.entry)
         for outcome in outcomes
     ]
 

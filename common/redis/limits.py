@@ -105,7 +105,7 @@ class Ask(NamedTuple):
     """One attempt that asks to begin.
 
     Attributes:
-        attempt: its number, the payload's own word on it considered.
+        attempt: its number, the payload's own word on it considered; 0 as in `Claimed`.
         gates: those it has to pass, each with what it costs there.
     """
 

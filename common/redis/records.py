@@ -90,6 +90,7 @@ class Claimed(msgspec.Struct, gc=False):
         aborted: since when it is to be ended as cancelled, not run, as a score of `arq:abort`; 0 where nobody asked.
         queue: index of its queue among those asked for.
         past: how it came to be due.
+        attempt: its number; 0 is the first one of a job that has a history all the same: one before was not counted.
         priority: what it had a head start for.
     """
 
@@ -120,7 +121,11 @@ class Claim(NamedTuple):
 
 
 class HeldLease(NamedTuple):
-    """What names one running attempt to the server."""
+    """What names one running attempt to the server.
+
+    Attributes:
+        attempt: as it was claimed; see `Claimed`.
+    """
 
     queue: int
     job_id: str
@@ -133,14 +138,17 @@ Held: TypeAlias = HeldLease | Claimed
 
 
 class Letter(NamedTuple):
-    """What a job that failed for good leaves behind, for people to look at and to replay.
+    """What a job that has ended leaves behind besides its result.
+
+    Mostly it failed for good, and this is for people to look at and to replay.
 
     Attributes:
         payload: the job as it was claimed, whatever it is.
         about: what a list shows of it (common/dead_letters.py).
         traceback: UTF-8, or empty.
-        keep_ms: keep it so long.
+        keep_ms: keep it so long; 0 for a job that leaves no letter but an entry alone.
         most: letters there are to be at the most, this one included; older ones go.
+        entry: what its last attempt adds to the job's history (common/attempts.py), or empty.
     """
 
     payload: bytes
@@ -148,11 +156,12 @@ class Letter(NamedTuple):
     traceback: bytes
     keep_ms: int
     most: int
+    entry: bytes = b""
 
     @property
     def size(self) -> int:
         """Bytes it takes on the wire, about."""
-        return len(self.payload) + len(self.about) + len(self.traceback)
+        return len(self.payload) + len(self.about) + len(self.traceback) + len(self.entry)
 
 
 class Finish(msgspec.Struct, gc=False):
@@ -161,7 +170,7 @@ class Finish(msgspec.Struct, gc=False):
     Attributes:
         keep_ms: keep the result so long; 0 does not keep it, -1 keeps it for ever.
         done_ms: refuse another enqueue of this id so long (arq's cron ticks); 0 is not at all.
-        letter: what it leaves behind besides, having failed for good.
+        letter: what it leaves behind besides; None for most.
     """
 
     lease: Held
@@ -179,6 +188,7 @@ class PutBack(NamedTuple):
             "release" is due at `when`, attempt not counted.
         when: text where it is a score with a fraction (scores.py).
         priority, lane: of a "retry" or "release": what it has a head start for, and where it joins, once it is due.
+        entry: what the attempt adds to the job's history, or empty.
     """
 
     lease: Held
@@ -186,6 +196,7 @@ class PutBack(NamedTuple):
     when: int | str
     priority: int = 0
     lane: str = ""
+    entry: bytes = b""
 
 
 class Renewal(NamedTuple):

@@ -294,7 +294,7 @@ class Store:
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = [id_bytes(job_id) for job_id in job_ids[start : start + MOST_PER_CALL]]
             prefixes = [keys.JOB, keys.RETRY, keys.LEASE, keys.RESULT, keys.AWAITED, keys.DEAD_LETTER]
-            prefixes += (keys.PROGRESS, keys.STREAM, keys.WATCHERS)
+            prefixes += (keys.PROGRESS, keys.STREAM, keys.WATCHERS, keys.ATTEMPTS)
             pipeline = self.client.pipeline(transaction=True)
             pipeline.unlink(*(prefix.encode() + job_id for prefix in prefixes for job_id in part))
             pipeline.zrem(queue, *part)

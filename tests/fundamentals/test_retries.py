@@ -177,7 +177,7 @@ async def call_an_api(ctx: Context, retry_after: str) -> int:
     return ctx.attempt
 
 
-@pytest.mark.leaves_keys("arq:queue", "arq:job:*", "arq:retry:*")
+@pytest.mark.leaves_keys("arq:queue", "arq:job:*", "arq:retry:*", "barque:attempts:*")
 async def test_a_server_that_asks_to_wait_is_left_alone_for_as_long(producer, run_worker, lines):
     await run_worker(call_an_api)
     job = await producer.enqueue(call_an_api("1800"))
@@ -220,7 +220,7 @@ async def test_a_snoozed_job_comes_back_and_the_attempt_was_none(producer, run_w
     assert await job.result(timeout=10) == 1, "with NEVER there is one attempt, and this is it"
 
 
-@pytest.mark.leaves_keys("arq:queue", "arq:job:*")
+@pytest.mark.leaves_keys("arq:queue", "arq:job:*", "arq:retry:*", "barque:attempts:*")
 async def test_a_job_may_be_snoozed_until_a_moment(producer, run_worker, lines):
     await run_worker(tomorrow)
     job = await producer.enqueue(tomorrow())

@@ -13,7 +13,7 @@ from producer import BlockingProducer
 from tests.support.passing_time import pass_time
 
 # Most of this page looks at jobs that no worker has taken yet.
-pytestmark = pytest.mark.leaves_keys("arq:*", "barque:wake:*", "barque:schedules*")
+pytestmark = pytest.mark.leaves_keys("arq:*", "barque:wake:*", "barque:schedules*", "barque:attempts:*")
 
 ran: list[object] = []
 may_end: asyncio.Event

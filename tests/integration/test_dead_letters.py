@@ -32,7 +32,9 @@ REPLAYS = {
     # what is there: (keys besides the letter, delay ms, answer, what is there afterwards; None: the same)
     "nothing else": ({}, 0, "replayed", BACK),
     "its result goes with it": ({"arq:result:a": RESULT}, 0, "replayed", BACK),
-    "what an attempt before left goes": ({"arq:retry:a": b"4", "barque:result:a": b"R"}, 0, "replayed", BACK),
+    "what an attempt before left goes": (
+        {"arq:retry:a": b"4", "barque:result:a": b"R", "barque:attempts:a": [b"E"]}, 0, "replayed", BACK,
+    ),
     "a wish to abort it goes": ({"arq:abort": {"a": 5, "b": 6}}, 0, "replayed", {**BACK, "arq:abort": {"b": 6}}),
     "delayed it wakes whoever sleeps for longer": (
         {"q": {"z": "now+90s"}}, 60_000, "replayed", {**BACK, "q": {"a": "now+60s", "z": "now+90s"}},
@@ -115,6 +117,21 @@ async def test_deleted_nothing_of_it_is_left_and_all_else_stays(keyspace, dead):
     assert await keyspace.dump() == {"arq:result:a": RESULT, "q": {"a": 5}, "arq:job:a": b"N"}
     assert await dead.delete(["a"]) == 0
     assert await dead.delete([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "kept"),
+    [
+        ({}, None),
+        ({"arq:result:a": (RESULT, "60s")}, ([b"E"], "60s")),
+        ({"arq:result:a": RESULT}, ([b"E"], "600s")),
+        ({"q": {"a": 5}, "arq:job:a": b"N"}, ([b"E"], "600s")),
+    ],
+)
+async def test_the_history_of_a_deleted_one_is_kept_as_long_as_something_else_tells_of_it(others, kept, keyspace, dead):
+    await keyspace.seed({**DEAD, **others, "barque:attempts:a": ([b"E"], "600s")})
+    await dead.delete(["a"])
+    assert await keyspace.dump() == {**others, **({} if kept is None else {"barque:attempts:a": kept})}
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

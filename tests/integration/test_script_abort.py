@@ -18,6 +18,11 @@ CASES = {
         WAITING, 60_000, "cancelled", {**LEFT, "arq:result:a": (b"R", "60s")},
     ),
     "waiting, no results kept": (WAITING, 0, "cancelled", LEFT),
+    "waiting for another attempt: the history of those it had is kept with its result": (
+        {**WAITING, "barque:attempts:a": [b"E"]}, 60_000, "cancelled",
+        {**LEFT, "arq:result:a": (b"R", "60s"), "barque:attempts:a": ([b"E"], "60s")},
+    ),
+    "waiting for another attempt, no results kept": ({**WAITING, "barque:attempts:a": [b"E"]}, 0, "cancelled", LEFT),
     "due later": (
         {"q": {"a": "now+60s"}, "arq:job:a": b"A"}, 0, "cancelled", {},
     ),

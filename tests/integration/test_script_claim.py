@@ -9,6 +9,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from common.redis.store import Claimed, Enqueue
 
 AWAKE = {"due": 0}
+MONTH = "2592000s"
 TOKEN = (b"w:1:7", "60s")
 LATER = 10.0**13 + 0.25
 
@@ -48,13 +49,43 @@ CASES = {
         {"q": {"a": "lease-60s"}, "arq:job:a": b"A"},
         {},
         [job("a", b"A", ANY, attempt=2, past="lost")],
-        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"1"},
+        {
+            "q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"1",
+            "barque:attempts:a": ([b"lost 1 lease-60s"], MONTH),
+        },
     ),
     "and on top of those before": (
-        {"q": {"a": "lease-60s"}, "arq:job:a": b"A", "arq:retry:a": b"3"},
+        {"q": {"a": "lease-60s"}, "arq:job:a": b"A", "arq:retry:a": b"3", "barque:attempts:a": ([b"E"], "60s")},
         {},
         [job("a", b"A", ANY, attempt=5, past="lost")],
-        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:5:7", "60s"), "arq:retry:a": b"4"},
+        {
+            "q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:5:7", "60s"), "arq:retry:a": b"4",
+            "barque:attempts:a": ([b"E", b"lost 4 lease-60s"], MONTH),
+        },
+    ),
+    "one that is lost over and over has a history all the same, but not without end": (
+        {"q": {"a": "lease-60s"}, "arq:job:a": b"A", "arq:retry:a": b"3", "barque:attempts:a": [b"E"] * 100},
+        {},
+        [job("a", b"A", ANY, attempt=5, past="lost")],
+        {
+            "q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:5:7", "60s"), "arq:retry:a": b"4",
+            "barque:attempts:a": ([*[b"E"] * 49, b"lost 4 lease-60s"], MONTH),
+        },
+    ),
+    "one whose history is a key of a foreign type is taken as any": (
+        {"q": {"a": "lease-60s"}, "arq:job:a": b"A", "barque:attempts:a": {"f": b"x"}},
+        {},
+        [job("a", b"A", ANY, attempt=2, past="lost")],
+        {
+            "q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:2:7", "60s"), "arq:retry:a": b"1",
+            "barque:attempts:a": {"f": b"x"},
+        },
+    ),
+    "a first attempt of a job that has a history says so": (
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"0", "barque:attempts:a": [b"E"]},
+        {},
+        [Claimed("a", b"A", 0, 5, 0.0, 0, "w:1:7")],
+        {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": TOKEN, "barque:attempts:a": [b"E"]},
     ),
     "a count of none, which a job that expires has, is taken away": (
         {"q": {"a": 5}, "arq:job:a": (b"A", "90s"), "arq:retry:a": b"0"},
@@ -259,6 +290,12 @@ async def test_a_full_server_gives_jobs(keyspace, store, full):
     assert [job.job_id for job in (await claim(store)).jobs] == ["a", "b"]
 
 
+async def test_a_full_server_gives_jobs_whose_workers_were_lost(keyspace, store, full):
+    await keyspace.seed({"q": {"a": "lease-60s", "b": "lease-60s"}, "arq:job:a": b"A", "arq:job:b": b"B"})
+    await full()
+    assert [(job.job_id, job.attempt) for job in (await claim(store)).jobs] == [("a", 2), ("b", 2)]
+
+
 async def test_a_score_of_minus_infinity_is_due_at_the_start_of_time(keyspace, store, redis):
     await redis.zadd("q", {"a": "-inf", "b": -1.7e308, "c": -5})
     claimed = await claim(store)
@@ -402,6 +439,21 @@ async def test_a_marker_of_a_foreign_type_is_an_error_where_it_would_end_in_a_sp
     assert len((await store.claim_when_woken(("q",), 5, most=3, lease_ms=60_000, worker="w", number=7)).jobs) == 1
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await store.claim_when_woken(("q",), 5, most=3, lease_ms=60_000, worker="w", number=8)
+
+
+async def test_an_attempt_whose_worker_was_lost_is_recorded_once_though_the_reply_is_lost(keyspace, store):
+    await keyspace.seed({"q": {"a": "lease-60s"}, "arq:job:a": b"A"})
+    await claim(store, number=1)
+    again = await store.claim(("q",), most=5, lease_ms=60_000, worker="w", number=2, unanswered=1)
+    assert [(job.job_id, job.attempt, job.token) for job in again.jobs] == [("a", 2, "w:2:2")]
+    assert (await keyspace.dump())["barque:attempts:a"] == ([b"lost 1 lease-60s"], MONTH)
+
+
+async def test_a_first_attempt_that_is_given_again_says_that_its_job_has_a_history(keyspace, store):
+    await keyspace.seed({"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"0", "barque:attempts:a": [b"E"]})
+    await claim(store, number=1)
+    again = await store.claim(("q",), most=5, lease_ms=60_000, worker="w", number=2, unanswered=1)
+    assert [(job.job_id, job.attempt, job.token) for job in again.jobs] == [("a", 0, "w:1:2")]
 
 
 async def test_what_a_claim_took_whose_reply_was_lost_is_given_again_to_its_worker(keyspace, store):

@@ -38,6 +38,17 @@ RUNNING = {
 }
 EARLIER = {**RUNNING, "q": {"a": "lease+10s", "z": 1}}  # another job is due before, so nobody needs to be woken
 
+MONTH, MONTH_LATER = "2592000s", "2592060s"
+FIRST = {"q": {"a": "lease+10s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:1:7", "10s")}
+PAST = {"barque:attempts:a": ([b"E"], MONTH)}
+ENTRY = Letter(b"", b"", b"", 0, 0, b"E")
+
+
+def first(*, noted=False):
+    """The lease of a first attempt; noted: of a job that has a history."""
+    return held(token="w:1:7", attempt=0 if noted else 1)
+
+
 CASES = {
     "finished, its result kept": (
         RUNNING, [Finish(held(), b"R", 60_000)], [], {"arq:result:a": (b"R", "60s")},
@@ -151,6 +162,98 @@ CASES = {
         {"q": {"a": "now", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"1", "arq:abort": {"a": 5},
          "barque:wake:q": AWAKE},
     ),
+    "retried, and its history is told of it": (
+        EARLIER,
+        [PutBack(held(), "retry", 60_000, entry=b"E")],
+        [],
+        {"q": {"a": "now+60s", "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2",
+         "barque:attempts:a": ([b"E"], MONTH_LATER)},
+    ),
+    "returned, the entry behind those before": (
+        {**EARLIER, "barque:attempts:a": ([b"D"], "60s")},
+        [PutBack(held(), "return", 5, entry=b"E")],
+        [],
+        {"q": {"a": 5, "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:attempts:a": ([b"D", b"E"], MONTH),
+         "barque:wake:q": AWAKE},
+    ),
+    "released on its first attempt: a count of none says that it has a history": (
+        FIRST,
+        [PutBack(first(), "release", 5, entry=b"E")],
+        [],
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"0", **PAST, "barque:wake:q": AWAKE},
+    ),
+    "passed on, having been put off before: that count stays": (
+        {**FIRST, **PAST},
+        [PutBack(first(noted=True), "release", 5)],
+        [],
+        {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"0", **PAST, "barque:wake:q": AWAKE},
+    ),
+    "retried, having been put off before": (
+        {**FIRST, **PAST},
+        [PutBack(first(noted=True), "retry", 0, entry=b"F")],
+        [],
+        {"q": {"a": "now"}, "arq:job:a": b"A", "arq:retry:a": b"1", "barque:attempts:a": ([b"E", b"F"], MONTH),
+         "barque:wake:q": AWAKE},
+    ),
+    "put back, its history is full: the oldest goes, and is counted": (
+        {**EARLIER, "barque:attempts:a": [b"%d" % n for n in range(50)]},
+        [PutBack(held(), "return", 5, entry=b"E")],
+        [],
+        {"q": {"a": 5, "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:wake:q": AWAKE,
+         "barque:attempts:a": ([b"+1", *(b"%d" % n for n in range(1, 50)), b"E"], MONTH)},
+    ),
+    "put back, its history was full before": (
+        {**EARLIER, "barque:attempts:a": [b"+7", *(b"%d" % n for n in range(51))]},
+        [PutBack(held(), "return", 5, entry=b"E")],
+        [],
+        {"q": {"a": 5, "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:wake:q": AWAKE,
+         "barque:attempts:a": ([b"+9", *(b"%d" % n for n in range(2, 51)), b"E"], MONTH)},
+    ),
+    "put back, its history is a key of a foreign type": (
+        {**EARLIER, "barque:attempts:a": {"f": b"x"}},
+        [PutBack(held(), "return", 5, entry=b"E")],
+        [],
+        {"q": {"a": 5, "z": 1}, "arq:job:a": b"A", "arq:retry:a": b"2", "barque:attempts:a": {"f": b"x"},
+         "barque:wake:q": AWAKE},
+    ),
+    "finished: its history is kept as long as its result": (
+        {**RUNNING, **PAST}, [Finish(held(), b"R", 60_000)], [],
+        {"arq:result:a": (b"R", "60s"), "barque:attempts:a": ([b"E"], "60s")},
+    ),
+    "finished in a first attempt: likewise": (
+        {**FIRST, **PAST}, [Finish(first(noted=True), b"R", 60_000)], [],
+        {"arq:result:a": (b"R", "60s"), "barque:attempts:a": ([b"E"], "60s")},
+    ),
+    "finished: its history is kept for ever, as its result": (
+        {**RUNNING, **PAST}, [Finish(held(), b"R", -1)], [], {"arq:result:a": b"R", "barque:attempts:a": [b"E"]},
+    ),
+    "finished: its history is not kept, as its result": ({**RUNNING, **PAST}, [Finish(held(), b"R", 0)], [], {}),
+    "finished with a dead letter: its history is kept as long as that": (
+        {**RUNNING, **PAST}, [Finish(held(), b"R", 60_000, letter=LETTER)], [],
+        {"arq:result:a": (b"R", "60s"), **BURIED, "barque:attempts:a": ([b"E"], "600s")},
+    ),
+    "finished with an entry, and no letter": (
+        FIRST, [Finish(first(), b"R", 60_000, letter=ENTRY)], [],
+        {"arq:result:a": (b"R", "60s"), "barque:attempts:a": ([b"E"], "60s")},
+    ),
+    "finished with an entry, and nothing is kept": (FIRST, [Finish(first(), b"R", 0, letter=ENTRY)], [], {}),
+    "finished with an entry and a letter, behind those before": (
+        {**RUNNING, **PAST}, [Finish(held(), b"R", 0, letter=LETTER._replace(entry=b"F"))], [],
+        {**BURIED, "barque:attempts:a": ([b"E", b"F"], "600s")},
+    ),
+    "finished with a dead letter: of those that go their histories go too, if no result needs them": (
+        {
+            **RUNNING, "barque:dead": {"x": "now-900s", "y": "now-900s", "z": "now-900s"},
+            "arq:result:y": (b"R", "60s"), "arq:job:z": b"Z",
+            **{f"barque:attempts:{job_id}": ([b"E"], "300s") for job_id in "xyz"},
+        },
+        [Finish(held(), b"R", 0, letter=LETTER)],
+        [],
+        {
+            **BURIED, "barque:dead": ({"a": "now"}, "600s"), "arq:result:y": (b"R", "60s"), "arq:job:z": b"Z",
+            "barque:attempts:y": ([b"E"], "60s"), "barque:attempts:z": ([b"E"], "300s"),
+        },
+    ),
     "in the queue it was taken from": (
         {**RUNNING, "q": {"x": 5}, "r": {"a": "now+10s"}},
         [Finish(held(queue=1), b"R", 0)],
@@ -170,9 +273,10 @@ CASES = {
         for kind, outcome in [
             ("finish", Finish(held(), b"R", 60_000, 60_000)),
             ("bury", Finish(held(), b"R", 60_000, 60_000, LETTER)),
-            ("retry", PutBack(held(), "retry", 0)),
+            ("retry", PutBack(held(), "retry", 0, entry=b"E")),
             ("return", PutBack(held(), "return", 5)),
-            ("release", PutBack(held(), "release", 5)),
+            ("release", PutBack(held(), "release", 5, entry=b"E")),
+            ("logged", Finish(held(), b"R", 60_000, letter=ENTRY)),
         ]
     },
     "refused when the lease ran out": (
@@ -272,6 +376,22 @@ AGAIN = {
     ),
     "release: it stands where it stood": (
         {**QUEUED, "arq:retry:a": b"1"}, PutBack(held(), "release", 5), "repeat", None,
+    ),
+    "retry: it is in its history already": (
+        {**LATER, "arq:retry:a": b"2", **PAST}, PutBack(held(), "retry", 60_000, entry=b"E"), "repeat", None,
+    ),
+    "release of a first attempt: it is in its history already": (
+        {**QUEUED, "arq:retry:a": b"0", **PAST}, PutBack(first(), "release", 5, entry=b"E"), "repeat", None,
+    ),
+    "retry: another was told of since": (
+        {**LATER, "arq:retry:a": b"3", **PAST}, PutBack(held(), "retry", 60_000, entry=b"F"), "lost", None,
+    ),
+    "release of a first attempt of a job that has a history: the lease ran out, and nobody took the job": (
+        {**RAN_OUT, **PAST}, PutBack(first(noted=True), "release", 5, entry=b"F"), "applied",
+        {**QUEUED, "arq:retry:a": b"0", "barque:attempts:a": ([b"E", b"F"], MONTH), "barque:wake:q": AWAKE},
+    ),
+    "finish with an entry: it is in its history already": (
+        {"arq:result:a": b"R", **PAST}, Finish(held(), b"R", 60_000, letter=ENTRY), "repeat", None,
     ),
     "release of a first attempt: it stands where it stood": (
         QUEUED, PutBack(held(token="w:1:7", attempt=1), "release", 5), "repeat", None,
@@ -511,6 +631,19 @@ async def test_a_full_server_takes_outcomes(keyspace, store, full):
     assert await store.complete(("q",), outcomes) == NONE
     after = {"q": {"b": 5}, "arq:result:a": (b"R", "60s"), "arq:retry:b": b"2", "barque:wake:q": AWAKE}
     assert await keyspace.dump() == {**after, **BURIED}
+
+
+async def test_a_full_server_takes_outcomes_and_leaves_a_gap_in_histories(keyspace, store, full):
+    await keyspace.seed({**RUNNING, **PAST, "q": {"a": "now+10s", "b": "now+10s"}, "arq:in-progress:b": b"w:1:7"})
+    await full()
+    outcomes = [
+        PutBack(held(), "return", 5, entry=b"F"), Finish(held("b", token="w:1:7", attempt=1), b"R", 60_000, 0, ENTRY),
+    ]  # fmt: skip
+    assert await store.complete(("q",), outcomes) == NONE
+    after = {"q": {"a": 5}, "arq:job:a": b"A", "arq:retry:a": b"2", "arq:result:b": (b"R", "60s"), **PAST}
+    assert await keyspace.dump() == {**after, "barque:wake:q": AWAKE}
+    again = await store.complete(("q",), outcomes, again=True)
+    assert again == Refusals([], [0, 1])
 
 
 async def test_a_job_put_back_is_pushed_to_nobody_and_its_waiters_stay(keyspace, store, redis):

@@ -77,7 +77,7 @@ CASES = {
         f"an id of before inherits nothing: {kind}": (
             {
                 "q": {"a": 5}, "arq:retry:a": b"3", "arq:abort": {"a": 1, "b": 2}, "barque:result:a": b"old",
-                "barque:result:b": b"B",
+                "barque:result:b": b"B", "barque:attempts:a": [b"old"],
             },
             [Enqueue("q", "a", b"A", fresh=False, expires_ms=expires_ms)],
             [True],

@@ -18,8 +18,8 @@ CASES = {
         [True],
         {"q": {"a": f"now-{3 * HOUR}s"}, "arq:job:a": b"A", "barque:wake:q": AWAKE},
     ),
-    "so does one with an id of its own": (
-        {},
+    "so does one with an id of its own, and it leaves the attempts of a job before it behind": (
+        {"barque:attempts:a": [b"old"]},
         [Enqueue("q", "a", b"A", False, rank=HIGH)],
         [True],
         {"q": {"a": f"now-{3 * HOUR}s"}, "arq:job:a": b"A", "barque:wake:q": AWAKE},

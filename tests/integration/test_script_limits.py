@@ -331,6 +331,8 @@ async def test_what_was_counted_before_stays_counted(fleet, redis):
     await redis.pexpire(keys.job("expires"), 60_000)
     await fleet.admit([expires])
     assert await redis.get(keys.retry("expires")) == b"0", "known of when its payload is gone"
+    await fleet.words("put_off_before", gates=(ONE,), attempt=0)
+    assert await redis.get(keys.retry("put_off_before")) == b"0", "so that its history is known of"
 
 
 async def test_a_wish_to_abort_ends_the_job_rather_than_have_it_wait(fleet, redis):

@@ -33,11 +33,17 @@ CASES = {
     ),
     "its lease ran out: the attempt that was lost is counted, too": (
         {"q": {"a": "lease-60s"}, **JOB}, {"delay_ms": 60_000}, "moved",
-        {"q": {"a": "now+60s"}, **JOB, **WOKEN, "arq:retry:a": b"1"},
+        {
+            "q": {"a": "now+60s"}, **JOB, **WOKEN, "arq:retry:a": b"1",
+            "barque:attempts:a": ([b"lost 1 lease-60s"], "2592060s"),
+        },
     ),
     "its lease ran out in its third attempt": (
         {"q": {"a": "lease-60s", "b": 5}, **JOB, "arq:retry:a": b"2"}, {"delay_ms": 60_000}, "moved",
-        {"q": {"a": "now+60s", "b": 5}, **JOB, "arq:retry:a": b"3"},
+        {
+            "q": {"a": "now+60s", "b": 5}, **JOB, "arq:retry:a": b"3",
+            "barque:attempts:a": ([b"lost 3 lease-60s"], "2592060s"),
+        },
     ),
     "no worker knew its task: since when is not known any more": (
         {"q": {"a": 1_700_000_000_000 + 3 / 2048, "b": 5}, **JOB}, {"at_ms": 9}, "moved",
@@ -69,7 +75,10 @@ CASES = {
     "it has expired": ({"q": {"a": 5}, "arq:retry:a": b"0"}, {}, "expires", {"q": {"a": 5}, "arq:retry:a": b"0"}),
     "what counts its attempts is of a foreign type": (
         {"q": {"a": "lease-60s"}, **JOB, "arq:retry:a": {"x": b"y"}}, {}, "moved",
-        {"q": {"a": "now"}, **JOB, **WOKEN, "arq:retry:a": b"1"},
+        {
+            "q": {"a": "now"}, **JOB, **WOKEN, "arq:retry:a": b"1",
+            "barque:attempts:a": ([b"lost 1 lease-60s"], "2592000s"),
+        },
     ),
 }  # fmt: skip
 

@@ -8,6 +8,8 @@ Owns the notation in which tests of storage are written:
         "arq:job:a": b"payload",                            string without a TTL
         "arq:in-progress:a": (b"w:1:1", "10s"),             string with one
         "barque:waiters": {"a": b"channel"},                hash
+        "barque:attempts:a": [b"one", b"two"],              list; with a TTL as a string has it
+        "barque:attempts:a": [b"lost 1 lease-60s"],         the end of a lost attempt, as the score it was
     }
 
 Times are told to the nearest ten seconds, so that no test depends on how long a script takes: tests use times that are
@@ -22,6 +24,7 @@ import redis.asyncio
 __all__ = ["Keyspace"]
 
 _STEP = 10_000
+_LOST = re.compile(rb"^(lost \d+ )([\d.]+)$")
 _FAR_AHEAD = 10**13  # Unix ms: the year 2286
 _LONG_AGO = 10**11
 """Scores below this are not times of our days: they are shown as the numbers they are."""
@@ -41,9 +44,14 @@ class Keyspace:
     async def seed(self, state: dict[str, Any]) -> None:
         """Write these keys."""
         now = await self.now_ms()
-        for key, value in state.items():
-            if isinstance(value, tuple):
-                await self.client.set(key, value[0], px=_ms(value[1]))
+        for key, given in state.items():
+            value, ttl = (given[0], _ms(given[1])) if isinstance(given, tuple) else (given, None)
+            if isinstance(value, list):
+                await self.client.rpush(key, *value)
+                if ttl is not None:
+                    await self.client.pexpire(key, ttl)
+            elif ttl is not None:
+                await self.client.set(key, value, px=ttl)
             elif isinstance(value, bytes):
                 await self.client.set(key, value)
             elif all(isinstance(item, bytes) for item in value.values()):
@@ -73,6 +81,11 @@ class Keyspace:
             return {_text(m): _shown(s, now) for m, s in await self.client.zrange(key, 0, -1, withscores=True)}
         if kind == "hash":
             return {_text(field): value for field, value in (await self.client.hgetall(key)).items()}
+        if kind == "list":
+            return [
+                _LOST.sub(lambda f: f[1] + str(_shown(float(f[2]), now)).encode(), item)
+                for item in await self.client.lrange(key, 0, -1)
+            ]
         return kind
 
 

@@ -120,19 +120,20 @@ WIRE = {
         lambda s: s.complete(
             ("q", "r"),
             [
-                Finish(LEASE, b"D", 31, 32, Letter(b"P", b"A", b"T", 33, 34)),
+                Finish(LEASE, b"D", 31, 32, Letter(b"P", b"A", b"T", 33, 34, b"E")),
                 Finish(LEASE, b"R", 21, 22),
-                PutBack(LEASE, "retry", 23, 5, "ab"),
+                PutBack(LEASE, "retry", 23, 5, "ab", b"E"),
             ],
         ),
         ["q", "r"],
         [
-            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 5, "ab", 1, "id", "token", 23),
-            *("bury", 1, 3, 31, 32, 1, 33, 34, "id", "token", "D", "P", "A", "T"),
+            *(0, "finish", 1, 3, 21, 22, 1, "id", "token", "R", "retry", 1, 3, 5, "ab", 1, "id", "token", 23, "E"),
+            *("bury", 1, 3, 31, 32, 1, 33, 34, "id", "token", "D", "P", "A", "T", "E"),
         ],
         [
             *("sent before", "kind", "index of its queue", "attempt", "x", "y", "number of outcomes"),
             *("id", "token", "z", "keep the letters for ms", "most letters", "payload", "about it", "traceback"),
+            "entry for the job's history",
         ],
     ),
     "renew": (
@@ -387,8 +388,10 @@ def test_the_strides_are_the_ones_the_headers_tell():
     assert "for each outcome three" in part("complete", "ARGV")
     assert "HEAD, STRIDE = 6, 3" in SCRIPTS["complete"].source
     assert "The group has two more" in header("complete")
-    assert "each outcome three more" in header("complete")
-    assert "BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 3" in SCRIPTS["complete"].source
+    assert "each outcome four more" in header("complete")
+    assert "BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 4" in SCRIPTS["complete"].source
+    assert "Each outcome of the last three has one more" in header("complete")
+    assert "return HEAD, STRIDE + 1" in SCRIPTS["complete"].source
     assert "for each attempt three" in part("renew", "ARGV")
     assert "STRIDE = 3" in SCRIPTS["renew"].source
     assert "for each job five" in part("report", "ARGV")
@@ -448,7 +451,7 @@ def test_the_prelude_names_the_keys_as_keys_py_does():
     assert found == {
         "JOB": keys.JOB, "LEASE": keys.LEASE, "RETRY": keys.RETRY, "RESULT": keys.RESULT, "ABORT": keys.ABORT,
         "WAKE": keys.WAKE, "WAITERS": keys.WAITERS, "AWAITED": keys.AWAITED, "CONTROL": keys.CONTROL_CHANNEL,
-        "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS,
+        "PROGRESS": keys.PROGRESS, "STREAM": keys.STREAM, "WATCHERS": keys.WATCHERS, "ATTEMPTS": keys.ATTEMPTS,
         "LIFT": keys.LIFT, "LANES": keys.LANES, "FAIR": keys.FAIR, "LANED": keys.LANED, "LANE": keys.LANE,
        "LIMIT": keys.LIMIT, "LIMIT_HELD": keys.LIMIT_HELD, "LIMIT_LANE": keys.LIMIT_LANE,
         "LIMIT_WAIT": keys.LIMIT_WAIT, "LIMITS": keys.LIMITS,

@@ -38,7 +38,12 @@ local function end_now(id, result, score)
   wait_no_more(queue, id, now, score)
   redis.pcall('ZREM', ABORT, id)
   redis.pcall('ZREM', LIFT .. queue, id)
-  if keep ~= '0' then redis.call('SET', RESULT .. id, result, 'PX', keep) end
+  if keep ~= '0' then
+    redis.call('SET', RESULT .. id, result, 'PX', keep)
+    redis.call('PEXPIRE', ATTEMPTS .. id, keep)
+  else
+    redis.call('DEL', ATTEMPTS .. id)
+  end
   ended[#ended + 1], results[#results + 1], keeps[#keeps + 1] = id, result, keep
 end
 

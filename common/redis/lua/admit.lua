@@ -6,7 +6,8 @@
 --       then for each gate eleven: id, kind ("rate", "concurrency", "breaker", "door"), name, key, keep ms while in
 --       use, a to f (rate: a ms per unit, b burst; concurrency: a limit; breaker: a trials, b open for ms, c open at
 --       most ms, d threshold, e minimum, f window ms);
---       then for each attempt: id, token, index of its queue from 0, attempt, due at (Unix ms), how it came to be due
+--       then for each attempt: id, token, index of its queue from 0, attempt (0: the first one of a job that has a
+--       history, see claim.lua), due at (Unix ms), how it came to be due
 --       (a word of scores.py's), priority, number of its gates; and for each of those two: index from 0, cost
 -- Returns: for each attempt a word: "start", with the ms to wait before (text) and when it was due, and of one that was
 --          held back, as far as that is known, since when (Unix ms) and the gate it waited for last; "held", with the
@@ -58,7 +59,7 @@ local function put_back(job, score, gate)
   redis.call('DEL', LEASE .. job.id)
   if job.attempt > 1 then
     redis.call('SET', RETRY .. job.id, job.attempt - 1)
-  elseif redis.call('PTTL', JOB .. job.id) >= 0 then
+  elseif job.attempt == 0 or redis.call('PTTL', JOB .. job.id) >= 0 then
     redis.call('SET', RETRY .. job.id, 0) -- one that expires stays known of (see enqueue.lua)
   else
     redis.call('DEL', RETRY .. job.id)

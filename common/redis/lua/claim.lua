@@ -7,12 +7,13 @@
 -- Returns: now ms; next due ms (earliest score in the future, -1 if there is none, or no room was left); jobs in these
 --          queues; places, counted from 0 over all jobs taken, of those to be aborted, each with the time of the wish
 --          (see abort.lua); whose they are: index of a queue from 0 and how many jobs were taken there, again and again,
---          in the order of the jobs; places of those whose attempt is not their first, each with the attempt;
+--          in the order of the jobs; places of those whose attempt is not their first, each with the attempt, and of
+--          those whose job has a history though it is, having been put off or given back, each with 0;
 --          then for each job taken: id, payload (nil if it expired), due ms (nil: the same as of the one before)
 -- Invariant: each job taken has a lease key with token "worker:attempt:claim", all its earlier attempts counted, and
 --            its score half a millisecond past the end of the lease, so that it is due again by itself, and this
 --            attempt known of, if the worker dies. What was taken is always told, though another queue be a key of
---            another type.
+--            another type. Each attempt found lost is in its job's history once.
 --
 -- A stock arq worker leaves the score of a job it runs where it was. Such jobs stand in front of the due
 -- ones; they are skipped by paging on, MOST_PAGES times at most. The first page is as large as the room there is;
@@ -110,7 +111,7 @@ local function take(queue, ids, lanes)
     for i = 1, count do holders[i] = found[2 * i - 1] end
     lane_marks, joined = lanes.sort(ids, holders, aborts)
   end
-  local leases, granted, counts, places, ended, taken, held = {}, 0, {}, {}, {}, 0, 0
+  local leases, granted, counts, places, ended, taken, held, losses = {}, 0, {}, {}, {}, 0, 0
   for i = 1, count do
     if taken == free or (lanes and lanes.jumped) then break end
     local id, lease_key, holder, counted, due = ids[i], marks[2 * i - 1], found[2 * i - 1], found[2 * i], scores[i]
@@ -128,8 +129,11 @@ local function take(queue, ids, lanes)
         token = worker .. ':' .. attempt .. ':' .. claim
         if lost then
           counts[#counts + 1], counts[#counts + 2] = marks[2 * i], attempt - 1
+          losses = losses or {}
+          losses[#losses + 1], losses[#losses + 2] = id, 'lost ' .. attempt - 1 .. ' ' .. due
         elseif attempt == 1 then
           redis.call('DEL', marks[2 * i]) -- it counts none (see enqueue.lua), and the lease key says more
+          if redis.call('EXISTS', ATTEMPTS .. id) == 1 then attempt = 0 end
         end
         note_attempt(attempt)
       end
@@ -166,7 +170,18 @@ local function take(queue, ids, lanes)
   if joined then lanes.see_to(joined) end
   if taken > 0 then
     redis.call('ZADD', queue, unpack(places))
-    if #counts > 0 then redis.call('MSET', unpack(counts)) end
+    if #counts > 0 then
+      redis.call('MSET', unpack(counts))
+      local MOST_LOST = 100 -- of a job whose attempts are nothing else; complete.lua bounds all other histories
+      for n = 1, #losses, 2 do
+        local history = ATTEMPTS .. losses[n]
+        local length = redis.pcall('RPUSH', history, losses[n + 1])
+        if type(length) == 'number' then
+          if length > MOST_LOST then redis.call('LTRIM', history, -MOST_LOST / 2, -1) end
+          redis.call('PEXPIRE', history, 2592000000) -- as complete.lua does
+        end
+      end
+    end
     free = free - taken
   end
   if #ended > 0 then
@@ -280,7 +295,7 @@ if unanswered > 0 then
       redis.call('SET', LEASE .. id, ours .. attempt .. ':' .. claim, 'PX', lease)
       redis.call('ZADD', queue, lease_end, id)
       local payload = redis.pcall('GET', JOB .. id)
-      note_attempt(tonumber(attempt))
+      note_attempt((attempt == '1' and redis.call('EXISTS', ATTEMPTS .. id) == 1) and 0 or tonumber(attempt))
       reply[length + 1], reply[length + 2] = id, type(payload) == 'string' and payload
       reply[length + 3] = present
       length = length + STRIDE

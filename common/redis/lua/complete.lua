@@ -2,21 +2,25 @@
 --
 -- KEYS: queues, in the order the worker names them
 -- ARGV: 1 "1" if these were sent before and the reply was lost, else "0"
---       then groups of outcomes of one kind; for each group six: kind, index of its queue from 0, attempt, x, y,
---       number of outcomes; then for each outcome three: id, token, z
+--       then groups of outcomes of one kind; for each group six: kind, index of its queue from 0, attempt (0: the
+--       first one, of a job that has a history, see claim.lua), x, y, number of outcomes; then for each outcome
+--       three: id, token, z
 --       kind "finish":  x keep the results for ms (0 = do not, -1 = for ever), y keep the lease keys as "done"
 --                       for ms (0 = do not; cron ticks), z result
---       kind "bury":    as "finish", and each leaves a dead letter. The group has two more: keep the letters for ms,
---                       most letters there are to be; and each outcome three more: payload, about it, traceback
+--       kind "bury":    as "finish", and each leaves more than a result. The group has two more: keep the letters for
+--                       ms (0 = there are none), most letters there are to be; and each outcome four more: payload,
+--                       about it, traceback, entry for the job's history ('' = none)
 --       kind "retry":   x what it has a head start for once it is due (a priority, 0 = nothing), y lane that
 --                       it joins then (0 = none), z due again after ms
 --       kind "return":  x, y unused, z due at (Unix ms), attempt counted: back to where it stood
 --       kind "release": x, y as for "retry", z due at (Unix ms), attempt not counted
+--       Each outcome of the last three has one more: entry for the job's history ('' = none)
 -- Returns: two arrays of indexes from 0, counted over all groups: outcomes refused because the lease was lost;
 --          outcomes that stand recorded since the first sending
 -- Invariant: a batch of N leaves the keyspace as N batches of one do, but for the wake marker, which is only
 --            a hint, and the order of the batch's letters. An attempt has one outcome; of more, one counts. An
---            outcome named in the reply changes nothing.
+--            outcome named in the reply changes nothing. A history has an entry of an attempt once, lives on while its
+--            job does, and from its end as long as the longer of result and letter.
 --
 -- A batch sent again finds the leases it gave up itself gone. It recognises its work by what it left behind: the
 -- same result bytes; no job at all, where no result was kept; or the job back in its queue or lane with this attempt counted.
@@ -29,9 +33,12 @@
 -- A letter's score is when it came, and past that of the letter before: a fraction of a millisecond tells those of one
 -- batch apart, so that whoever pages through them needs a score alone. Letters over age or over number go here, some
 -- at a time; and all of them by themselves, when none has come for as long as one is kept.
+--
+-- A first attempt that ends its job pays nothing for histories: most jobs have none. That one has, after an attempt
+-- that was not counted, is said by an arq:retry of 0 while it waits, and by an attempt of 0 while it runs.
 
 local HEAD, STRIDE = 6, 3
-local BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 3
+local BURY_HEAD, BURY_STRIDE = 6 + 2, 3 + 4
 local STEP = 1 / 1024 -- a double holds it exactly beside our times
 local AHEAD = 60000 -- a score further in the future is not ours, or of a clock that was wrong
 local MOST_DROPPED = 100 -- besides as many as come
@@ -40,8 +47,9 @@ local now = now_ms()
 
 -- How many values stand in front of a group's outcomes, and how many each of those has.
 local function shape(kind)
+  if kind == 'finish' then return HEAD, STRIDE end
   if kind == 'bury' then return BURY_HEAD, BURY_STRIDE end
-  return HEAD, STRIDE
+  return HEAD, STRIDE + 1
 end
 
 local leases = {}
@@ -65,6 +73,8 @@ local marks = {} -- queue -> ids, lanes and places in them
 local gone, counts = {}, {} -- keys; keys and attempts
 local ended, results, keeps, ticks = {}, {}, {}, {}
 local buried, keep_letters, most_letters = {}, 0, 0 -- places in ARGV and queues
+-- ids, entries and waits; indexes of the ended; of these, ms to keep a history at least; of a group, ms to keep letters
+local entries, histories, longer, letters
 
 local aborting
 
@@ -74,12 +84,13 @@ local function is_unwanted(id)
   return type(wish) == 'string' and string.sub(wish, -#MEANT) == MEANT
 end
 
+-- attempts: counted so far; -1 for none of a job that has a history. Returns when it is due.
 local function put_back(queue, id, attempts, due, priority, lane)
   if due > now and is_unwanted(id) then due = now end
   if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
   gone[#gone + 1] = LEASE .. id
-  if attempts > 0 then
-    counts[#counts + 1], counts[#counts + 2] = RETRY .. id, attempts
+  if attempts ~= 0 then
+    counts[#counts + 1], counts[#counts + 2] = RETRY .. id, math.max(attempts, 0)
   else
     gone[#gone + 1] = RETRY .. id
   end
@@ -97,6 +108,7 @@ local function put_back(queue, id, attempts, due, priority, lane)
     table.insert(marks[queue], id)
     table.insert(marks[queue], string.format('%s %.17g', lane, place))
   end
+  return due
 end
 
 local judge
@@ -123,7 +135,7 @@ end
 
 -- Whether an outcome counts though it has no lease; says so in the reply where it does not.
 local function stands(n, kind, queue, id, attempt, x, z)
-  local verdict = again and not seen[id] and judge(kind, queue, id, attempt, holders[n], x, z) or 'lost'
+  local verdict = again and not seen[id] and judge(kind, queue, id, math.max(attempt, 1), holders[n], x, z) or 'lost'
   if verdict == 'apply' then return true end
   local told = verdict == 'repeat' and repeated or lost
   told[#told + 1] = n - 1
@@ -139,6 +151,7 @@ local function drop_letters(ids)
   redis.pcall('ZREM', DEAD, unpack(ids))
 end
 
+-- Returns the ids of letters that went: over age, over number.
 local function bury()
   local newest = redis.pcall('ZREVRANGE', DEAD, 0, 0, 'WITHSCORES')
   if newest.err then return end -- a key of another type: no outcome fails for it
@@ -158,11 +171,14 @@ local function bury()
     redis.call('ZADD', DEAD, string.format('%.17g', score), id)
   end
   local most_dropped = #buried / 2 + MOST_DROPPED
-  drop_letters(redis.call('ZRANGEBYSCORE', DEAD, '-inf', now - keep_letters, 'LIMIT', 0, most_dropped))
+  local aged = redis.call('ZRANGEBYSCORE', DEAD, '-inf', now - keep_letters, 'LIMIT', 0, most_dropped)
+  drop_letters(aged)
   local over = redis.call('ZCARD', DEAD) - most_letters
-  if over > 0 then drop_letters(redis.call('ZRANGE', DEAD, 0, math.min(over, most_dropped) - 1)) end
+  local displaced = over > 0 and redis.call('ZRANGE', DEAD, 0, math.min(over, most_dropped) - 1) or {}
+  drop_letters(displaced)
   if redis.call('PTTL', DEAD) < keep_letters then redis.call('PEXPIRE', DEAD, keep) end
   if redis.call('PTTL', ABOUT) < keep_letters then redis.call('PEXPIRE', ABOUT, keep) end
+  return aged, displaced
 end
 
 -- MSET and PEXPIREAT cost four fifths of SET with PX.
@@ -195,7 +211,8 @@ while at <= #ARGV do
   local last = at + head + stride * tonumber(ARGV[at + 5]) - 1
   local burying = kind == 'bury'
   if burying then
-    kind, keep_letters, most_letters = 'finish', tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+    kind, letters = 'finish', tonumber(ARGV[at + 6])
+    if letters > 0 then keep_letters, most_letters = letters, tonumber(ARGV[at + 7]) end
   end
   local members, keys, over = leaving[queue] or {}, #gone, #ended
   local left = #members
@@ -207,26 +224,66 @@ while at <= #ARGV do
       if kind == 'finish' then
         gone[keys + 1], gone[keys + 2] = leases[n], JOB .. id
         keys, over = keys + 2, over + 1
-        if attempt > 1 then -- a first attempt has no count (see claim.lua), and looking for one costs a tenth
+        if attempt ~= 1 then -- a first attempt has no count (see claim.lua), and looking for one costs a tenth
           keys = keys + 1
           gone[keys] = RETRY .. id
+          histories = histories or {}
+          histories[#histories + 1] = over
         end
         left = left + 1
         members[left] = id
         ended[over], results[over], keeps[over] = id, z, x
         if y ~= '0' then ticks[id] = y end
-        if burying then buried[#buried + 1], buried[#buried + 2] = i, queue end
-      elseif kind == 'retry' then
-        put_back(queue, id, attempt, now + tonumber(z), x, y)
-      elseif kind == 'return' then
-        put_back(queue, id, attempt, tonumber(z), '0', '0')
+        if burying then
+          local entry = ARGV[i + 6]
+          if letters > 0 then buried[#buried + 1], buried[#buried + 2] = i, queue end
+          if entry ~= '' then
+            entries, histories = entries or {}, histories or {}
+            entries[#entries + 1], entries[#entries + 2], entries[#entries + 3] = id, entry, 0
+            if attempt == 1 then histories[#histories + 1] = over end
+          end
+          longer = longer or {}
+          longer[over] = letters
+        end
       else
-        put_back(queue, id, attempt - 1, tonumber(z), x, y)
+        local due, entry = nil, ARGV[i + 3]
+        if kind == 'retry' then
+          due = put_back(queue, id, math.max(attempt, 1), now + tonumber(z), x, y)
+        elseif kind == 'return' then
+          due = put_back(queue, id, math.max(attempt, 1), tonumber(z), '0', '0')
+        else
+          due = put_back(queue, id, (attempt == 1 and entry ~= '') and -1 or attempt - 1, tonumber(z), x, y)
+        end
+        if entry ~= '' then
+          entries = entries or {}
+          entries[#entries + 1], entries[#entries + 2], entries[#entries + 3] = id, entry, due - now
+        end
       end
     end
   end
   if #members > 0 then leaving[queue] = members end
   at = last + 1
+end
+
+-- A server without memory refuses what is written here: then histories have gaps, and nothing else happens.
+if entries then
+  local MOST_KEPT = 50 -- of one job; "+<number>" in front of them says how many went
+  local KEEP = 2592000000 -- 30 days past its time; a stock arq worker that ends the job knows of no history
+  for e = 1, #entries, 3 do
+    local history = ATTEMPTS .. entries[e]
+    local length = redis.pcall('RPUSH', history, entries[e + 1])
+    if type(length) == 'number' then
+      if length > MOST_KEPT then
+        local dropped = tonumber(string.match(redis.call('LINDEX', history, 0), '^%+(%d+)$'))
+        if dropped then length = length - 1 end
+        if length > MOST_KEPT then
+          redis.call('LTRIM', history, -MOST_KEPT, -1)
+          redis.call('LPUSH', history, '+' .. decimal((dropped or 0) + length - MOST_KEPT))
+        end
+      end
+      redis.call('PEXPIRE', history, decimal(math.max(0, entries[e + 2]) + KEEP))
+    end
+  end
 end
 
 -- All that can fail has been read by now, and the first write needs no memory (see the prelude).
@@ -241,7 +298,29 @@ write_results()
 for id, done in pairs(ticks) do redis.call('SET', LEASE .. id, DONE, 'PX', done) end
 local asked = #ended > 0 and redis.call('EXISTS', ABORT, WAITERS) > 0
 if asked then redis.pcall('ZREM', ABORT, unpack(ended)) end
-if #buried > 0 then bury() end
+if histories then
+  for _, i in ipairs(histories) do
+    local history, keep = ATTEMPTS .. ended[i], math.max(tonumber(keeps[i]), longer and longer[i] or 0)
+    if keeps[i] == '-1' then
+      redis.call('PERSIST', history)
+    elseif keep == 0 then
+      redis.call('UNLINK', history)
+    else
+      redis.call('PEXPIRE', history, decimal(keep))
+    end
+  end
+end
+if #buried > 0 then
+  for _, ids in ipairs({ bury() }) do
+    for _, id in ipairs(ids) do
+      if redis.call('EXISTS', JOB .. id) == 0 then -- else its history is of the job that is there now
+        local left = redis.call('PTTL', RESULT .. id)
+        if left == -2 then redis.call('UNLINK', ATTEMPTS .. id) end
+        if left >= 0 then redis.call('PEXPIRE', ATTEMPTS .. id, left) end
+      end
+    end
+  end
+end
 for queue in pairs(awake) do wake(queue) end
 if asked then push_results(ended, results, keeps) end
 return { lost, repeated }

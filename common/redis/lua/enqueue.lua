@@ -52,6 +52,7 @@ for i = 2 + 2 * fresh, #ARGV, 5 do
       redis.call('SET', RETRY .. id, 0)
     end
     old[#old + 1], old[#old + 2], old[#old + 3] = AWAITED .. id, PROGRESS .. id, STREAM .. id
+    old[#old + 1] = ATTEMPTS .. id
     wishes[#wishes + 1] = id
     reply[#reply + 1] = 1
   end

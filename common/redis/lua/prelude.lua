@@ -10,6 +10,7 @@ local ABORT, WAKE, WAITERS, CONTROL = 'arq:abort', 'barque:wake:', 'barque:waite
 local AWAITED, LIFT = 'barque:result:', 'barque:lift:'
 local LANES, FAIR, LANED, LANE = 'barque:lanes:', 'barque:fair:', 'barque:laned:', 'barque:lane:'
 local PROGRESS, STREAM, WATCHERS = 'barque:progress:', 'barque:stream:', 'barque:watchers:'
+local ATTEMPTS = 'barque:attempts:'
 local DEAD, ABOUT, LETTER = 'barque:dead', 'barque:dead:about', 'barque:dead:letter:'
 local PAUSED = 'barque:paused'
 local UNIQUE, UNIQUES = 'barque:unique:', 'barque:unique'

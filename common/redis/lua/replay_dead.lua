@@ -36,6 +36,7 @@ for i = 2, #ARGV do
     redis.call('ZADD', queue, decimal(due), id)
     redis.call('SET', JOB .. id, letter[2])
     redis.call('DEL', RETRY .. id, RESULT .. id, AWAITED .. id, PROGRESS .. id, STREAM .. id, LETTER .. id)
+    redis.call('DEL', ATTEMPTS .. id) -- they are counted anew
     redis.pcall('HDEL', ABOUT, id)
     redis.pcall('ZREM', DEAD, id)
     redis.pcall('ZREM', ABORT, id)

@@ -13,6 +13,7 @@
 -- time begins anew, as somebody has looked after the job.
 
 local MOST_URGENT = 9
+local KEEP_HISTORY = 2592000000 -- as complete.lua does
 local queue, id, delay, at = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
 local holder = redis.pcall('GET', LEASE .. id)
@@ -41,7 +42,10 @@ if left == -2 then return { 'expires', now } end
 if left >= 0 and due >= now + left then return { 'expires', now + left } end
 redis.call('DEL', AWAITED .. id) -- a write that needs no memory (see the prelude); a waiting job has no such key
 if string.sub(score, -2) == '.5' then -- a lease that ran out: the attempt under it counts
-  redis.call('SET', RETRY .. id, decimal((tonumber(redis.pcall('GET', RETRY .. id) or 0) or 0) + 1))
+  local attempt = decimal((tonumber(redis.pcall('GET', RETRY .. id) or 0) or 0) + 1)
+  redis.call('SET', RETRY .. id, attempt)
+  local noted = redis.pcall('RPUSH', ATTEMPTS .. id, 'lost ' .. attempt .. ' ' .. score)
+  if type(noted) == 'number' then redis.call('PEXPIRE', ATTEMPTS .. id, decimal(math.max(0, due - now) + KEEP_HISTORY)) end
 end
 local priority, place = priority_of(score), due
 if due <= now and priority > 0 then
