@@ -234,7 +234,6 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     _, port = await watched(stand_still)
     await until_ready(port)
     seen: list[tuple[int, dict]] = []
-    readiness: list[tuple[int, dict]] = []
 
     def fetch(path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -248,9 +247,8 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     def probe() -> None:
         begun.wait(30)
         while not seen or seen[-1][0] == 200:
-            for path, answers in (("/readyz", readiness), ("/livez", seen)):
-                status, body = fetch(path)
-                answers.append((status, json.loads(body)))
+            status, body = fetch("/livez")
+            seen.append((status, json.loads(body)))
         while b"barque_event_loop_blocks_total 1.0" not in fetch("/metrics")[1]:  # the renewing thread looks too
             pass
         go_on.set()
@@ -264,11 +262,7 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
     status, said = seen[-1]
     assert (status, said["alive"]) == (503, False)
     assert said["loop_still_s"] >= 1
-    assert seen[0][0] == 200
     assert (await figures(port))["barque_event_loop_blocked_seconds_total",] >= 1
-    blocked = [told for status, told in readiness if status == 503]
-    assert blocked[0]["alive"]
-    assert "a task blocks it" in blocked[0]["reasons"]["loop_blocked"]
     assert "Restart it" in said["reasons"]["loop_blocked"]
     async with asyncio.timeout(20):
         while (await ask(port, "/readyz"))[0] != 200:

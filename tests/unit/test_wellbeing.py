@@ -1,10 +1,14 @@
 """workers/wellbeing.py: when a worker is alive, when it is ready, and what it says where it is not."""
 
+import os
+import time
 from datetime import UTC, datetime
 
 import pytest
 
 from common.pauses import Pause
+from common.settings import Settings
+from workers.watching import Watching
 from workers.wellbeing import REASONS, Condition, Wellbeing, blocked, still_limit
 
 
@@ -103,3 +107,17 @@ def test_ready_is_alive_and_nothing_against_it():
     assert Wellbeing(alive=True, reasons={}).ready
     assert not Wellbeing(alive=False, reasons={}).ready
     assert not Wellbeing(alive=True, reasons={"paused": "…"}).ready
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alive", "told"),
+    [(0, True, None), (30, True, "a task blocks it"), (100, False, "Restart it")],
+)
+def test_a_worker_whose_loop_stands_still_is_first_not_ready_and_then_not_alive(seconds, alive, told):
+    watching = Watching(Settings(block_limit=60), "w-1-abc", ["q"], connected=lambda: True)
+    watching._kept_at = time.monotonic() - seconds
+    found = watching._wellbeing()
+    assert found.alive is alive
+    assert ("loop_blocked" in found.reasons) is (told is not None)
+    assert told is None or told in found.reasons["loop_blocked"]
+    assert (found.about["worker"], found.about["pid"]) == ("w-1-abc", os.getpid())
