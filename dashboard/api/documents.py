@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from common.attempts import AttemptInfo
 from common.dead_letters import DeadLetter
-from common.jobs import JobInfo, RemoteError
+from common.jobs import JobInfo, RemoteError, StepTiming
 from common.pauses import Pause
 from common.progress import Progress
 from common.redis.inspect import QueueReport
@@ -94,6 +95,29 @@ class TimingDocument(msgspec.Struct, kw_only=True):
     steps: int
 
 
+class LogLineDocument(msgspec.Struct, kw_only=True):
+    """A line that a task logged."""
+
+    at: Time | None
+    level: str
+    text: str
+
+
+class AttemptDocument(msgspec.Struct, kw_only=True):
+    """One attempt of a job."""
+
+    number: Annotated[int, msgspec.Meta(description="From 1; one that was not counted has the number of the next")]
+    outcome: Annotated[str, msgspec.Meta(description="running, succeeded, retried, failed, timed_out, lost, …")]
+    started_at: Time | None
+    finished_at: Time | None
+    worker: str | None
+    error: ErrorDocument | None
+    reason: Annotated[str, msgspec.Meta(description="What the task said that put the job off, or dropped it")]
+    retry_in_seconds: float | None
+    timing: TimingDocument | None
+    logs: Annotated[list[LogLineDocument], msgspec.Meta(description="Of a task that keeps some")]
+
+
 class JobDocument(msgspec.Struct, kw_only=True):
     """All that is stored on a job."""
 
@@ -119,6 +143,8 @@ class JobDocument(msgspec.Struct, kw_only=True):
     timing: TimingDocument | None
     result: Shown
     error: ErrorDocument | None
+    attempts: Annotated[list[AttemptDocument], msgspec.Meta(description="The oldest first; empty in lists")]
+    attempts_dropped: Annotated[int, msgspec.Meta(description="Older ones that are not kept any more")]
     is_dead: Annotated[bool, msgspec.Meta(description="A dead letter of it is kept, so that it can be replayed")]
     unreadable: Annotated[str | None, msgspec.Meta(description="Why nothing is known of what is in it")]
 
@@ -224,15 +250,11 @@ def job(asked: Asked, info: JobInfo) -> JobDocument:
         priority=info.priority,
         waits_for=_text(info.waits_for),
         progress=None if info.progress is None else _progress(asked, info.progress),
-        timing=None
-        if info.timing is None
-        else TimingDocument(
-            busy_ms=info.timing.busy_us / 1000,
-            longest_block_ms=info.timing.longest_us / 1000,
-            steps=info.timing.steps,
-        ),
+        timing=_timing(info.timing),
         result=None if info.result is None else show.value(info.result),
         error=None if info.error is None else remote_error(asked, info.error),
+        attempts=[_attempt(asked, each) for each in info.attempts],
+        attempts_dropped=info.attempts_dropped,
         is_dead=info.is_dead,
         unreadable=_text(info.unreadable),
     )
@@ -307,6 +329,31 @@ def remote_error(asked: Asked, error: RemoteError, *, whole: bool = False) -> Er
         message=show.text(error.message, whole=whole),
         traceback=show.text(error.traceback, whole=whole),
     )
+
+
+def _attempt(asked: Asked, attempt: AttemptInfo) -> AttemptDocument:
+    show = asked.dashboard.masking
+    return AttemptDocument(
+        number=attempt.number,
+        outcome=attempt.outcome,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        worker=_text(attempt.worker),
+        error=None if attempt.error is None else remote_error(asked, attempt.error),
+        reason=show.text(attempt.reason),
+        retry_in_seconds=attempt.retry_in,
+        timing=_timing(attempt.timing),
+        logs=[
+            LogLineDocument(at=line.at, level=readable(line.level), text=show.text(line.text)) for line in attempt.logs
+        ],
+    )
+
+
+def _timing(timing: StepTiming | None) -> TimingDocument | None:
+    if timing is None:
+        return None
+    busy_ms, longest_ms = timing.busy_us / 1000, timing.longest_us / 1000
+    return TimingDocument(busy_ms=busy_ms, longest_block_ms=longest_ms, steps=timing.steps)
 
 
 def _progress(asked: Asked, progress: Progress) -> ProgressDocument:

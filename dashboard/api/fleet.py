@@ -60,7 +60,7 @@ class RunningDocument(msgspec.Struct, kw_only=True):
     started_at: Time
 
 
-class AttemptDocument(msgspec.Struct, kw_only=True):
+class EndedDocument(msgspec.Struct, kw_only=True):
     """An attempt that has ended."""
 
     job_id: str
@@ -109,8 +109,8 @@ class FleetDocument(msgspec.Struct, kw_only=True):
     workers: list[WorkerDocument]
     tasks: list[TaskDocument]
     longest: Annotated[list[RunningDocument], msgspec.Meta(description="What runs for longest now")]
-    failures: Annotated[list[AttemptDocument], msgspec.Meta(description="The last ones that failed, retried or not")]
-    slowest: Annotated[list[AttemptDocument], msgspec.Meta(description="Of the last minute")]
+    failures: Annotated[list[EndedDocument], msgspec.Meta(description="The last ones that failed, retried or not")]
+    slowest: Annotated[list[EndedDocument], msgspec.Meta(description="Of the last minute")]
 
 
 class WorkerList(msgspec.Struct, kw_only=True):
@@ -220,8 +220,8 @@ def _running(asked: Asked, attempt: RunningAttempt) -> RunningDocument:
     )
 
 
-def _ended(asked: Asked, attempt: EndedAttempt) -> AttemptDocument:
-    return AttemptDocument(
+def _ended(asked: Asked, attempt: EndedAttempt) -> EndedDocument:
+    return EndedDocument(
         job_id=readable(attempt.job_id),
         href=asked.href("/jobs/{job_id}", job_id=attempt.job_id),
         task=readable(attempt.task),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from common import Call, ConcurrencyLimit, Context, RetryPolicy, every, task
+from common import Call, ConcurrencyLimit, Context, RetryPolicy, every, fixed, task
 from common.errors import TaskFailed
 from common.jobs import JobState
 from common.redis import keys
@@ -277,6 +277,20 @@ class TestResults:
         assert "in pay" in found["error"]["traceback"]
         assert "hunter2" not in str(await api("GET", f"/jobs/{made['job_id']}"))
         assert found["error"] == (await api("GET", f"/jobs/{made['job_id']}/result"))["error"]
+
+    async def test_its_attempts_are_told_one_after_the_other(self, api, run_worker):
+        @task(name="api_twice", retry=RetryPolicy(max_attempts=2, backoff=fixed(0)))
+        async def twice(ctx: Context) -> None:
+            if ctx.attempt == 1:
+                raise ValueError("token=hunter2")
+
+        made = await api.enqueue("api_twice")
+        await run_worker(twice)
+        await api("GET", f"/jobs/{made['job_id']}/result", wait=30)
+        shown = await api("GET", f"/jobs/{made['job_id']}")
+        assert [(each["number"], each["outcome"]) for each in shown["attempts"]] == [(1, "retried"), (2, "succeeded")]
+        assert (shown["attempts"][0]["error"]["message"], shown["attempts_dropped"]) == ("token=***", 0)
+        assert "hunter2" not in str(shown)
 
     async def test_one_that_is_kept_for_nobody_is_had_by_who_waits(self, api, run_worker, redis):
         made = await api.enqueue("api_pay", "ann", 5)
