@@ -249,7 +249,7 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
         while not seen or seen[-1][0] == 200:
             status, body = fetch("/livez")
             seen.append((status, json.loads(body)))
-        while b"barque_event_loop_blocks_total 1.0" not in fetch("/metrics")[1]:  # the renewing thread looks too
+        while b"barque_event_loop_blocks_total 0.0" in fetch("/metrics")[1]:  # the renewing thread looks too
             pass
         go_on.set()
 
