@@ -52,11 +52,13 @@ local function shape(kind)
   return HEAD, STRIDE + 1
 end
 
-local leases = {}
+local leases, putting_back = {}, false
 do
   local at, n = 2, 0
   while at <= #ARGV do
-    local head, stride = shape(ARGV[at])
+    local kind = ARGV[at]
+    local head, stride = shape(kind)
+    putting_back = putting_back or (kind ~= 'finish' and kind ~= 'bury')
     local last = at + head + stride * tonumber(ARGV[at + 5]) - 1
     for i = at + head, last, stride do
       n = n + 1
@@ -76,39 +78,43 @@ local buried, keep_letters, most_letters = {}, 0, 0 -- places in ARGV and queues
 -- ids, entries and waits; indexes of the ended; of these, ms to keep a history at least; of a group, ms to keep letters
 local entries, histories, longer, letters
 
-local aborting
+-- What most batches have no use for is made where it is needed (see claim.lua).
+local put_back
+if putting_back then
+  local aborting
 
-local function is_unwanted(id)
-  if aborting == nil then aborting = redis.call('EXISTS', ABORT) == 1 end
-  local wish = aborting and redis.pcall('ZSCORE', ABORT, id)
-  return type(wish) == 'string' and string.sub(wish, -#MEANT) == MEANT
-end
+  local function is_unwanted(id)
+    if aborting == nil then aborting = redis.call('EXISTS', ABORT) == 1 end
+    local wish = aborting and redis.pcall('ZSCORE', ABORT, id)
+    return type(wish) == 'string' and string.sub(wish, -#MEANT) == MEANT
+  end
 
--- attempts: counted so far; -1 for none of a job that has a history. Returns when it is due.
-local function put_back(queue, id, attempts, due, priority, lane)
-  if due > now and is_unwanted(id) then due = now end
-  if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
-  gone[#gone + 1] = LEASE .. id
-  if attempts ~= 0 then
-    counts[#counts + 1], counts[#counts + 2] = RETRY .. id, math.max(attempts, 0)
-  else
-    gone[#gone + 1] = RETRY .. id
+  -- attempts: counted so far; -1 for none of a job that has a history. Returns when it is due.
+  function put_back(queue, id, attempts, due, priority, lane)
+    if due > now and is_unwanted(id) then due = now end
+    if due <= now or redis.call('ZCOUNT', queue, '-inf', '(' .. due) == 0 then awake[queue] = true end
+    gone[#gone + 1] = LEASE .. id
+    if attempts ~= 0 then
+      counts[#counts + 1], counts[#counts + 2] = RETRY .. id, math.max(attempts, 0)
+    else
+      gone[#gone + 1] = RETRY .. id
+    end
+    returning[queue] = returning[queue] or {}
+    table.insert(returning[queue], due)
+    table.insert(returning[queue], id)
+    if priority ~= '0' then
+      lifts[queue] = lifts[queue] or {}
+      table.insert(lifts[queue], due + LEAD + priority / 2048)
+      table.insert(lifts[queue], id)
+    end
+    if lane ~= '0' then
+      local place = priority == '0' and due or due + LEAD + priority * LEAD_EACH
+      marks[queue] = marks[queue] or {}
+      table.insert(marks[queue], id)
+      table.insert(marks[queue], string.format('%s %.17g', lane, place))
+    end
+    return due
   end
-  returning[queue] = returning[queue] or {}
-  table.insert(returning[queue], due)
-  table.insert(returning[queue], id)
-  if priority ~= '0' then
-    lifts[queue] = lifts[queue] or {}
-    table.insert(lifts[queue], due + LEAD + priority / 2048)
-    table.insert(lifts[queue], id)
-  end
-  if lane ~= '0' then
-    local place = priority == '0' and due or due + LEAD + priority * LEAD_EACH
-    marks[queue] = marks[queue] or {}
-    table.insert(marks[queue], id)
-    table.insert(marks[queue], string.format('%s %.17g', lane, place))
-  end
-  return due
 end
 
 local judge
@@ -140,67 +146,6 @@ local function stands(n, kind, queue, id, attempt, x, z)
   local told = verdict == 'repeat' and repeated or lost
   told[#told + 1] = n - 1
   return false
-end
-
-local function drop_letters(ids)
-  if #ids == 0 then return end
-  local letters = {}
-  for i, id in ipairs(ids) do letters[i] = LETTER .. id end
-  redis.call('UNLINK', unpack(letters))
-  redis.pcall('HDEL', ABOUT, unpack(ids))
-  redis.pcall('ZREM', DEAD, unpack(ids))
-end
-
--- Returns the ids of letters that went: over age, over number.
-local function bury()
-  local newest = redis.pcall('ZREVRANGE', DEAD, 0, 0, 'WITHSCORES')
-  if newest.err then return end -- a key of another type: no outcome fails for it
-  local score = tonumber(newest[2] or 0)
-  if score ~= score or score > now + AHEAD then score = 0 end
-  local keep = decimal(keep_letters)
-  for n = 1, #buried, 2 do
-    local i, queue = buried[n], buried[n + 1]
-    local id = ARGV[i]
-    local letter, result = LETTER .. id, ARGV[i + 2]
-    if redis.sha1hex then result = redis.sha1hex(result) end -- it tells this result from others; fakeredis has none
-    score = math.max(now, score + STEP)
-    redis.call('UNLINK', letter)
-    redis.call('HSET', letter, 'queue', queue, 'payload', ARGV[i + 3], 'traceback', ARGV[i + 5], 'result', result)
-    redis.call('PEXPIRE', letter, keep)
-    redis.pcall('HSET', ABOUT, id, ARGV[i + 4])
-    redis.call('ZADD', DEAD, string.format('%.17g', score), id)
-  end
-  local most_dropped = #buried / 2 + MOST_DROPPED
-  local aged = redis.call('ZRANGEBYSCORE', DEAD, '-inf', now - keep_letters, 'LIMIT', 0, most_dropped)
-  drop_letters(aged)
-  local over = redis.call('ZCARD', DEAD) - most_letters
-  local displaced = over > 0 and redis.call('ZRANGE', DEAD, 0, math.min(over, most_dropped) - 1) or {}
-  drop_letters(displaced)
-  if redis.call('PTTL', DEAD) < keep_letters then redis.call('PEXPIRE', DEAD, keep) end
-  if redis.call('PTTL', ABOUT) < keep_letters then redis.call('PEXPIRE', ABOUT, keep) end
-  return aged, displaced
-end
-
--- MSET and PEXPIREAT cost four fifths of SET with PX.
-local function write_results()
-  local kept, last = {}, 0
-  for i = 1, #ended do
-    if keeps[i] ~= '0' then
-      kept[last + 1], kept[last + 2] = RESULT .. ended[i], results[i]
-      last = last + 2
-    end
-  end
-  if last == 0 then return end
-  redis.call('MSET', unpack(kept))
-  local place, keep, expiry = 1
-  for i = 1, #ended do
-    if keeps[i] ~= keep then
-      keep = keeps[i]
-      expiry = tonumber(keep) > 0 and decimal(now + keep)
-    end
-    if expiry then redis.call('PEXPIREAT', kept[place], expiry) end
-    if keep ~= '0' then place = place + 2 end
-  end
 end
 
 local at, n = 2, 0
@@ -290,11 +235,31 @@ end
 -- Lua's unpack takes some thousands of values; a batch of 1,000 stays below that.
 if #gone > 0 then redis.call('DEL', unpack(gone)) end
 for queue, members in pairs(leaving) do redis.pcall('ZREM', queue, unpack(members)) end
-for queue, members in pairs(returning) do redis.call('ZADD', queue, unpack(members)) end
-for queue, members in pairs(lifts) do redis.pcall('ZADD', LIFT .. queue, unpack(members)) end
-for queue, members in pairs(marks) do redis.pcall('HSET', FAIR .. queue, unpack(members)) end
-if #counts > 0 then redis.call('MSET', unpack(counts)) end
-write_results()
+if putting_back then
+  for queue, members in pairs(returning) do redis.call('ZADD', queue, unpack(members)) end
+  for queue, members in pairs(lifts) do redis.pcall('ZADD', LIFT .. queue, unpack(members)) end
+  for queue, members in pairs(marks) do redis.pcall('HSET', FAIR .. queue, unpack(members)) end
+  if #counts > 0 then redis.call('MSET', unpack(counts)) end
+end
+if #ended > 0 then
+  local kept, last = {}, 0
+  for i = 1, #ended do
+    if keeps[i] ~= '0' then
+      kept[last + 1], kept[last + 2] = RESULT .. ended[i], results[i]
+      last = last + 2
+    end
+  end
+  if last > 0 then redis.call('MSET', unpack(kept)) end -- with PEXPIREAT it costs four fifths of SET with PX
+  local call, place, keep, expiry = redis.call, 1 -- looked up once
+  for i = 1, #ended do
+    if keeps[i] ~= keep then
+      keep = keeps[i]
+      expiry = tonumber(keep) > 0 and decimal(now + keep)
+    end
+    if expiry then call('PEXPIREAT', kept[place], expiry) end
+    if keep ~= '0' then place = place + 2 end
+  end
+end
 for id, done in pairs(ticks) do redis.call('SET', LEASE .. id, DONE, 'PX', done) end
 local asked = #ended > 0 and redis.call('EXISTS', ABORT, WAITERS) > 0
 if asked then redis.pcall('ZREM', ABORT, unpack(ended)) end
@@ -311,6 +276,45 @@ if histories then
   end
 end
 if #buried > 0 then
+  local function drop_letters(ids)
+    if #ids == 0 then return end
+    local letters = {}
+    for i, id in ipairs(ids) do letters[i] = LETTER .. id end
+    redis.call('UNLINK', unpack(letters))
+    redis.pcall('HDEL', ABOUT, unpack(ids))
+    redis.pcall('ZREM', DEAD, unpack(ids))
+  end
+
+  -- Returns the ids of letters that went: over age, over number.
+  local function bury()
+    local newest = redis.pcall('ZREVRANGE', DEAD, 0, 0, 'WITHSCORES')
+    if newest.err then return end -- a key of another type: no outcome fails for it
+    local score = tonumber(newest[2] or 0)
+    if score ~= score or score > now + AHEAD then score = 0 end
+    local keep = decimal(keep_letters)
+    for n = 1, #buried, 2 do
+      local i, queue = buried[n], buried[n + 1]
+      local id = ARGV[i]
+      local letter, result = LETTER .. id, ARGV[i + 2]
+      if redis.sha1hex then result = redis.sha1hex(result) end -- it tells this result from others; fakeredis has none
+      score = math.max(now, score + STEP)
+      redis.call('UNLINK', letter)
+      redis.call('HSET', letter, 'queue', queue, 'payload', ARGV[i + 3], 'traceback', ARGV[i + 5], 'result', result)
+      redis.call('PEXPIRE', letter, keep)
+      redis.pcall('HSET', ABOUT, id, ARGV[i + 4])
+      redis.call('ZADD', DEAD, string.format('%.17g', score), id)
+    end
+    local most_dropped = #buried / 2 + MOST_DROPPED
+    local aged = redis.call('ZRANGEBYSCORE', DEAD, '-inf', now - keep_letters, 'LIMIT', 0, most_dropped)
+    drop_letters(aged)
+    local over = redis.call('ZCARD', DEAD) - most_letters
+    local displaced = over > 0 and redis.call('ZRANGE', DEAD, 0, math.min(over, most_dropped) - 1) or {}
+    drop_letters(displaced)
+    if redis.call('PTTL', DEAD) < keep_letters then redis.call('PEXPIRE', DEAD, keep) end
+    if redis.call('PTTL', ABOUT) < keep_letters then redis.call('PEXPIRE', ABOUT, keep) end
+    return aged, displaced
+  end
+
   for _, ids in ipairs({ bury() }) do
     for _, id in ipairs(ids) do
       if redis.call('EXISTS', JOB .. id) == 0 then -- else its history is of the job that is there now
