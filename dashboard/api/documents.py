@@ -187,6 +187,10 @@ class DeadLetterDocument(msgspec.Struct, kw_only=True):
     died_at: Time | None
     expires_at: Time | None
     unreadable: str | None
+    history: Annotated[
+        list[AttemptDocument], msgspec.Meta(description="Each attempt, the oldest first; empty in lists")
+    ]
+    history_dropped: Annotated[int, msgspec.Meta(description="Older ones that are not kept any more")]
     arguments: Annotated[list[Shown], msgspec.Meta(description="Where one letter was asked for; empty in lists")]
     keyword_arguments: dict[str, Shown]
     metadata: dict[str, Shown]
@@ -301,6 +305,8 @@ def dead_letter(asked: Asked, letter: DeadLetter) -> DeadLetterDocument:
         died_at=letter.died_at,
         expires_at=letter.expires_at,
         unreadable=_text(letter.unreadable),
+        history=[_attempt(asked, each) for each in letter.history],
+        history_dropped=letter.history_dropped,
         arguments=show.arguments(letter.task, letter.arguments),
         keyword_arguments=show.named(letter.keyword_arguments),
         metadata=show.named(letter.metadata),

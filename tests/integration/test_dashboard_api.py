@@ -357,6 +357,7 @@ class TestDeadLetters:
         shown = await api("GET", "/dead/ann")
         assert (shown["arguments"], shown["keyword_arguments"]) == (["ann", -1], {"password": "***"})
         assert "in pay" in shown["error"]["traceback"]
+        assert [each["outcome"] for each in shown["history"]] == ["failed"]
         assert "hunter2" not in str([first, rest, shown])
         assert await api("DELETE", "/dead/ann") == {"deleted": 1}
         assert "no such dead letter" in (await api("DELETE", "/dead/ann", status=404))["detail"]
