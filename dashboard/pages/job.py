@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
+from common.attempts import AttemptInfo
 from common.dead_letters import DeadLetter
 from common.errors import JobNotFound
 from common.jobs import JobInfo, JobState, RemoteError
+from dashboard.pages.timeline import draw_timeline
 from dashboard.pages.view import Page, View
-from dashboard.pages.words import call_text, indented
+from dashboard.pages.words import call_text, indented, short_error
 from dashboard.security.masking import Masking
 from producer import Producer
 
 __all__ = ["JOB", "find"]
+
+_MOST_LINES = 500
+"""Lines of a job's log that are shown, the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,21 @@ class Found:
         return None
 
 
+class AttemptRow(NamedTuple):
+    """One attempt, as the list of them shows it.
+
+    Attributes:
+        took: ms; None where that is not known.
+        said: its error in a line, or why it was put off.
+    """
+
+    info: AttemptInfo
+    took: float | None
+    said: str
+    is_error: bool
+    traceback: str
+
+
 async def find(view: View, job_id: str) -> Found:
     """Return what is known of a job.
 
@@ -103,7 +123,7 @@ async def _read(view: View) -> Mapping[str, Any]:
     job_id = view.path["job_id"]
     found = await find(view, job_id)
     masking = view.dashboard.masking
-    info = found.info
+    info, now_ms = found.info, (await view.look()).now_ms
     return {
         "job_id": job_id,
         "found": found,
@@ -114,6 +134,9 @@ async def _read(view: View) -> Mapping[str, Any]:
         "metadata": indented(masking.named(info.metadata)) if info.metadata else None,
         "result": indented(masking.value(info.result)) if info.state is JobState.SUCCEEDED else None,
         "error": _error(found, masking),
+        "attempts": [_attempt(each, masking) for each in reversed(info.attempts)],
+        "timeline": draw_timeline(info, datetime.fromtimestamp(now_ms / 1000, tz=UTC)),
+        "logs": [(each, masking.text(each.text)) for each in info.logs[-_MOST_LINES:]],
         "progress_words": masking.text(info.progress.message) if info.progress else "",
     }
 
@@ -142,6 +165,17 @@ def _call(found: Found, masking: Masking) -> str | None:
     if masking.shows_nothing:
         return str(masking.value(given))
     return call_text(found.task, masking.arguments(found.task, given), masking.named(named))
+
+
+def _attempt(attempt: AttemptInfo, masking: Masking) -> AttemptRow:
+    error, took = attempt.error, None
+    if attempt.started_at is not None and attempt.finished_at is not None:
+        took = (attempt.finished_at - attempt.started_at).total_seconds() * 1000
+    said = masking.text(attempt.reason)
+    if error is not None:
+        said = short_error(error.type, masking.text(error.message))
+    traceback = masking.text(error.traceback, whole=True) if error is not None else ""
+    return AttemptRow(attempt, took, said, error is not None, traceback)
 
 
 def _error(found: Found, masking: Masking) -> RemoteError | None:

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from common import Context, task
+from common import Context, RetryPolicy, fixed, task
 from common.embedded import EmbeddedServer
 from producer import Producer
 
@@ -87,6 +87,23 @@ async def test_a_job_is_followed_from_its_progress_to_its_result(producer, open_
     await expect(page.locator(".state").first).to_have_text("succeeded")
     await expect(page.get_by_role("button", name="Abort")).to_have_count(0)
     assert await _is_marked(page)
+
+
+@task(retry=RetryPolicy(max_attempts=2, backoff=fixed(0)))
+async def at_the_second_try(ctx: Context) -> None:
+    if ctx.attempt == 1:
+        raise ConnectionError("no route")
+
+
+async def test_attempts_are_a_timeline(producer, open_page, run_worker):
+    job = await producer.enqueue(at_the_second_try())
+    page = await open_page(f"/jobs/{job.job_id}")
+    await expect(page.locator(".timeline")).to_have_count(0)
+    await run_worker(at_the_second_try)
+    await expect(page.get_by_role("img", name="attempt 1 retried, attempt 2 succeeded")).to_be_visible()
+    await expect(page.get_by_role("row", name="retried")).to_contain_text("ConnectionError: no route")
+    await page.get_by_text("Where").click()
+    await expect(page.get_by_label("Traceback of attempt 1")).to_contain_text("at_the_second_try")
 
 
 async def test_focus_and_what_was_typed_stay(producer, open_page):
