@@ -41,9 +41,6 @@ async def test_a_page_names_the_next_one(run, keyspace):
     assert found == ["laned", "dead"]
     assert rest[-1]["next"] is None
     assert "arguments" not in rest[0]["jobs"][0]
-    wrong = await run("jobs", "--state", "failed", "--cursor", cursor)
-    assert (wrong.code, wrong.out) == (2, "")
-    assert "other filters" in wrong.err
 
 
 async def test_filters(run, keyspace):
@@ -51,7 +48,6 @@ async def test_filters(run, keyspace):
     options = ("--state", "dead, failed", "--error", "no DEAD", "--task", "fe*", "--queue", "arq:queue", "--json")
     found = (await run("jobs", *options)).document
     assert [job["job_id"] for job in found["jobs"]] == ["dead"]
-    assert "There is no such job." in (await run("jobs", "--key", "nobody's")).out
 
 
 async def test_one_job(run, keyspace):
@@ -62,8 +58,6 @@ async def test_one_job(run, keyspace):
     assert "tb" in shown.out.splitlines()
     assert "barque dead replay dead" in shown.err
     assert '["u"]' not in shown.out
-    document = (await run("job", "dead", "--json", "--arguments")).document
-    assert (document["is_dead"], document["arguments"]) == (True, ["u"])
     gone = await run("job", "nobody")
     assert (gone.code, gone.out) == (1, "")
     assert "There is no job nobody" in gone.err
@@ -73,9 +67,8 @@ async def test_one_job(run, keyspace):
 async def test_one_job_whose_queue_nobody_serves(run, redis_url):
     async with Producer(redis_url) as producer:
         job = await producer.enqueue(Call("greet", "Ada"), queue="nobody's", job_id="lonely")
-        unknown = await run("job", "lonely")
-        assert "--queue names another" in unknown.out
-        assert "queued" in (await run("job", "lonely", "--queue", "nobody's")).out
+        document = (await run("job", "lonely", "--queue", "nobody's", "--json", "--arguments")).document
+        assert (document["state"], document["arguments"]) == ("queued", ["Ada"])
         await job.abort()
 
 
@@ -99,6 +92,4 @@ async def test_enqueueing_again_with_another_argument(run, redis_url):
         assert "job ada was taken away" in done.err
         info = await producer.job(done.out.strip(), queue="low").info()
         assert (info.arguments, dict(info.keyword_arguments)) == (("Grace",), {"after": 1})
-        gone = await run("reenqueue", "nobody", "--no-check", "--json")
-        assert (gone.code, gone.out) == (1, "")
         await producer.purge("low")

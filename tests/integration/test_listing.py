@@ -49,10 +49,10 @@ async def one_of_each(keyspace) -> None:
         {
             QUEUE: {
                 "queued": 5,
-                "scheduled": "now+60s",
-                "running": "lease+10s",
+                "scheduled": "now+900s",
+                "running": "lease+300s",
                 "waiting": math.floor(now) + 600_000 + PARKED,
-                "reserved": math.floor(now) + 60_000 + RESERVED,
+                "reserved": math.floor(now) + 500_000 + RESERVED,
                 "stock": 4,
             },
             "barque:laned:arq:queue": {"laned": lane_of("ada").encode()},
@@ -64,7 +64,7 @@ async def one_of_each(keyspace) -> None:
             "arq:job:waiting": payload("call"),
             "arq:job:reserved": payload("call", limit_key="acme"),
             "arq:job:stock": payload(),
-            "arq:in-progress:running": (b"host-1-abc:2:7", "10s"),
+            "arq:in-progress:running": (b"host-1-abc:2:7", "300s"),
             "arq:in-progress:stock": (b"1", "300s"),
             "barque:limit-wait:waiting": (b"concurrency:call", "600s"),
             "arq:result:succeeded": result("succeeded"),
@@ -328,12 +328,12 @@ async def test_results_are_scanned_a_bounded_number_of_keys_a_page(redis, keyspa
 
 
 async def test_running_jobs_keep_their_page_while_their_leases_move_on(redis, keyspace, producer):
-    now = await keyspace.now_ms()
     every = [f"{index:03}" for index in range(60)]
     await redis.mset({f"arq:in-progress:{job_id}": b"w:1:1" for job_id in every})
     found, cursor = [], None
     for turn in range(6):
-        leases = {job_id: now + 10_000.5 + (index * 7919 + turn * 104729) % 5000 for index, job_id in enumerate(every)}
+        now = await keyspace.now_ms()
+        leases = {job_id: now + 50_000.5 + (index * 7919 + turn * 104729) % 5000 for index, job_id in enumerate(every)}
         await redis.zadd(QUEUE, leases)
         page = await producer.jobs(state="running", limit=10, cursor=cursor)
         found += [info.job_id for info in page.jobs]
