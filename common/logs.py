@@ -24,7 +24,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from common.settings import Settings
 
-__all__ = ["JsonPipe", "configure_logs", "configure_logs_of_host", "json_pipe", "to_json"]
+__all__ = ["JsonPipe", "configure_logs", "configure_logs_of_host", "json_pipe", "rendering_begins", "to_json"]
 
 
 _DEEPEST = 20
@@ -169,7 +169,8 @@ def configure_logs(settings: Settings, stream: BinaryIO | None = None) -> None:
         logger_factory=structlog.BytesLoggerFactory(stream),
     )
     _route_library_logs(stream, level, shared, renderer)
-    global _pipe  # noqa: PLW0603 - one process has one pipe, as structlog has one configuration
+    global _pipe, _ours  # noqa: PLW0603 - one process has one pipe, as structlog has one configuration
+    _ours = (structlog.get_config()["processors"], len(shared))
     _pipe = None if console else JsonPipe(stream, level, structlog.get_config()["processors"])
 
 
@@ -219,6 +220,14 @@ class JsonPipe:
 
 
 _pipe: JsonPipe | None = None
+_ours: tuple[Any, int] | None = None
+
+
+def rendering_begins(processors: Sequence[Any]) -> int:
+    """Return at which of these processors lines begin to be made what is written; those before it see their parts."""
+    if _ours is not None and processors is _ours[0]:
+        return _ours[1]
+    return max(0, len(processors) - 1)  # a program's own: the last one writes, whatever those before it are
 
 
 def json_pipe() -> JsonPipe | None:

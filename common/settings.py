@@ -250,6 +250,7 @@ class Settings(BaseSettings):
         "auto", description="json, console, or auto: console on a terminal, else json"
     )
     log_file: Path | None = Field(None, description="Append log lines to this file instead of stderr")
+    keep_logs: int = Field(0, ge=0, le=1000, description="Last lines each attempt logs that are kept with its job")
     log_context: Annotated[Names, AfterValidator(_check_log_context)] = Field(
         (), description="Variables of structlog's context that travel with a job: request_id,tenant"
     )

@@ -11,7 +11,9 @@ from typing import Any
 
 from common.errors import ConfigurationError
 
-__all__ = ["is_plain", "read_queue"]
+__all__ = ["is_plain", "read_keep_logs", "read_queue"]
+
+MOST_LINES = 1000
 
 _NO_CONTEXT = (bool, bytes, float, int, list, set, str, tuple)
 _NO_CONTEXT_NAMES = frozenset(kind.__name__ for kind in _NO_CONTEXT)
@@ -79,3 +81,18 @@ def _takes_context(function: Callable[..., Any]) -> bool:
     if isinstance(said, str):
         return said not in _NO_CONTEXT_NAMES
     return said not in _NO_CONTEXT
+
+
+def read_keep_logs(lines: Any, *, batch: int | None) -> int | None:
+    """Return how many lines of each attempt are kept; None takes the worker's setting.
+
+    Raises:
+        ConfigurationError: it is no such number, or the task's runs are of several jobs.
+    """
+    if lines is None:
+        return None
+    if isinstance(lines, bool) or not isinstance(lines, int) or not 0 <= lines <= MOST_LINES:
+        raise ConfigurationError(f"@task(keep_logs={lines!r}): give a number of lines, from 0 to {MOST_LINES:,}")
+    if lines and batch is not None:
+        raise ConfigurationError("@task(keep_logs=…): not with batch=…, whose lines are of several jobs at once")
+    return int(lines)

@@ -24,7 +24,7 @@ from common.limits import Limit, check_limits
 from common.middleware import Middleware, true_middleware
 from common.priorities import Priority, read_priority
 from common.retry import RetryPolicy, read_policy
-from common.task_functions import is_plain, read_queue
+from common.task_functions import is_plain, read_keep_logs, read_queue
 from common.uniqueness import Uniqueness, check_key, check_uniqueness
 from common.values import ValueReader
 
@@ -61,6 +61,7 @@ class TaskOptions:
         within: seconds a job waits for others of its batch, at the most.
         cpu: it runs in a process of its own beside the worker's.
         fair_key: the argument that says whose a job is, where tenants are to take turns.
+        keep_logs: lines of each attempt that are kept with the job.
     """
 
     queue: str | None = None
@@ -77,6 +78,7 @@ class TaskOptions:
     within: float | None = None
     cpu: bool = False
     fair_key: str | None = None
+    keep_logs: int | None = None
 
 
 class Call(Generic[R_co]):
@@ -239,6 +241,7 @@ def task(
     limits: Sequence[Limit] = (),
     cpu: bool = False,
     fair_key: str | None = None,
+    keep_logs: int | None = None,
 ) -> _Registers: ...
 
 
@@ -280,6 +283,7 @@ def task(
     within: float | timedelta | None = None,
     cpu: bool = False,
     fair_key: str | None = None,
+    keep_logs: int | None = None,
 ) -> Any:
     """Register a function as a task: an `async def`, or a `def`, which runs in a thread of its worker.
 
@@ -304,6 +308,7 @@ def task(
         within: seconds a job waits for others of its batch, at the most.
         cpu: run it, a `def`, in a process beside the worker's, which can be killed.
         fair_key: the name of the argument that says whose a job is: the tenants of a queue take turns.
+        keep_logs: keep so many of the last lines each attempt logs; by default `BARQUE_KEEP_LOGS`, which keeps none.
 
     Raises:
         DuplicateTask: another function has that name.
@@ -323,6 +328,7 @@ def task(
         within=_seconds("within", within),
         cpu=cpu,
         fair_key=fair_key,
+        keep_logs=read_keep_logs(keep_logs, batch=batch),
     )
     if options.keep_result is not None and not 0 <= options.keep_result <= _LONGEST:
         raise ConfigurationError(f"@task(keep_result={keep_result!r}): give seconds, from zero to a year")

@@ -154,7 +154,7 @@ class Engine:
             ways=ways,
             hooks=hooks,
             state=state,
-            on_outcome=self._left if limited else self._ended,
+            on_outcome=self._verdicts.histories.before(self._left if limited else self._ended, runnables),
         )
         self._reporter = Reporter(
             ProgressStore(store.client),

@@ -23,6 +23,7 @@ _OUR_FRAMES = (
     "workers/tracing.py",
     "workers/sentry.py",
     "workers/log_context.py",
+    "workers/kept_logs.py",
 )
 
 _ELSEWHERE = "_barque_traceback"

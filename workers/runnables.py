@@ -41,12 +41,14 @@ class Defaults:
         timeout: seconds, or None for no limit.
         keep_result_ms: 0 keeps none.
         keep_results_forever: wins over `keep_result_ms`, here and in arq's functions.
+        keep_logs: lines of each attempt that are kept.
     """
 
     timeout: float | None
     max_attempts: int
     keep_result_ms: int
     keep_results_forever: bool = False
+    keep_logs: int = 0
 
 
 class ArqFunction(Protocol):
@@ -75,6 +77,7 @@ class Runnable:
         priority: of a job that does not say.
         limits: what its attempts have to pass before they begin; None is nothing.
         gathers: whether its attempts wait for others, to run together.
+        keep_logs: lines of each attempt that are kept with its job.
     """
 
     gathers: ClassVar[bool] = False
@@ -82,6 +85,7 @@ class Runnable:
     __slots__ = (
         "deadline_ms",
         "done_ms",
+        "keep_logs",
         "keep_ms",
         "limits",
         "max_attempts",
@@ -117,6 +121,7 @@ class Runnable:
         self.soft_timeout: float | None = None
         self.deadline_ms: int | None = None
         self.limits: TaskGates | None = None
+        self.keep_logs = 0
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine that runs the attempt.
@@ -161,6 +166,8 @@ class TaskRunnable(Runnable):
         )
         self.soft_timeout = options.soft_timeout
         self.deadline_ms = None if options.deadline is None else round(options.deadline * 1000)
+        if options.batch is None:
+            self.keep_logs = defaults.keep_logs if options.keep_logs is None else options.keep_logs
         if options.limits:
             self.limits = TaskGates(task, options.limits, timeout=self.timeout)
         self._context: type[Context] = Context
@@ -227,6 +234,7 @@ class FunctionRunnable(Runnable):
             done_ms=self.CRON_DONE_MS if hasattr(function, "next_run") else 0,
         )
         self.coroutine = steppable(function.coroutine)
+        self.keep_logs = defaults.keep_logs
 
     def start(self, attempt: Attempt, payload: Payload, state: dict[Any, Any]) -> Coroutine[Any, Any, Any]:  # noqa: ARG002
         """Return the coroutine; `state` is the context dict arq would make."""
@@ -252,6 +260,7 @@ class _SurroundedFunction(Runnable):
             policy=function.policy,
             done_ms=function.done_ms,
         )
+        self.keep_logs = function.keep_logs
         coroutine = function.coroutine
         self._chain = composed(outer, lambda ctx, *args, **kwargs: coroutine(ctx.state, *args, **kwargs))
         self._worker = worker
@@ -288,8 +297,16 @@ def context_of(
 
 
 def surrounded(runnables: Mapping[str, Runnable], outer: Sequence[Middleware], worker: str) -> dict[str, Runnable]:
-    """Return the runnables with a worker's middleware around each attempt."""
-    return {name: runnable.surrounded(outer, worker) for name, runnable in runnables.items()}
+    """Return the runnables with a worker's middleware around each attempt, and what keeps its lines where some are."""
+    return {name: runnable.surrounded(_around(runnable, outer), worker) for name, runnable in runnables.items()}
+
+
+def _around(runnable: Runnable, outer: Sequence[Middleware]) -> Sequence[Middleware]:
+    if not runnable.keep_logs:
+        return outer
+    from workers.kept_logs import KeepLines  # noqa: PLC0415 - most workers keep none
+
+    return (KeepLines(runnable.keep_logs), *outer)
 
 
 def by_name(runnables: list[Runnable]) -> dict[str, Runnable]:

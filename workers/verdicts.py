@@ -50,6 +50,7 @@ class Verdicts:
 
     Attributes:
         endings: makes what stands judged already: the return of an attempt that nobody stopped.
+        histories: makes what is kept of attempts besides results.
         leaving: the whole event loop is being cancelled; a cancellation without a reason is a release.
     """
 
@@ -66,7 +67,7 @@ class Verdicts:
     ) -> None:
         self._clock = clock
         self._ways = ways
-        self._histories = Histories(worker=worker, clock=clock, reading=reading)
+        self.histories = Histories(worker=worker, clock=clock, reading=reading)
         self.endings = Endings(
             worker=worker,
             clock=clock,
@@ -290,7 +291,7 @@ class Verdicts:
             retry_in_ms=retry_in_ms,
             reason=reason,
         )
-        outcome.record = record._replace(entry=self._histories.entry(outcome, error))
+        outcome.record = record._replace(entry=self.histories.entry(outcome, error))
         return outcome
 
     def _failed(

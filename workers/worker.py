@@ -301,8 +301,8 @@ class Worker(arq.worker.Worker):
         return await options.as_arq(self.redis_settings)
 
     def _make_engine(self, store: Store) -> Engine:
-        keep_ms = round((self.keep_result_s or 0) * 1000)
-        defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms, self.keep_result_forever)
+        keep_ms, lines = round((self.keep_result_s or 0) * 1000), self._limits.keep_logs
+        defaults = Defaults(self.job_timeout_s, self.max_tries, keep_ms, self.keep_result_forever, lines)
         started = self.jobs_complete + self.jobs_retried + self.jobs_failed
         names = {task.name for task in self._tasks}
         runnables = task_runnables(self._tasks, defaults, self.worker_id, self.ctx, self._limits, burst=self.burst)

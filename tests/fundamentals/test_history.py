@@ -1,12 +1,13 @@
 """The attempts a job has had: `JobInfo.attempts`, one timeline of all of them, whatever became of each."""
 
 import asyncio
+import logging
 import signal
 
 import pytest
 from pydantic import SecretStr
 
-from common import Context, Discard, RetryPolicy, Snooze, fixed, task
+from common import NEVER, Context, Discard, RetryPolicy, Snooze, fixed, task
 from common.errors import BarqueError, TaskFailed
 from common.jobs import JobState
 from common.settings import Settings
@@ -63,6 +64,12 @@ async def dropped(ctx: Context) -> None:
 async def many_times(ctx: Context) -> None:
     if ctx.attempt < 61:
         raise ConnectionError("no route")
+
+
+@task(cpu=True, keep_logs=5)
+def computes(ctx: Context) -> int:
+    ctx.log.warning("counted", sheep=3)
+    return 3
 
 
 def told(info):
@@ -245,6 +252,92 @@ async def test_a_dead_letter_has_it_and_a_replayed_job_begins_anew(producer, run
     await producer.dead.replay(job.job_id, delay=3600)
     assert (await job.info()).attempts == ()
     await job.abort()
+
+
+class TestLogs:
+    """`@task(keep_logs=…)`: the last lines of each attempt are kept with it."""
+
+    async def test_each_attempt_has_its_own(self, producer, run_worker):
+        @task(retry=AT_ONCE, keep_logs=2)
+        async def talks(ctx: Context) -> None:
+            ctx.log.info("begun")
+            ctx.log.warning("asking", host="shop", tries=ctx.attempt)
+            logging.getLogger("library").warning("slow: %d ms", 700)
+            if ctx.attempt == 1:
+                raise ConnectionError("no route")
+
+        await run_worker(talks)
+        job = await producer.enqueue(talks())
+        await job.result(timeout=30)
+        info = await job.info()
+        assert told(info) == [(1, "retried"), (2, "succeeded")]
+        first, last = info.attempts
+        assert [line.level for line in first.logs] == ["warning", "warning"]
+        assert [line.text for line in last.logs][1] == "slow: 700 ms"
+        assert "tries=2" in last.logs[0].text
+        assert info.logs == first.logs + last.logs
+        assert first.started_at <= first.logs[0].at <= last.logs[0].at
+
+    async def test_a_plain_def_and_the_threads_it_runs_in(self, producer, run_worker):
+        @task(keep_logs=5)
+        def blocks(ctx: Context) -> None:
+            ctx.log.warning("in a thread")
+
+        await run_worker(blocks)
+        job = await producer.enqueue(blocks())
+        await job.result(timeout=30)
+        (line,) = (await job.info()).logs
+        assert "in a thread" in line.text
+
+    async def test_a_task_in_a_process(self, producer, run_worker):
+        await run_worker(computes)
+        job = await producer.enqueue(computes())
+        assert await job.result(timeout=30) == 3
+        (line,) = (await job.info()).logs
+        assert "counted" in line.text
+        assert "sheep=3" in line.text
+
+    async def test_of_a_job_that_fails_they_are_in_its_dead_letter_too(self, producer, run_worker):
+        @task(retry=NEVER, keep_logs=5)
+        async def fails(ctx: Context) -> None:
+            ctx.log.warning("on the way")
+            raise ConnectionError("no route")
+
+        await run_worker(fails, keep_result=0)
+        job = await producer.enqueue(fails())
+        with pytest.raises(TaskFailed):
+            await job.result(timeout=30)
+        (attempt,) = (await producer.dead.get(job.job_id)).history
+        assert "on the way" in attempt.logs[0].text
+
+    async def test_a_setting_says_it_for_all_tasks_and_a_task_for_itself(self, redis_url, producer, run_worker):
+        @task
+        async def loud(ctx: Context) -> None:
+            ctx.log.warning("heard")
+
+        @task(keep_logs=0)
+        async def quiet(ctx: Context) -> None:
+            ctx.log.warning("not kept")
+
+        await run_worker(loud, quiet, settings=Settings(redis_url=redis_url, keep_logs=5))
+        jobs = [await producer.enqueue(each()) for each in (loud, quiet)]
+        for job in jobs:
+            await job.result(timeout=30)
+        assert [len((await job.info()).logs) for job in jobs] == [1, 0]
+
+    async def test_a_job_that_logs_nothing_or_keeps_no_result_leaves_nothing(self, producer, run_worker, redis):
+        @task(keep_logs=5)
+        async def silent(ctx: Context) -> None:
+            pass
+
+        @task(keep_logs=5, keep_result=0)
+        async def unkept(ctx: Context) -> None:
+            ctx.log.warning("into the void")
+
+        await run_worker(silent, unkept)
+        for each in (silent, unkept):
+            await (await producer.enqueue(each())).result(timeout=30)
+        assert await redis.keys("barque:attempts:*") == []
 
 
 class TestSigned:

@@ -27,6 +27,7 @@ WRONG = {
     "JOB_TIMEOUT": ["0", "-5", "nan", "inf"],
     "MAX_ATTEMPTS": ["0", "x"],
     "KEEP_RESULT": ["-1", "nan", "inf", "1 hour", "366d"],
+    "KEEP_LOGS": ["-1", "many", "1001"],
     "DEAD_KEEP": ["0", "nan", "inf", "366d", "a week"],
     "DEAD_LIMIT": ["-1", "many", "10000001"],
     "LEASE": ["0.5", "3601", "nan", "2h", "999ms"],
