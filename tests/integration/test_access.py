@@ -239,6 +239,10 @@ async def look_on(server) -> None:
             assert may
             while not (await fleet.snapshot()).observed:
                 await asyncio.sleep(0.05)
+        async with Producer(settings=who(access.READER, server)) as looking_on:
+            assert (await looking_on.jobs(id="mine")).jobs[0].task == "second_time"
+            assert (await looking_on.jobs(id="nobody")).jobs == ()
+            assert await looking_on.pauses() == []
         health = await client.get(keys.health("high"))
         assert b"j_complete" in health
     finally:
