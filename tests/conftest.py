@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import pytest
 import redis as redis_py
 import redis.asyncio as redis_asyncio
@@ -42,6 +43,10 @@ from common.redis import keys
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
 from dashboard.settings import DashboardSettings
+
+# No timing decides a test, of one example neither. Of CI's own profile the rest stays: the same examples each time.
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _LONGEST_UNIQUE_MS = 200 * 24 * 3600 * 1000
 
