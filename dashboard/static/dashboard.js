@@ -81,6 +81,12 @@
     for (const child of old.childNodes) if (keyOf(child)) keyed.set(keyOf(child), child);
     let at = old.firstChild;
     for (const wanted of [...fresh.childNodes]) {
+      // A page has line ends around its regions that a region by itself has not: nothing is to be replaced for them.
+      while (at && wanted.nodeType === 1 && at.nodeType === 3 && !at.data.trim()) {
+        const next = at.nextSibling;
+        at.remove();
+        at = next;
+      }
       let found = keyOf(wanted) ? keyed.get(keyOf(wanted)) : at;
       if (found && !alike(found, wanted)) found = null;
       if (!found) {

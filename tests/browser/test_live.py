@@ -116,6 +116,24 @@ async def test_focus_and_what_was_typed_stay(producer, open_page):
     await expect(page.get_by_label("Why")).to_have_value("half a sent")
 
 
+async def test_the_first_news_of_a_page_replace_nothing_of_it(producer, open_page):
+    typed = asyncio.Event()
+
+    async def hold_back(route):
+        if "event-stream" in route.request.headers.get("accept", ""):
+            await typed.wait()
+        await route.continue_()
+
+    job = await producer.enqueue(in_steps())
+    page = await open_page("/limits")
+    await page.route("**/jobs/**", hold_back)
+    await page.goto(f"/jobs/{job.job_id}")
+    await page.get_by_label("Due in").fill("2h")
+    typed.set()
+    await expect(page.locator("#live")).to_have_text("Live")
+    await expect(page.get_by_label("Due in")).to_have_value("2h")
+
+
 async def test_a_form_that_came_with_the_stream_can_be_sent(producer, open_page):
     page = await open_page("/queues")
     await expect(page.locator("#live")).to_have_text("Live")
