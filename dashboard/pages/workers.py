@@ -43,7 +43,7 @@ class WorkerRow:
         if self.silent is not None:
             return "lost"
         if self.report.state != "running":
-            return {"stopping": "released", "fenced": "failed"}[self.report.state]
+            return "failed" if self.report.state == "fenced" else "released"  # a newer worker may know other states
         return "paused" if self.report.is_paused else "on"
 
     @property
