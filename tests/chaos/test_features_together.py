@@ -53,6 +53,7 @@ MAY_STAY = (
     keys.LIMIT_HELD,
     keys.PROGRESS,
     keys.STREAM,
+    keys.ATTEMPTS,
     keys.LIMIT_WAIT,
     keys.LIMIT,
     keys.LIMITS,
