@@ -10,7 +10,7 @@ from arq.jobs import JobStatus
 
 from common.redis.store import Store
 
-pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:wake:*")
+pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:wake:*", "barque:attempts:*")
 
 MSGPACK = {"job_serializer": msgspec.msgpack.encode, "job_deserializer": msgspec.msgpack.decode}
 

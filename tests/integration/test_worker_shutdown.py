@@ -43,7 +43,8 @@ async def test_running_jobs_are_released_in_their_order_and_the_attempt_does_not
     await stop(first)
     left = await keyspace.dump()
     assert left["arq:queue"] == {job.job_id: "now" for job in jobs}
-    assert not [key for key in left if key.startswith(("arq:in-progress", "arq:retry", "arq:result"))]
+    assert not [key for key in left if key.startswith(("arq:in-progress", "arq:result"))]
+    assert {left[key] for key in left if key.startswith("arq:retry")} == {b"0"}, "none counts; there is a history"
     gate.set()
     await run_worker(hold, max_jobs=1)
     assert [await job.result(timeout=10) for job in jobs] == [(str(n), 1) for n in range(5)]
@@ -98,7 +99,8 @@ async def test_past_the_grace_period_the_rest_is_released(producer, run_worker, 
     await asyncio.wait({worker.main_task})
     left = await keyspace.dump()
     assert left["arq:queue"] == {job.job_id: "now"}
-    assert not [key for key in left if key.startswith(("arq:in-progress", "arq:retry"))]
+    assert not [key for key in left if key.startswith("arq:in-progress")]
+    assert left[f"arq:retry:{job.job_id}"] == b"0"
 
 
 async def test_a_second_signal_releases_at_once(producer, run_worker):
