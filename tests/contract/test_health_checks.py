@@ -59,7 +59,8 @@ async def test_it_tells_what_the_worker_did_and_does(make_worker, running, arq_r
     async with running(worker):
         await started.wait()
         assert (await until(words)).groups() == ("2", "1", "0", "1", "1")
-    await arq_redis.delete("arq:queue", "arq:job:slow", "arq:retry:slow", "barque:wake:arq:queue")
+    waits = ("arq:queue", "arq:job:slow", "arq:retry:slow", "barque:wake:arq:queue", "barque:attempts:slow")
+    await arq_redis.delete(*waits)
 
 
 async def test_it_stands_under_the_queue_or_where_it_is_told(make_worker, running, arq_redis, redis_settings, until):
