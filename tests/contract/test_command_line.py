@@ -158,8 +158,8 @@ async def test_jobs_that_outlast_the_grace_go_back_to_the_queue(start, msgpack_r
         arq.process.send_signal(signal.SIGTERM)
         assert await arq.ends() == 0
     assert await job.status() is JobStatus.queued
-    assert await msgpack_redis.get("arq:retry:one") is None, "the attempt is not counted"
-    await msgpack_redis.delete("arq:queue", "arq:job:one")
+    assert await msgpack_redis.get("arq:retry:one") == b"0", "the attempt is not counted"
+    await msgpack_redis.delete("arq:queue", "arq:job:one", "arq:retry:one", "barque:attempts:one")
 
 
 async def test_watch_reloads_the_worker_when_a_file_changes(start, app, msgpack_redis):

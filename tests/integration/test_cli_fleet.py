@@ -93,6 +93,9 @@ async def test_one_look_at_a_busy_fleet(invoke, busy, producer):
 
 
 async def test_where_stdout_is_no_terminal_top_prints_one_look(invoke, busy):
+    async with asyncio.timeout(30):
+        while (await invoke("workers")).exit_code:  # until it has said that it lives
+            pass
     top = await invoke("top")
     assert (top.exit_code, top.stderr) == (0, "")
     assert "WORKERS 1" in top.stdout
