@@ -99,6 +99,7 @@ class Running:
 
 def take_terminal() -> None:
     """Make standard input the controlling terminal of a new session, as a shell's window does."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may do so under nohup
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
