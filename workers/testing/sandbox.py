@@ -60,6 +60,10 @@ class Ran(NamedTuple):
         """How many there were in all."""
         return sum(self)
 
+    def since(self, earlier: Ran) -> Ran:
+        """Return what has become of attempts after `earlier` was counted."""
+        return Ran(*(now - then for now, then in zip(self, earlier, strict=True)))
+
 
 class Sandbox:
     """Everything a test of tasks needs, in this process, with nothing to install or start.
@@ -197,7 +201,7 @@ class Sandbox:
             await self._run_due(worker)
             if worker.ran == seen:  # what is due is paused, or waits for what only time brings
                 break
-        return Ran(*(now - then for now, then in zip(worker.ran, before, strict=True)))
+        return worker.ran.since(before)
 
     async def advance(
         self, by: timedelta | float = 0.0, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
@@ -219,7 +223,7 @@ class Sandbox:
             await self.run()
         self._clock.move_to(until_ms)
         await self.run()
-        return Ran(*(now - then for now, then in zip(self._runner().ran, before, strict=True)))
+        return self._runner().ran.since(before)
 
     async def drain(self) -> Ran:
         """Run everything that is enqueued, letting time pass until no job is left, retries included.
@@ -230,7 +234,7 @@ class Sandbox:
         await self.run()
         while await self._run_next(until):
             pass
-        return Ran(*(now - then for now, then in zip(self._runner().ran, before, strict=True)))
+        return self._runner().ran.since(before)
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
