@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test chaos bench bench-full check check-format check-lint check-types check-imports format setup lock clean
+.PHONY: help demo test chaos bench bench-full check check-format check-lint check-types check-imports check-docs docs docs-serve format setup lock clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -52,7 +52,7 @@ bench: $(READY) ## measure Barque beside other queues: the short set, under ten 
 bench-full: $(READY) ## the same with longer runs and more repetitions: about an hour
 	@$(BIN)/python -m benchmarks --full --json benchmarks/results/full.json --plots docs/images $(ARGS)
 
-check: check-format check-lint check-types check-imports ## formatting, lint, types and layers, as CI does
+check: check-format check-lint check-types check-imports check-docs ## formatting, lint, types, layers and docs, as CI does
 
 check-format: $(READY)
 	@echo '==> ruff format --check'
@@ -69,6 +69,22 @@ check-types: $(READY)
 check-imports: $(READY)
 	@echo '==> import-linter'
 	@$(BIN)/lint-imports --no-logo
+
+# The variables: Material says at each build that its successor is another, and Material's is what is pinned.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+# To a folder of its own, so that a check leaves no site behind, nor takes away the one that is looked at.
+check-docs: $(READY)
+	@echo '==> mkdocs (strict)'
+	@built=$$(mktemp -d) && { $(MKDOCS) build --strict --site-dir "$$built" >"$$built.log" 2>&1 || { cat "$$built.log" >&2; false; }; }; \
+	status=$$?; rm -rf "$$built" "$$built.log"; exit $$status
+
+docs: $(READY) ## build the documentation into site/
+	@$(MKDOCS) build --strict
+	@echo 'Built: site/index.html. To read it: make docs-serve'
+
+docs-serve: $(READY) ## show the documentation on http://127.0.0.1:8000/, anew at each change
+	@$(MKDOCS) serve --livereload $(ARGS)
 
 format: $(READY) ## put formatting and import order right
 	@$(BIN)/ruff check --quiet --select I --fix .
@@ -120,14 +136,14 @@ lock: $(BIN)/python ## pin again what pyproject.toml asks for (UPGRADE=1: the ne
 	@$(BIN)/python -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r constraints/lock.txt
 	@echo '==> resolving'
-	@$(COMPILE) pyproject.toml --all-extras --group build --group check --group test --output-file constraints/development.txt
+	@$(COMPILE) pyproject.toml --all-extras --group build --group check --group docs --group test --output-file constraints/development.txt
 	@$(COMPILE) pyproject.toml --extra postgres --extra dashboard --extra metrics --constraints constraints/development.txt --output-file constraints/runtime.txt
 	@$(COMPILE) --group build --constraints constraints/development.txt --output-file constraints/build.txt
 	@$(COMPILE) --group lock --output-file constraints/lock.txt
 	@echo 'Look at the difference, run `make check test`, and commit constraints/ with pyproject.toml.'
 
 clean: ## remove .venv, caches, the peers' environments and what the demo wrote (never barque-data/, where jobs live)
-	@rm -rf '$(VENV)' build dist demo-output htmlcov .coverage ./*.egg-info
+	@rm -rf '$(VENV)' build dist site demo-output htmlcov .coverage ./*.egg-info
 	@rm -rf benchmarks/.envs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -type d -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@echo 'Clean.'

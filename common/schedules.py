@@ -206,7 +206,9 @@ def every(
 
     Args:
         interval: seconds, from 1 to a year.
-        missed, jitter, overlap: as for `cron`.
+        missed: as for `cron`.
+        jitter: as for `cron`.
+        overlap: as for `cron`.
 
     Raises:
         ConfigurationError: an option makes no sense.

@@ -131,8 +131,7 @@ class BlockingProducer(BlockingControls, BlockingListing, BlockingEditing):
     Safe to use from many threads, and across a fork: a forked child opens its own connection, and nothing it does
     reaches its parent's. Connects on first use. Do not use it inside an event loop; there, use `Producer`.
 
-    Args:
-        redis_url, settings, answer_within, durable, before_enqueue, tracing: as for `Producer`.
+    Its arguments are those of `Producer`.
     """
 
     def __init__(

@@ -64,7 +64,8 @@ class Controls:
         claim of it is put aside, not counted as an attempt. It holds whatever restarts, until `resume`.
 
         Args:
-            queue, task: one of the two.
+            queue: its name; give this or a task.
+            task: the task, or its name.
             reason: why, for who lists pauses and reads logs; not for secrets.
             by: who; this user and host by default.
 
