@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dashboard.api.openapi import document_of
+from dashboard.api.operations import ROOT
 from dashboard.api.routes import OPERATIONS
 
 _SCHEMAS = "#/components/schemas/"
@@ -34,8 +35,8 @@ def http_api() -> str:
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
-    yield f"### {operation['summary']}"
-    yield f"```text\n{method} {path}\n```"
+    yield f"### {method} {path.removeprefix(ROOT)}"
+    yield f"{operation['summary']}."
     if "description" in operation:
         yield operation["description"]
     if parameters := operation.get("parameters", []):

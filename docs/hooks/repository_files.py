@@ -2,8 +2,9 @@
 
 On the repository's own pages such a link shows the file; here there is no address to send a reader to, and the site is
 to work where there is no network. So each file or folder that a page links to, and each that those link to, becomes a
-page under repository/: Markdown as it is, a folder as a list, anything else as code. Owns these pages and the rewriting
-of the links; which of them stand in `nav`, mkdocs.yml says.
+page under repository/: Markdown as it is, a folder as a list, anything else as code. A link whose text is the name of a
+page's file, which reads well in the repository, has the page's title here. Owns these pages and the rewriting of links;
+which of the pages stand in `nav`, mkdocs.yml says.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _LANGUAGES = {
 _HIDDEN = re.compile(r"__pycache__|\..*")
 
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s]+)(?=\))")
+_FILE_NAME = re.compile(r"(?<=\[)(?:[\w./-]+/)?[\w-]+\.md(?=\]\((?!\w+:)([^)#\s]+))")
 _CODE = re.compile(r"^(?P<fence> *(?:```|~~~)).*?^(?P=fence) *$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 _shown: dict[str, Path] = {}
@@ -82,7 +84,18 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         fragment = urlsplit(found[1]).fragment
         return os.path.relpath(name, here or ".") + (f"#{fragment}" if fragment else "")
 
-    return "".join(part if is_code else _LINK.sub(as_the_site_has_it, part) for part, is_code in _parts(markdown))
+    def by_its_title(found: re.Match[str]) -> str:
+        path = _target(source, found[1])
+        return _title(path) if path is not None else found[0]
+
+    return "".join(
+        part if is_code else _LINK.sub(as_the_site_has_it, _FILE_NAME.sub(by_its_title, part))
+        for part, is_code in _parts(markdown)
+    )
+
+
+def _title(page: Path) -> str:
+    return page.read_text("utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def _is_long(path: Path) -> bool:

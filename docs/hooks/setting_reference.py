@@ -26,7 +26,7 @@ def _table(kind: type[BaseSettings]) -> str:
     prefix = kind.model_config.get("env_prefix", "")
     rows = []
     for name, field in kind.model_fields.items():
-        default = as_text(field.get_default(call_default_factory=True, validated_data={}))
+        default = as_text(list(field.default) if isinstance(field.default, tuple) else field.default)
         rows.append(
             f"| `{prefix}{name.upper()}` | {f'`{default}`' if default else ''} | {_cell(field.description or '')} |"
         )

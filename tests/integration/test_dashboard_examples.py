@@ -23,7 +23,10 @@ pytestmark = [
 PAGE = (Path(__file__).parents[2] / "docs/dashboard.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [
-    command for example in EXAMPLES for command in re.split(r"^(?=curl)", example, flags=re.MULTILINE) if command
+    command
+    for example in EXAMPLES
+    for command in re.split(r"^(?=curl)", example, flags=re.MULTILINE)
+    if command.startswith("curl")
 ]
 TOKEN = "0123456789abcdef"
 
