@@ -14,6 +14,9 @@ PYTHON ?=
 CANDIDATES := python3.13 python3.12 python3.11 python3.14 python3 python
 # Extra words for pytest or `barque demo`: `make test ARGS="tests/unit -k retry"`.
 ARGS ?=
+# As many processes as the machine has use for (tests/support/parallel.py); ARGS="-n 0" is one, for a debugger's sake.
+# worksteal: whoever is done takes over from the slowest, so that the last file is not waited for.
+PARALLEL := -n auto --dist worksteal
 # V=1 shows what pip does.
 V ?= 0
 ifeq ($(V),0)
@@ -40,8 +43,8 @@ help: ## what there is (this text)
 demo: $(READY) ## start a server and workers on this machine, and watch jobs run
 	@$(BIN)/barque demo $(ARGS)
 
-test: $(READY) ## run all tests (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run all tests, on all cores (ARGS="..." goes to pytest; ARGS="-n 0": in one process)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 chaos: $(READY) ## kill, freeze and cut off workers and servers under load; see that no job is lost: ten minutes
 	@$(BIN)/python -m tests.chaos.driver $(ARGS)

@@ -43,6 +43,9 @@ from common.redis import keys
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
 from dashboard.settings import DashboardSettings
+from tests.support.parallel import pytest_report_to_serializable, pytest_xdist_auto_num_workers
+
+__all__ = ["pytest_report_to_serializable", "pytest_xdist_auto_num_workers"]
 
 # No timing decides a test, of one example neither. Of CI's own profile the rest stays: the same examples each time.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
