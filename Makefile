@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test chaos bench bench-full check check-format check-lint check-types check-imports check-docs docs docs-serve format setup lock clean
+.PHONY: help demo test chaos bench bench-full check check-format check-lint check-types check-imports check-docs docs docs-serve format setup build lock clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -92,6 +92,9 @@ docs-serve: $(READY) ## show the documentation on http://127.0.0.1:8000/, anew a
 format: $(READY) ## put formatting and import order right
 	@$(BIN)/ruff check --quiet --select I --fix .
 	@$(BIN)/ruff format .
+
+build: $(READY) ## the wheel and the source distribution of the last commit, into dist/, checked
+	@$(BIN)/python deploy/build_package.py
 
 setup: $(READY) ## only make .venv
 	@echo 'Ready: . $(BIN)/activate'
