@@ -11,7 +11,7 @@ import typer
 
 from cli.asking import ask, confirm
 from cli.exit_codes import FAILED, OK
-from cli.options import Json, RedisUrl, read_settings
+from cli.options import JobIds, Json, OfTask, RedisUrl, Yes, read_settings
 from cli.output import machine, note, visible
 from cli.values import pairs, seconds
 from cli.words import jobs
@@ -33,14 +33,9 @@ _TOLD = {
 
 
 def abort(
-    job_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="Jobs, by their ids.", show_default=False)
-    ] = None,
+    job_ids: JobIds = None,
     *,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="NAME", help="Those of this task; * and ? stand for any characters."),
-    ] = None,
+    task: OfTask = None,
     queue: Annotated[
         str | None,
         typer.Option(
@@ -75,7 +70,7 @@ def abort(
             "--wait", metavar="TIME", parser=seconds, help="With ids: how long to wait for one that runs; 0 does not."
         ),
     ] = 10.0,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     redis_url: RedisUrl = None,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from cli.asking import ask, confirm
 from cli.exit_codes import FAILED, OK
-from cli.options import Json, RedisUrl, read_settings
+from cli.options import JobId, JobIds, Json, OfTask, RedisUrl, Yes, read_settings
 from cli.output import machine, note, visible
 from cli.values import seconds
 from cli.words import jobs
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "dead"]
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Jobs, by their ids.", show_default=False)]
-Task = Annotated[
-    str | None, typer.Option("--task", metavar="NAME", help="Those of this task; * and ? stand for any characters.")
-]
 Error = Annotated[
     str | None,
     typer.Option("--error", metavar="CLASS", help="Those of this exception, as ValueError or my_app.errors.*"),
@@ -46,7 +42,6 @@ Most = Annotated[
     int | None, typer.Option("--limit", metavar="NUMBER", min=1, help="So many of them, the oldest first.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All there are; asks before.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _NAMED = 10
 """Ids named one by one of jobs that were not replayed."""
@@ -70,7 +65,7 @@ def dead() -> None:
 
 def list_(
     *,
-    task: Task = None,
+    task: OfTask = None,
     error: Error = None,
     queue: Queue = None,
     older: Older = None,
@@ -105,7 +100,7 @@ def list_(
 
 
 def show(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)],
+    job_id: JobId,
     *,
     arguments: Annotated[
         bool, typer.Option("--arguments", help="Show arguments and metadata, too: they may be secret.")
@@ -131,9 +126,9 @@ def show(
 
 
 def replay(
-    job_ids: Ids = None,
+    job_ids: JobIds = None,
     *,
-    task: Task = None,
+    task: OfTask = None,
     error: Error = None,
     queue: Queue = None,
     older: Older = None,
@@ -181,9 +176,9 @@ def replay(
 
 
 def delete(
-    job_ids: Ids = None,
+    job_ids: JobIds = None,
     *,
-    task: Task = None,
+    task: OfTask = None,
     error: Error = None,
     queue: Queue = None,
     older: Older = None,

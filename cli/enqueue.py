@@ -9,14 +9,29 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import Json, RedisUrl, Tasks, WaitTimeout, add_current_folder, read_settings
+from cli.options import (
+    At,
+    CheckCall,
+    Delay,
+    JobTimeout,
+    Json,
+    Keywords,
+    Positional,
+    Raw,
+    RedisUrl,
+    TaskName,
+    TaskQueue,
+    Tasks,
+    WaitTimeout,
+    add_current_folder,
+    read_settings,
+)
 from cli.output import machine, note
-from cli.values import as_value, moment, pairs, seconds
+from cli.values import as_value, pairs, seconds
 
 if TYPE_CHECKING:
     from common.settings import Settings
@@ -36,29 +51,15 @@ class _Waiting:
 
 
 def enqueue(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS", help="Positional arguments: JSON where one is JSON, else text."),
-    ] = None,
+    task: TaskName,
+    arguments: Positional = None,
     *,
-    keywords: Annotated[
-        list[str] | None,
-        typer.Option("--kwargs", "-k", metavar="KEY=VALUE", help="A keyword argument; repeat it for each."),
-    ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Take all arguments as text, none as JSON.")] = False,
+    keywords: Keywords = None,
+    raw: Raw = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result, and print it.")] = False,
     timeout: WaitTimeout = None,
-    delay: Annotated[
-        float | None,
-        typer.Option("--delay", metavar="TIME", parser=seconds, help="Due after this: seconds, or 90s, 5m, 2h, 1d."),
-    ] = None,
-    at: Annotated[
-        datetime | None,
-        typer.Option(
-            "--at", metavar="WHEN", parser=moment, help="Due then: 2030-01-31T08:00Z; local time without a zone."
-        ),
-    ] = None,
+    delay: Delay = None,
+    at: At = None,
     expires: Annotated[
         float | None,
         typer.Option("--expires", metavar="TIME", parser=seconds, help="From now; after that it is not started."),
@@ -67,14 +68,8 @@ def enqueue(
         str | None,
         typer.Option("--job-id", metavar="ID", help="An id of your own; nothing is added while a job has it."),
     ] = None,
-    queue: Annotated[
-        str | None,
-        typer.Option("--queue", metavar="QUEUE", help="Instead of the task's own, or the first of BARQUE_QUEUES."),
-    ] = None,
-    job_timeout: Annotated[
-        float | None,
-        typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take."),
-    ] = None,
+    queue: TaskQueue = None,
+    job_timeout: JobTimeout = None,
     soft_timeout: Annotated[
         float | None,
         typer.Option(
@@ -114,13 +109,7 @@ def enqueue(
         list[str] | None,
         typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Travels with the job; repeat it for each."),
     ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check/--no-check",
-            help="Check name and arguments against the tasks of BARQUE_TASKS; --no-check where their code is not.",
-        ),
-    ] = True,
+    check: CheckCall = True,
     tasks: Tasks = None,
     redis_url: RedisUrl = None,
     as_json: Json = False,

@@ -8,7 +8,7 @@ import typer
 
 from cli.asking import ask
 from cli.exit_codes import FAILED, OK
-from cli.options import Json, RedisUrl, read_settings
+from cli.options import JobId, Json, RedisUrl, read_settings
 from cli.output import machine, note
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def jobs(
 
 
 def job(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)],
+    job_id: JobId,
     *,
     queue: Annotated[
         str | None, typer.Option("--queue", metavar="QUEUE", help="Where it is, if no worker serves that queue.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import RedisUrl, read_settings
+from cli.options import LookedAtQueues, RedisUrl, read_settings
 
 if TYPE_CHECKING:
     from common.settings import Settings
@@ -34,12 +34,7 @@ def metrics(
     targets: Annotated[
         bool, typer.Option("--targets", help="Print where the pages of live workers are, for Prometheus' file_sd.")
     ] = False,
-    queues: Annotated[
-        str | None,
-        typer.Option(
-            "--queues", metavar="A,B", help="Queues to look at, instead of BARQUE_QUEUES and those that workers serve."
-        ),
-    ] = None,
+    queues: LookedAtQueues = None,
     redis_url: RedisUrl = None,
 ) -> None:
     r"""Print what Redis knows of the fleet, as Prometheus reads it: queues, limits, schedules, workers, dead letters.

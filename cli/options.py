@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.values import seconds
+from cli.values import moment, seconds
 
 if TYPE_CHECKING:
     from common.settings import Settings
 
-__all__ = ["Json", "Queues", "RedisUrl", "Tasks", "WaitTimeout", "add_current_folder", "read_settings"]
+__all__ = [
+    "At",
+    "CheckCall",
+    "Delay",
+    "JobId",
+    "JobIds",
+    "JobTimeout",
+    "Json",
+    "Keywords",
+    "LookedAtQueues",
+    "OfTask",
+    "Positional",
+    "Queues",
+    "Raw",
+    "RedisUrl",
+    "TaskName",
+    "TaskQueue",
+    "Tasks",
+    "WaitTimeout",
+    "Yes",
+    "add_current_folder",
+    "read_settings",
+]
 
 RedisUrl = Annotated[
     str | None,
@@ -34,6 +57,16 @@ Queues = Annotated[
         help="Queues, the first one first, or high=6,low=1 by weight, instead of BARQUE_QUEUES.",
     ),
 ]
+LookedAtQueues = Annotated[
+    str | None,
+    typer.Option(
+        "--queues", metavar="A,B", help="Queues to look at, instead of BARQUE_QUEUES and those that workers serve."
+    ),
+]
+TaskQueue = Annotated[
+    str | None,
+    typer.Option("--queue", metavar="QUEUE", help="Instead of the task's own, or the first of BARQUE_QUEUES."),
+]
 Tasks = Annotated[
     str | None,
     typer.Option(
@@ -42,6 +75,41 @@ Tasks = Annotated[
         help="Modules to import, whose tasks register, instead of BARQUE_TASKS. The current folder is looked in, too.",
     ),
 ]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)]
+JobIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Jobs, by their ids.", show_default=False)]
+OfTask = Annotated[
+    str | None, typer.Option("--task", metavar="NAME", help="Those of this task; * and ? stand for any characters.")
+]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)]
+Positional = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ARGS", help="Positional arguments: JSON where one is JSON, else text."),
+]
+Keywords = Annotated[
+    list[str] | None,
+    typer.Option("--kwargs", "-k", metavar="KEY=VALUE", help="A keyword argument; repeat it for each."),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Take all arguments as text, none as JSON.")]
+CheckCall = Annotated[
+    bool,
+    typer.Option(
+        "--check/--no-check",
+        help="Check name and arguments against the tasks of BARQUE_TASKS; --no-check where their code is not.",
+    ),
+]
+Delay = Annotated[
+    float | None,
+    typer.Option("--delay", metavar="TIME", parser=seconds, help="Due after this: seconds, or 90s, 5m, 2h, 1d."),
+]
+At = Annotated[
+    datetime | None,
+    typer.Option("--at", metavar="WHEN", parser=moment, help="Due then: 2030-01-31T08:00Z; local time without a zone."),
+]
+JobTimeout = Annotated[
+    float | None,
+    typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 WaitTimeout = Annotated[
     float | None,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 
 from cli.abort import AbortProgress
 from cli.asking import ask, confirm
-from cli.options import Json, RedisUrl, read_settings
+from cli.options import Json, RedisUrl, Yes, read_settings
 from cli.output import machine, note
 from cli.words import jobs
 
@@ -25,7 +25,7 @@ def purge(
     no_results: Annotated[
         bool, typer.Option("--no-results", help="Keep no result of them; a million results take their memory, too.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     redis_url: RedisUrl = None,
     as_json: Json = False,
 ) -> None:

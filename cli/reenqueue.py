@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.asking import ask
-from cli.options import Json, RedisUrl, Tasks, add_current_folder, read_settings
+from cli.options import At, CheckCall, Delay, JobTimeout, Json, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine, note
-from cli.values import moment, pairs, seconds
+from cli.values import pairs
 
 if TYPE_CHECKING:
     from common.settings import Settings
@@ -34,14 +33,8 @@ def reenqueue(
         bool,
         typer.Option("--replace", help="Take the earlier one away: one that waits ends, a dead letter is deleted."),
     ] = False,
-    delay: Annotated[
-        float | None,
-        typer.Option("--delay", metavar="TIME", parser=seconds, help="Due after this: seconds, or 90s, 5m, 2h, 1d."),
-    ] = None,
-    at: Annotated[
-        datetime | None,
-        typer.Option("--at", metavar="WHEN", parser=moment, help="Due then: 2030-01-31T08:00Z; else local time."),
-    ] = None,
+    delay: Delay = None,
+    at: At = None,
     queue: Annotated[
         str | None, typer.Option("--queue", metavar="QUEUE", help="Where the new one goes, instead of the same.")
     ] = None,
@@ -55,19 +48,11 @@ def reenqueue(
     max_attempts: Annotated[
         int | None, typer.Option("--max-attempts", metavar="N", min=1, help="Attempts in all.")
     ] = None,
-    job_timeout: Annotated[
-        float | None, typer.Option("--job-timeout", metavar="TIME", parser=seconds, help="What one attempt may take.")
-    ] = None,
+    job_timeout: JobTimeout = None,
     new_id: Annotated[
         str | None, typer.Option("--new-id", metavar="ID", help="The new job's id, instead of a fresh one.")
     ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check/--no-check",
-            help="Check the arguments against the tasks of BARQUE_TASKS; --no-check where their code is not.",
-        ),
-    ] = True,
+    check: CheckCall = True,
     tasks: Tasks = None,
     redis_url: RedisUrl = None,
     as_json: Json = False,

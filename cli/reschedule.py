@@ -9,9 +9,8 @@ import typer
 
 from cli.asking import ask
 from cli.exit_codes import FAILED, OK
-from cli.options import Json, RedisUrl, read_settings
+from cli.options import At, Delay, Json, RedisUrl, read_settings
 from cli.output import machine, note, visible
-from cli.values import moment, seconds
 from cli.words import moment as in_words
 
 if TYPE_CHECKING:
@@ -21,18 +20,12 @@ __all__ = ["reschedule"]
 
 
 def reschedule(
-    job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Jobs, by their ids.", show_default=False)],
+    job_ids: Annotated[
+        list[str], typer.Argument(metavar="ID", help="Jobs that wait, by their ids.", show_default=False)
+    ],
     *,
-    delay: Annotated[
-        float | None,
-        typer.Option("--delay", metavar="TIME", parser=seconds, help="Due after this: 90s, 5m, 2h; 0 is at once."),
-    ] = None,
-    at: Annotated[
-        datetime | None,
-        typer.Option(
-            "--at", metavar="WHEN", parser=moment, help="Due then: 2030-01-31T08:00Z; local time without a zone."
-        ),
-    ] = None,
+    delay: Delay = None,
+    at: At = None,
     queue: Annotated[
         str | None,
         typer.Option(

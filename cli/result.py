@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.exit_codes import NOT_YET
-from cli.options import Json, RedisUrl, WaitTimeout, read_settings
+from cli.options import JobId, Json, RedisUrl, WaitTimeout, read_settings
 from cli.output import machine, note
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["result"]
 
 
 def result(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)],
+    job_id: JobId,
     *,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has one.")] = False,
     timeout: WaitTimeout = None,

@@ -12,7 +12,19 @@ import typer
 
 from cli.asking import ask
 from cli.exit_codes import FAILED, OK
-from cli.options import Json, RedisUrl, Tasks, add_current_folder, read_settings
+from cli.options import (
+    CheckCall,
+    Json,
+    Keywords,
+    Positional,
+    Raw,
+    RedisUrl,
+    TaskName,
+    TaskQueue,
+    Tasks,
+    add_current_folder,
+    read_settings,
+)
 from cli.output import machine, note
 from cli.values import as_value, pairs, seconds
 
@@ -88,11 +100,8 @@ def show(name: Name, *, arguments: Arguments = False, redis_url: RedisUrl = None
 
 def add(
     name: Name,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS", help="Positional arguments: JSON where one is JSON, else text."),
-    ] = None,
+    task: TaskName,
+    arguments: Positional = None,
     *,
     cron: Annotated[
         str | None, typer.Option("--cron", metavar="EXPRESSION", help="Times: '*/5 * * * *', six fields, or @daily.")
@@ -112,23 +121,11 @@ def add(
     overlap: Annotated[
         bool, typer.Option("--overlap/--no-overlap", help="Whether to run while the job before has not ended.")
     ] = True,
-    keywords: Annotated[
-        list[str] | None,
-        typer.Option("--kwargs", "-k", metavar="KEY=VALUE", help="A keyword argument; repeat it for each."),
-    ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Take all arguments as text, none as JSON.")] = False,
-    queue: Annotated[
-        str | None,
-        typer.Option("--queue", metavar="QUEUE", help="Instead of the task's own, or the first of BARQUE_QUEUES."),
-    ] = None,
+    keywords: Keywords = None,
+    raw: Raw = False,
+    queue: TaskQueue = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change one of this name that was added so.")] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check/--no-check",
-            help="Check name and arguments against the tasks of BARQUE_TASKS; --no-check where their code is not.",
-        ),
-    ] = True,
+    check: CheckCall = True,
     tasks: Tasks = None,
     redis_url: RedisUrl = None,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Json, RedisUrl, read_settings
+from cli.options import Json, LookedAtQueues, RedisUrl, read_settings
 from cli.values import seconds
 
 if TYPE_CHECKING:
@@ -43,12 +43,7 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Print one look as plain text, and end; as where stdout is no terminal.")
     ] = False,
-    queues: Annotated[
-        str | None,
-        typer.Option(
-            "--queues", metavar="A,B", help="Queues to look at, instead of BARQUE_QUEUES and those that workers serve."
-        ),
-    ] = None,
+    queues: LookedAtQueues = None,
     redis_url: RedisUrl = None,
     as_json: Json = False,
 ) -> None:

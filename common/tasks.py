@@ -261,6 +261,7 @@ def task(
     middleware: Sequence[Middleware] = (),
     priority: Priority = 0,
     limits: Sequence[Limit] = (),
+    fair_key: str | None = None,
 ) -> _RegistersBatch: ...
 
 

@@ -117,16 +117,19 @@ def faults_of_metadata(metadata: bytes) -> Iterator[str]:
 
 def build(dist: Path, moment: int) -> tuple[Path, Path]:
     """Build what is committed into a folder, and return the source distribution and the wheel."""
+    os.umask(0o022)  # whoever builds: archives hold the modes of files, which follow it
     with tempfile.TemporaryDirectory() as folder:
-        # The modes too: those of a working copy follow its owner's umask.
         with tarfile.open(fileobj=io.BytesIO(_git("-c", "tar.umask=0022", "archive", "HEAD"))) as tree:
             tree.extractall(folder, filter="tar")
-        subprocess.run(
+        ran = subprocess.run(
             [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), folder],
-            check=True,
+            check=False,
+            capture_output=True,
             env=os.environ | {"SOURCE_DATE_EPOCH": str(moment)},
-            stdout=subprocess.DEVNULL,
+            text=True,
         )
+    if ran.returncode != 0:
+        sys.exit(f"{ran.stdout}{ran.stderr}make build: `python -m build` ended with {ran.returncode}, as told above")
     (source,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
     make_same(source, moment)
     return source, wheel

@@ -60,7 +60,10 @@ CASES = {
         {"q": {"a": f"now-{3 * HOUR}s"}, "arq:job:a": b"A", "barque:wake:q": AWAKE},
     ),
     "an id of before leaves nothing to it": (
-        {"arq:retry:a": b"3", "barque:result:a": b"old", "arq:abort": {"a": 1, "b": 2}},
+        {
+            "arq:retry:a": b"3", "barque:result:a": b"old", "arq:abort": {"a": 1, "b": 2}, "barque:progress:a": b"P",
+            "barque:stream:a": [b"S"],
+        },
         [Enqueue("q", "a", b"A", False, rank=HIGH)],
         [True],
         {"q": {"a": f"now-{3 * HOUR}s"}, "arq:job:a": b"A", "arq:abort": {"b": 2}, "barque:wake:q": AWAKE},

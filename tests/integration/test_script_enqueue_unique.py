@@ -74,6 +74,18 @@ async def test_a_job_whose_key_is_free_leaves_a_record_and_a_day_to_look_at_it(u
     assert record["free"] == record["first"]
 
 
+@pytest.mark.parametrize("held", [False, True])
+async def test_nothing_that_a_job_of_its_id_told_is_left_to_it(held, unique, keyspace):
+    told = {"barque:progress:a": b"P", "barque:stream:a": [b"S"], "barque:attempts:a": [b"old"]}
+    if held:
+        await hold(keyspace, WAITING | told)
+        assert await unique.enqueue([job(rule=REPLACE)]) == [UniqueAnswer("replaced", "a", "q")]
+    else:
+        await keyspace.seed(told)
+        assert await unique.enqueue([job("a", minted=False)]) == added("a")
+    assert await left(keyspace) == {"q": {"a": "now"}, "arq:job:a": b"B", "barque:wake:q": AWAKE}
+
+
 async def test_one_that_waits_has_its_record_for_longer(unique, keyspace):
     assert await unique.enqueue([job(delay_ms=86_400_000)]) == added()
     found = await keyspace.dump()

@@ -96,7 +96,8 @@ for i = 2 + FRESH * fresh, #ARGV, STRIDE do
       expiring[#expiring + 1] = i
     end
     added[id] = true
-    old[#old + 1], old[#old + 2] = AWAITED .. id, ATTEMPTS .. id
+    old[#old + 1], old[#old + 2], old[#old + 3] = AWAITED .. id, PROGRESS .. id, STREAM .. id
+    old[#old + 1] = ATTEMPTS .. id
     wishes[#wishes + 1] = id
     reply[#reply + 1] = 1
   end

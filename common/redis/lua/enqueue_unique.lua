@@ -63,7 +63,7 @@ local function add(at, due, free, trailing)
   if why then return 'refused', why, '' end
   note_rank(at, queue, id, due)
   write(id, ARGV[at + 3], ARGV[at + 7])
-  redis.call('DEL', AWAITED .. id, ATTEMPTS .. id)
+  redis.call('DEL', AWAITED .. id, PROGRESS .. id, STREAM .. id, ATTEMPTS .. id)
   redis.pcall('ZREM', ABORT, id)
   hold(key, id, queue, now, due, free, ARGV[at + 8] ~= 'time' or trailing, trailing and '1' or '0')
   return 'added', id, queue
@@ -85,7 +85,8 @@ local function replace(at, id, queue, score, due)
     note_rank(at, queue, id, due)
   end
   write(id, payload, ARGV[at + 7])
-  redis.call('DEL', ATTEMPTS .. id) -- of one that a task put off, or a worker gave back: they ran other arguments
+  -- Of one that a task put off, or a worker gave back: what it told was of other arguments.
+  redis.call('DEL', PROGRESS .. id, STREAM .. id, ATTEMPTS .. id)
   return 'replaced', id, queue
 end
 

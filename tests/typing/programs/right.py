@@ -361,7 +361,7 @@ async def insert(ctx: BatchContext, pages: list[Page]) -> list[int]:
     return [len(page.text) for page in pages]
 
 
-@task(batch=10)
+@task(batch=10, fair_key="words")
 async def some_fail(ctx: BatchContext, words: list[str]) -> list[int | Exception]:
     return [len(word) or ValueError("empty") for word in words]
 
