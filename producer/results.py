@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from common.errors import BarqueError, JobNotFound, RedisUnavailable
-from common.group_commit import GroupCommit
+from common.group_commit import SEND, Begun, GroupCommit, Send
 from common.redis import keys
 from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.push import Frame, frames, listen
@@ -24,6 +24,9 @@ from common.redis.store import MOST_PER_CALL, Store
 from producer.answers import Answers, why
 
 __all__ = ["ResultListener"]
+
+_AFTER_CALLER = 0.05
+"""Seconds by which a caller's own limit ends before that of what it asked: it has the words for it."""
 
 _LOOK_EVERY = 1.0
 _RECONNECT_AFTER = 0.2
@@ -48,7 +51,7 @@ class ResultListener:
         self._answers = answers
         self._waiting: dict[str, list[asyncio.Future[bytes]]] = {}
         self._subscribed = asyncio.Event()
-        self._registering = GroupCommit(self._register)
+        self._registering = GroupCommit(self._register, begin=self._begin_registering)
         self._listening: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
@@ -145,11 +148,38 @@ class ResultListener:
             answers = await self._store.await_results(self.channel, job_ids)
         self._silent_since = None
         for job_id, answer in zip(job_ids, answers, strict=True):
-            if isinstance(answer, bytes):
-                self._resolve(job_id, answer)
-            elif not answer:
-                self._fail(job_id, _not_there(job_id))
+            self._registered(job_id, answer)
         return [None] * len(job_ids)
+
+    def _begin_registering(self, job_id: str, told: Callable[[Exception | Send | None], None]) -> Begun | None:
+        """Ask for the result of one job, while nobody waits for another; see `GroupCommit`."""
+
+        def answered(answer: bytes | bool | Exception | None) -> None:  # noqa: FBT001 - the server's word
+            if answer is None:
+                told(SEND)
+            elif isinstance(answer, Exception):
+                told(answer)
+            else:
+                self._silent_since = None
+                self._registered(job_id, answer)
+                told(None)
+
+        line = self._store.begin_await(self.channel, job_id, answered)
+        if line is None:
+            return None
+        self._asked()
+
+        def give_up() -> None:
+            told(TimeoutError())
+            line.drop()
+
+        return Begun(asyncio.get_running_loop().time() + self._answers.within + _AFTER_CALLER, give_up)
+
+    def _registered(self, job_id: str, answer: bytes | bool) -> None:  # noqa: FBT001 - the server's word
+        if isinstance(answer, bytes):
+            self._resolve(job_id, answer)
+        elif not answer:
+            self._fail(job_id, _not_there(job_id))
 
     def _resolve(self, job_id: str, result: bytes) -> None:
         for future in self._waiting.get(job_id, ()):

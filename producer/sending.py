@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import NotConfirmed, RedisUnavailable
-from common.group_commit import GroupCommit
+from common.group_commit import SEND, Begun, GroupCommit, Send
 from common.redis.connection import TROUBLE
 from common.redis.durability import Confirmation, ConfirmedAnswer, check_confirmation, confirmed, enqueue_confirmed
 from common.redis.reasons import may_have_run
-from common.redis.store import Enqueue, FreshJobs
+from common.redis.store import Enqueue, EnqueueAnswer, FreshJobs
 from producer.answers import why
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Sending:
         wanted = Confirmation(durable, self._replicas)
         self._confirmation = wanted if any(wanted) else None
         self._confirmable: set[Confirmation] = set()
-        self._enqueues = GroupCommit(self._send_each)
+        self._enqueues = GroupCommit(self._send_each, begin=self._begin)
         self._confirmed_enqueues = GroupCommit(self._send_each_confirmed, most=_MOST_CONFIRMED)
 
     async def aclose(self) -> None:
@@ -128,10 +128,7 @@ class Sending:
                 return await adding
         except TROUBLE as error:
             if limit.expired():
-                raise RedisUnavailable(
-                    f"{self._answers.where} gave no answer within {self._answers.within:g} s; "
-                    f"{jobs} job(s) may be there or not"
-                ) from None
+                raise self._late(jobs) from None
             raise self._not_taken(jobs, error) from None
 
     def as_raised(self, jobs: int, answer: Exception, *, of: int = 1) -> RedisUnavailable:
@@ -141,6 +138,26 @@ class Sending:
     def until(self) -> float:
         """Return the event loop's time by which the server must answer what is asked now."""
         return asyncio.get_running_loop().time() + self._answers.within
+
+    def _begin(self, asked: tuple[Enqueue, float], told: Callable[[bool | Exception | Send], None]) -> Begun | None:
+        """Add the job of one caller, while there is no other."""
+        item, until = asked
+
+        def answered(answer: EnqueueAnswer | Exception | None) -> None:
+            if answer is None:
+                told(SEND)
+            else:
+                told(self.as_raised(1, answer) if isinstance(answer, TROUBLE) else answer)
+
+        line = self._producer.store.begin_enqueue(item, answered)
+        if line is None:
+            return None
+
+        def give_up() -> None:
+            told(self._late(1))
+            line.drop()
+
+        return Begun(until, give_up)
 
     async def _send_each(
         self, items: Sequence[tuple[Enqueue, float]], wanted: Confirmation | None = None
@@ -175,6 +192,11 @@ class Sending:
         if wanted not in self._confirmable:
             await self._answers.of(check_confirmation(client, self._answers.where, wanted), "how durable its jobs are")
             self._confirmable.add(wanted)
+
+    def _late(self, jobs: int) -> RedisUnavailable:
+        return RedisUnavailable(
+            f"{self._answers.where} gave no answer within {self._answers.within:g} s; {jobs} job(s) may be there or not"
+        )
 
     def _not_taken(self, jobs: int, error: BaseException, *, of: int = 1) -> RedisUnavailable:
         where = self._answers.where

@@ -221,9 +221,10 @@ class Claimer:
         nudge = asyncio.get_running_loop().call_later(seconds + 0.001, self._nudge) if to_the_millisecond else None
         self._claims += 1
         self._asked_at = time.perf_counter()
+        before = self._taken
         try:
             async with asyncio.timeout(seconds + self._patience):
-                # Taken here: the jobs begin one step of the loop earlier.
+                # Taken as it comes: the jobs begin some steps of the loop earlier.
                 return self._take(
                     await self._store.claim_when_woken(
                         self._queues,
@@ -233,8 +234,13 @@ class Claimer:
                         worker=self._worker,
                         number=self._claims,
                         order=self._order,
+                        taken=self._take,
                     )
                 )
+        except TROUBLE:
+            if self._taken is None or self._taken is before:
+                raise
+            return self._taken  # its jobs have begun, though it came with the end of our patience
         finally:
             self._waiting = False
             if nudge is not None:

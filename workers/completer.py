@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate, takewhile
 
 import structlog
 
+from common.alarm import Alarm
 from common.redis.connection import TROUBLE, ServerError, is_transient
 from common.redis.store import MOST_PER_CALL, Finish, Store
 from workers.attempt import Outcome
@@ -72,6 +74,11 @@ class Completer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._backoff = Backoff()
+        self._alone = True  # the last batch was one outcome: so may the next be
+        self._begun: Outcome | None = None  # on its way by itself
+        self._asked_at = 0.0
+        self._answer: bool | Exception | None = None  # what became of it
+        self._alarm = Alarm(self._give_up)
         self._unanswered = False  # whether the batch at hand was sent before: it may be recorded already
 
     @property
@@ -86,7 +93,9 @@ class Completer:
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome, to be recorded with the next batch."""
-        if not self._pending:
+        if not self._pending and self._begun is None:
+            if self._alone and self._idle.is_set() and self._begin(outcome):
+                return
             self._idle.clear()
             self._arrived.set()
         self._pending.append(outcome)
@@ -102,7 +111,9 @@ class Completer:
         """Record batches until cancelled."""
         while True:
             await self._arrived.wait()
+            self._settle_begun()
             batch = self._next_batch()
+            self._alone = len(batch) <= 1
             if not self._pending:
                 self._arrived.clear()
             try:
@@ -114,6 +125,51 @@ class Completer:
                 raise
             if not self._pending:
                 self._idle.set()
+
+    def _begin(self, outcome: Outcome) -> bool:
+        """Send an outcome in this step of the event loop, while there is no other; `run` is told what became of it."""
+        record = outcome.record
+        if record is None or self._unanswered:
+            return False
+        line = self._store.begin_complete(self._queues, record, partial(self._told, outcome))
+        if line is None:
+            return False
+        self._idle.clear()
+        self._begun, self._line = outcome, line
+        self._asked_at = time.perf_counter()
+        self._alarm.set(asyncio.get_running_loop().time() + self._patience)
+        return True
+
+    def _told(self, outcome: Outcome, answer: bool | Exception) -> None:  # noqa: FBT001 - the store's word
+        if self._begun is outcome and self._answer is None:
+            self._answer = answer
+            self._alarm.clear()
+            self._arrived.set()
+
+    def _give_up(self) -> None:
+        """Have an outcome whose answer does not come sent again, over another line."""
+        if self._begun is not None and self._answer is None:
+            self._answer = TimeoutError()
+            self._arrived.set()
+            self._line.drop()
+
+    def _settle_begun(self) -> None:
+        """See to the outcome that was sent by itself, if it was answered; it is sent again where it was refused."""
+        outcome, answer = self._begun, self._answer
+        if outcome is None or answer is None:
+            return
+        self._begun = self._answer = None
+        if isinstance(answer, Exception):
+            self._pending.insert(0, outcome)
+            self._pending_bytes += _size(outcome)
+            self._unanswered = True  # if it was recorded, the script will know
+            return
+        if self._metrics is not None:
+            self._metrics.round_trips["complete"].add(time.perf_counter() - self._asked_at)
+        if answer:
+            self._recorded((outcome,))
+        else:
+            self._refused(outcome)
 
     def _next_batch(self) -> list[Outcome]:
         """Take what goes on the wire together: as many as fit one call, and few enough bytes for the server's ease."""

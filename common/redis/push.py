@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import NoPermissionError
 
-from common.redis.lines import Aside
+from common.redis.line import Aside
 from common.redis.wire import lines_of
 
 __all__ = ["Aside", "Frame", "frames", "listen"]

@@ -6,7 +6,7 @@ layout.py, what goes in and out in records.py; reads for people are in inspect.p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -14,6 +14,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from common.redis import keys, scripts
+from common.redis.beginnings import FETCH, Beginnings, EnqueueAnswer
 from common.redis.layout import (
     MOST_PER_CALL,
     bounds,
@@ -70,16 +71,10 @@ __all__ = [
 FIRST_FIRST = Order()
 """The first queue is served first, and alone as long as it has more than there is room for."""
 
-_FETCHED_AT_ONCE = 64
-
-_FETCH = 2
-"""await.lua's word for a result that is there, but too much for one reply."""
+FETCHED_AT_ONCE = 64
 
 
-EnqueueAnswer = bool | ServerError
-
-
-class Store:
+class Store(Beginnings):
     """Redis, as a worker and a producer see it."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -209,10 +204,10 @@ class Store:
         for start in range(0, len(job_ids), MOST_PER_CALL):
             part = job_ids[start : start + MOST_PER_CALL]
             reply = await scripts.AWAIT(self.client, (), (channel, *map(id_bytes, part)))
-            large = [job_id for job_id, item in zip(part, reply, strict=True) if item == _FETCH]
+            large = [job_id for job_id, item in zip(part, reply, strict=True) if item == FETCH]
             fetched = iter(await self.results(large))
             answers.extend(
-                item if isinstance(item, bytes) else (next(fetched) or False) if item == _FETCH else bool(item)
+                item if isinstance(item, bytes) else (next(fetched) or False) if item == FETCH else bool(item)
                 for item in reply
             )
         return answers
@@ -223,8 +218,8 @@ class Store:
         One that is not kept can be fetched for a minute, where somebody waited for it when its job ended.
         """
         found: list[bytes | None] = []
-        for start in range(0, len(job_ids), _FETCHED_AT_ONCE):
-            part = job_ids[start : start + _FETCHED_AT_ONCE]
+        for start in range(0, len(job_ids), FETCHED_AT_ONCE):
+            part = job_ids[start : start + FETCHED_AT_ONCE]
             stored: list[bytes | None] = await self.client.mget([id_bytes(keys.result(job_id)) for job_id in part])
             missing = [index for index, result in enumerate(stored) if result is None]
             if missing:
@@ -249,6 +244,7 @@ class Store:
         worker: str,
         number: int,
         order: Order = FIRST_FIRST,
+        taken: Callable[[Claim], object] | None = None,
     ) -> Claim:
         """Wait until an enqueue or `nudge` wakes this worker, or so many seconds, then claim, in one round trip.
 
@@ -256,17 +252,32 @@ class Store:
 
         Args:
             most, lease_ms, worker, number, order: as for `claim`.
+            taken: called with a claim that has jobs as soon as it is there, before this returns it.
         """
         # BZPOPMIN takes milliseconds at the finest, and 0 would block for ever.
         names = [*(keys.wake(queue) for queue in queues), keys.nudge(worker)]
         wait = ("BZPOPMIN", *names, f"{max(seconds, 0.001):.3f}")
         arguments = claim_arguments(queues, most, lease_ms, worker, number, 0, order)
-        woken, reply = await call_many(self.client, (wait, scripts.CLAIM.command(queues, arguments)))
-        if isinstance(reply, NoScriptError):
-            reply = await scripts.CLAIM(self.client, queues, arguments)
-        if isinstance(reply, Exception):
-            raise reply
-        claim = parse_claim(reply, worker, number)
+        early: Claim | None = None
+
+        def arrived(replies: list[Any]) -> None:
+            nonlocal early
+            if not isinstance(replies[1], Exception):
+                early = parse_claim(replies[1], worker, number)
+                if taken is not None and early.jobs:
+                    taken(early)
+
+        woken, reply = await call_many(self.client, (wait, scripts.CLAIM.command(queues, arguments)), arrived)
+        if early is not None:
+            claim = early
+        else:
+            if isinstance(reply, NoScriptError):
+                reply = await scripts.CLAIM(self.client, queues, arguments)
+            if isinstance(reply, Exception):
+                raise reply
+            claim = parse_claim(reply, worker, number)
+            if taken is not None and claim.jobs:
+                taken(claim)
         if isinstance(woken, Exception) and not claim.jobs:
             raise woken  # a marker of a foreign type; without a pause, claims would follow one another
         return claim

@@ -8,15 +8,16 @@ with a limit on the time of a reply, is used as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio
 import redis.exceptions
 
-from common.redis.lines import Argument, Lines, pack
+from common.redis.line import Argument, Line, pack
+from common.redis.lines import Lines
 
-__all__ = ["Argument", "call", "call_many", "lines_of"]
+__all__ = ["Argument", "begin", "call", "call_many", "lines_of"]
 
 # What was the primary is a replica now, and behind the same name there may be another one; or, of the second kind, it
 # is loading, or knows us no more (NOAUTH) until we have said again who we are.
@@ -50,13 +51,21 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
         await pool.release(connection)
 
 
-async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-    """Send several commands in one round trip; return the replies in order, an error in the place of its reply."""
+async def call_many(
+    client: redis.asyncio.Redis,
+    commands: Sequence[Sequence[Argument]],
+    arrived: Callable[[list[Any]], None] | None = None,
+) -> list[Any]:
+    """Send several commands in one round trip; return the replies in order, an error in the place of its reply.
+
+    Args:
+        arrived: called with them as soon as they are there, where a line is used; see `Line.exchange`.
+    """
     if not commands:
         return []
     lines = lines_of(client)
     if lines is not None:
-        answers = await _exchange(lines, commands)
+        answers = await _exchange(lines, commands, arrived)
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, redis.exceptions.ResponseError):
                 raise answer  # the server was not there for one of them: it may not have been for the others
@@ -79,8 +88,28 @@ async def call_many(client: redis.asyncio.Redis, commands: Sequence[Sequence[Arg
         await pool.release(connection)
 
 
-async def _exchange(lines: Lines, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-    replies = await lines.exchange(commands)
+def begin(client: redis.asyncio.Redis, arguments: Sequence[Argument], told: Callable[[Any], None]) -> Line | None:
+    """Send one command now, if a line of this client's is free to take it; see `Lines.begin`.
+
+    Args:
+        told: called with the reply, or the error in its place. It must not raise.
+    """
+    lines = lines_of(client)
+    if lines is None:
+        return None
+
+    def answered(reply: Any) -> None:
+        if isinstance(reply, _ANOTHER_SERVER_NEEDED):
+            lines.drop_idle()
+        told(reply)
+
+    return lines.begin(arguments, answered)
+
+
+async def _exchange(
+    lines: Lines, commands: Sequence[Sequence[Argument]], arrived: Callable[[list[Any]], None] | None = None
+) -> list[Any]:
+    replies = await lines.exchange(commands, arrived)
     for reply in replies:
         if isinstance(reply, _ANOTHER_SERVER_NEEDED):
             lines.drop_idle()  # the one that was just used is among them

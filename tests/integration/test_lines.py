@@ -1,4 +1,4 @@
-"""common/redis/lines.py: connections taken over from redis-py, against a real server."""
+"""common/redis/line.py and lines.py: connections taken over from redis-py, against a real server."""
 
 import asyncio
 import contextlib
@@ -18,9 +18,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as ConnectionLost
 
+from common.redis import line as line_module
 from common.redis import lines as lines_module
 from common.redis.connection import connect
-from common.redis.lines import Line, Lines
+from common.redis.line import Line
+from common.redis.lines import Lines
 from common.redis.wire import call, call_many
 from common.settings import Settings
 
@@ -241,10 +243,10 @@ def test_a_connection_that_is_cut_between_the_commands_of_an_exchange_is_lost_un
 
 
 async def test_no_more_is_packed_than_a_server_that_does_not_read_may_keep_waiting(monkeypatch):
-    monkeypatch.setattr(lines_module, "_MOST_UNSENT", 1_000_000)
+    monkeypatch.setattr(line_module, "_MOST_UNSENT", 1_000_000)
     packed = []
-    real = lines_module.pack
-    monkeypatch.setattr(lines_module, "pack", lambda command: packed.append(1) or real(command))
+    real = line_module.pack
+    monkeypatch.setattr(line_module, "pack", lambda command: packed.append(1) or real(command))
     reading, full = asyncio.Event(), asyncio.Event()
 
     async def speak(reader, writer):
@@ -274,7 +276,7 @@ async def test_no_more_is_packed_than_a_server_that_does_not_read_may_keep_waiti
 
 
 async def test_an_exchange_that_waits_to_send_more_ends_with_its_connection(monkeypatch):
-    monkeypatch.setattr(lines_module, "_MOST_UNSENT", 100_000)
+    monkeypatch.setattr(line_module, "_MOST_UNSENT", 100_000)
     waits = asyncio.Event()
 
     async def speak(reader, writer):
@@ -317,8 +319,8 @@ async def test_a_connection_that_was_silent_for_long_is_tried_before_it_is_used(
     silent = list(lines._idle)
     assert len(silent) == 3
     said = []
-    real = lines_module.pack
-    monkeypatch.setattr(lines_module, "pack", lambda command: said.append(command[0]) or real(command))
+    real = line_module.pack
+    monkeypatch.setattr(line_module, "pack", lambda command: said.append(command[0]) or real(command))
     for line in silent:
         line.idle_since -= 31
     assert await call(client, ("ECHO", "a")) == b"a"

@@ -37,8 +37,11 @@ class ScriptedStore:
         self.time = time
         self.replies = list(replies)
         self.client = None
+        self.unanswered: list[int] = []
+        self.ends_wait_with: Exception | None = None
 
-    async def claim(self, queues, **_) -> Claim:
+    async def claim(self, queues, *, unanswered=0, **_) -> Claim:
+        self.unanswered.append(unanswered)
         if not self.replies:
             raise asyncio.CancelledError
         on_its_way, count = self.replies.pop(0)
@@ -47,9 +50,14 @@ class ScriptedStore:
         self.time.seconds += on_its_way
         return claim
 
-    async def claim_when_woken(self, queues, seconds, **_) -> Claim:
+    async def claim_when_woken(self, queues, seconds, *, taken, **_) -> Claim:
         self.time.seconds += seconds
-        return await self.claim(queues)
+        claim = await self.claim(queues)
+        if self.ends_wait_with is not None:
+            taken(claim)
+            error, self.ends_wait_with = self.ends_wait_with, None
+            raise error
+        return claim
 
     async def nudge(self, worker) -> None: ...
 
@@ -101,3 +109,24 @@ async def test_a_late_reply_after_a_long_wait_is_one(time):
 
 async def test_before_the_servers_clock_is_known_no_reply_is_called_late(time):
     assert (await started(time, (20.0, 1)))[0] == [1]
+
+
+async def test_jobs_that_came_with_the_end_of_its_patience_are_not_asked_for_again(time):
+    brought: list[int] = []
+    store = ScriptedStore(time, (0.0, 0), (0.0, 2), (0.0, 3))
+    store.ends_wait_with = TimeoutError()
+    claiming = Claimer(
+        store,
+        ["q"],
+        worker="w",
+        lease_ms=LEASE_MS,
+        poll_delay=0.5,
+        patience=60,
+        clock=ServerClock(),
+        room=lambda: 100,
+        start=lambda claim: brought.append(len(claim.jobs)),
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await claiming.run()
+    assert brought == [2, 3]
+    assert set(store.unanswered) == {0}

@@ -27,13 +27,29 @@ class Server:
         self.hang = 0
         self.pings = 0
         self.client = self
+        self.takes_one = False  # at once, by itself
+        self.begun: list[bytes] = []
+        self.told: list = []
+        self.dropped = 0
+        self.again: list[bool] = []
 
     async def ping(self) -> None:
         self.pings += 1
         if not self.up:
             raise ConnectionRefusedError
 
+    def begin_complete(self, queues, record, told):
+        if not self.takes_one:
+            return None
+        self.begun.append(record.result)
+        self.told.append(told)
+        return self
+
+    def drop(self) -> None:
+        self.dropped += 1
+
     async def complete(self, queues, records, *, again=False) -> Refusals:
+        self.again.append(again)
         results = [record.result for record in records if isinstance(record, Finish)]
         self.calls.append(results)
         if self.hang:
@@ -162,3 +178,104 @@ async def test_jobs_put_back_have_no_size(complete, monkeypatch):
     server = Server()
     recorded, _ = await complete(server, outcomes)
     assert recorded == outcomes
+
+
+@pytest.fixture
+async def alone(no_pauses):
+    """A running completer whose server takes an outcome that is alone at once; what was recorded, what refused."""
+    server = Server()
+    server.takes_one = True
+    recorded: list[Outcome] = []
+    refused: list[Outcome] = []
+    completer = Completer(
+        server, ["q"], recorded=recorded.extend, refused=refused.append, in_words=in_words, patience=60
+    )
+    running = asyncio.create_task(completer.run())
+    await asyncio.sleep(0)
+    with structlog.testing.capture_logs():
+        yield completer, server, recorded, refused
+    running.cancel()
+
+
+async def drained(completer: Completer) -> None:
+    async with asyncio.timeout(20):
+        await completer.drained()
+
+
+async def test_an_outcome_that_is_alone_is_sent_in_the_same_step(alone):
+    completer, server, recorded, _ = alone
+    for name in "ab":
+        outcome = an_outcome(name)
+        completer.add(outcome)
+        assert len(server.begun) == len(recorded) + 1
+        server.told[-1](True)
+        await drained(completer)
+        assert recorded[-1] is outcome
+    assert server.calls == []
+    assert completer.waiting == 0
+
+
+async def test_outcomes_that_come_meanwhile_travel_together(alone):
+    completer, server, recorded, _ = alone
+    outcomes = [an_outcome(name) for name in "abc"]
+    for outcome in outcomes:
+        completer.add(outcome)
+    assert len(server.begun) == 1
+    await asyncio.sleep(0)
+    assert server.calls == [], "one batch at a time"
+    server.told[0](True)
+    await drained(completer)
+    assert [len(call) for call in server.calls] == [2]
+    assert recorded == outcomes
+    completer.add(an_outcome("d"))
+    await drained(completer)
+    assert len(server.begun) == 1, "after a batch of several one waits for the others of its step"
+
+
+async def test_an_outcome_whose_lease_was_lost_is_refused(alone):
+    completer, server, recorded, refused = alone
+    outcome = an_outcome("a")
+    completer.add(outcome)
+    server.told[0](False)
+    await drained(completer)
+    assert (recorded, refused) == ([], [outcome])
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), ServerError("OOM command not allowed")])
+async def test_an_outcome_that_was_sent_alone_in_vain_is_sent_again(alone, error):
+    completer, server, recorded, _ = alone
+    outcomes = [an_outcome("a"), an_outcome("b")]
+    for outcome in outcomes:
+        completer.add(outcome)
+    server.told[0](error)
+    await drained(completer)
+    assert server.again == [True], "the server may have it already"
+    assert recorded == outcomes
+
+
+async def test_an_answer_that_does_not_come_is_asked_for_again(no_pauses):
+    server = Server()
+    server.takes_one = True
+    recorded: list[Outcome] = []
+    completer = Completer(server, ["q"], recorded=recorded.extend, refused=print, in_words=in_words, patience=0.01)
+    running = asyncio.create_task(completer.run())
+    outcome = an_outcome("a")
+    completer.add(outcome)
+    await drained(completer)
+    assert recorded == [outcome]
+    assert server.dropped == 1
+    assert server.again == [True]
+    server.told[0](True)
+    await asyncio.sleep(0)
+    assert recorded == [outcome], "a late answer is nobody's"
+    running.cancel()
+
+
+async def test_a_job_that_nothing_is_recorded_of_is_refused_as_in_a_batch(alone):
+    completer, server, _, refused = alone
+    outcome = an_outcome("a")
+    outcome.record = None
+    completer.add(outcome)
+    await drained(completer)
+    assert refused == [outcome]
+    assert server.begun == []

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.group_commit import GroupCommit
+from common.group_commit import SEND, Begun, GroupCommit
 
 
 class Wire:
@@ -175,3 +175,174 @@ async def test_closing_within_a_time_cancels_what_is_on_the_wire_and_what_waits(
 
 async def test_closing_when_nothing_was_ever_submitted_returns():
     await GroupCommit(Wire().send).aclose()
+
+
+class Starter:
+    """A `begin` whose answers the test gives."""
+
+    def __init__(self, *, within: float = 60) -> None:
+        self.begun: list[int] = []
+        self.told: list = []
+        self.given_up: list[int] = []
+        self.free = True
+        self.within = within
+
+    def begin(self, item: int, told) -> Begun | None:
+        if not self.free:
+            return None
+        self.begun.append(item)
+        self.told.append(told)
+
+        def give_up() -> None:
+            self.given_up.append(item)
+            told(TimeoutError("gave no answer"))
+
+        return Begun(asyncio.get_running_loop().time() + self.within, give_up)
+
+    async def has_begun(self, *items: int) -> None:
+        async with asyncio.timeout(30):
+            while self.begun != list(items):
+                await asyncio.sleep(0)
+
+
+async def test_an_item_that_is_alone_is_begun_in_the_same_step():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    for item in (1, 2):
+        (task,) = submit(group, item)
+        await asyncio.sleep(0)  # the step in which the task begins
+        assert starter.begun[-1] == item
+        starter.told[-1](f"told {item}")
+        assert await task == f"told {item}"
+    assert wire.batches == []
+    await group.aclose()
+
+
+async def test_what_comes_while_an_item_is_begun_goes_together():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    tasks = submit(group, 1, 2, 3)
+    await starter.has_begun(1)
+    starter.told[0]("told 1")
+    await wire.on_the_wire()
+    wire.deliver()
+    assert await asyncio.gather(*tasks) == ["told 1", "answer to 2", "answer to 3"]
+    assert wire.batches == [[2, 3]]
+    await group.aclose()
+
+
+async def test_after_many_at_once_the_next_are_waited_for_until_one_was_alone():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    tasks = submit(group, 1, 2, 3)
+    await starter.has_begun(1)
+    starter.told[0]("told 1")
+    await wire.on_the_wire()
+    wire.deliver()
+    await asyncio.gather(*tasks)
+    (alone,) = submit(group, 4)
+    await wire.on_the_wire()
+    wire.deliver()
+    assert await alone == "answer to 4"
+    (task,) = submit(group, 5)
+    await starter.has_begun(1, 5)
+    starter.told[1]("told 5")
+    assert await task == "told 5"
+    assert wire.batches == [[2, 3], [4]]
+    await group.aclose()
+
+
+async def test_what_cannot_be_begun_is_sent():
+    wire, starter = Wire(), Starter()
+    starter.free = False
+    group = GroupCommit(wire.send, begin=starter.begin)
+    (task,) = submit(group, 1)
+    await wire.on_the_wire()
+    wire.deliver()
+    assert await task == "answer to 1"
+
+
+async def test_what_was_begun_and_not_taken_is_sent_first():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    tasks = submit(group, 1, 2)
+    await starter.has_begun(1)
+    starter.told[0](SEND)
+    await wire.on_the_wire()
+    wire.deliver()
+    assert await asyncio.gather(*tasks) == ["answer to 1", "answer to 2"]
+    assert wire.batches == [[1, 2]]
+    await group.aclose()
+
+
+async def test_an_exception_that_is_told_is_raised_to_its_caller_alone():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    tasks = submit(group, 1, 2)
+    await starter.has_begun(1)
+    starter.told[0](OSError("the wire broke"))
+    await wire.on_the_wire()
+    wire.deliver()
+    broken, answer = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(broken, OSError)
+    assert answer == "answer to 2"
+    await group.aclose()
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_way_to_those_that_wait():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    gone, waits = submit(group, 1, 2)
+    await starter.has_begun(1)
+    gone.cancel()
+    await asyncio.wait({gone})
+    assert wire.batches == [], "what it began is still on its way"
+    starter.told[0]("told 1")
+    await wire.on_the_wire()
+    wire.deliver()
+    assert await waits == "answer to 2"
+    await group.aclose()
+
+
+async def test_an_answer_that_does_not_come_is_given_up_once_and_may_come_late():
+    wire, starter = Wire(), Starter(within=0.01)
+    group = GroupCommit(wire.send, begin=starter.begin)
+    (task,) = submit(group, 1)
+    with pytest.raises(TimeoutError, match="gave no answer"):
+        await task
+    assert starter.given_up == [1]
+    starter.within = 60
+    (task,) = submit(group, 2)
+    await starter.has_begun(1, 2)
+    starter.told[0]("told 1, late")
+    assert not task.done()
+    starter.told[1]("told 2")
+    assert await task == "told 2"
+    await group.aclose()
+
+
+async def test_closing_waits_for_what_was_begun():
+    wire, starter = Wire(), Starter()
+    group = GroupCommit(wire.send, begin=starter.begin)
+    tasks = submit(group, 1, 2)
+    await starter.has_begun(1)
+    closing = asyncio.create_task(group.aclose())
+    await asyncio.sleep(0)
+    starter.told[0]("told 1")
+    await wire.on_the_wire()
+    assert not closing.done()
+    wire.deliver()
+    await closing
+    assert await asyncio.gather(*tasks) == ["told 1", "answer to 2"]
+
+
+async def test_closing_within_a_time_gives_up_what_was_begun():
+    starter = Starter()
+    group = GroupCommit(Wire().send, begin=starter.begin)
+    (task,) = submit(group, 1)
+    await starter.has_begun(1)
+    async with asyncio.timeout(10):
+        await group.aclose(within=0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert starter.given_up == [1]
