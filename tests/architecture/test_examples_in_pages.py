@@ -6,34 +6,18 @@ What the examples do is shown by tests/fundamentals; here it is held that whoeve
 import ast
 import importlib
 import importlib.util
-import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.page_blocks import blocks
+
 OURS = {"cli", "common", "dashboard", "producer", "workers"}
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXAMPLES = blocks("python")
 
 
-def examples() -> list[tuple[str, str]]:
-    """Return each example of a page, with the page and the line it stands at."""
-    found = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        text = page.read_text("utf-8")
-        for block in BLOCK.finditer(text):
-            line = text[: block.start()].count("\n") + 1
-            found.append((f"{page.relative_to(ROOT).as_posix()}:{line}", block[1]))
-    return found
-
-
-EXAMPLES = examples()
-
-
-@pytest.fixture(params=EXAMPLES, ids=[place for place, _ in EXAMPLES])
+@pytest.fixture(params=EXAMPLES, ids=[block.place for block in EXAMPLES])
 def example(request):
-    place, code = request.param
-    return compile(code, place, "exec", ast.PyCF_ONLY_AST)
+    return compile(request.param.code, request.param.place, "exec", ast.PyCF_ONLY_AST)
 
 
 def test_the_pages_have_examples():
@@ -62,9 +46,9 @@ def test_an_example_that_has_a_main_runs_it(example):
     assert "main" not in functions or "main" in called
 
 
-def test_an_example_imports_from_files_that_a_page_names(example):
+def test_an_example_imports_from_files_that_a_page_shows(example):
     """`from my_tasks import …` is of use where a page says what is in my_tasks.py."""
-    pages = "".join(page.read_text("utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    shown = {block.file for block in EXAMPLES}
     local = {
         node.module
         for node in ast.walk(example)
@@ -72,4 +56,4 @@ def test_an_example_imports_from_files_that_a_page_names(example):
         and node.module
         and importlib.util.find_spec(node.module.partition(".")[0]) is None
     }
-    assert [name for name in local if f"`{name}.py`" not in pages] == []
+    assert [name for name in local if f"{name}.py" not in shown] == []

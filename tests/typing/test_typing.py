@@ -3,6 +3,7 @@
 So do the Python examples of README.md and docs/, as whoever copies them into a project with strict types would have it.
 """
 
+import functools
 import re
 import subprocess
 import sys
@@ -11,26 +12,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.page_blocks import ROOT, Block, blocks
+
 PROGRAMS = Path(__file__).parent / "programs"
-ROOT = PROGRAMS.parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LOCAL_IMPORT = re.compile(r"^from (\w+) import", re.MULTILINE)
 
 
 def examples() -> dict[str, str]:
     """Return the Python examples of all pages, by module.
 
-    Where the paragraph before one says `my_tasks.py`, that is what it is, and others may import from it.
+    Where the paragraph before one says `my_tasks.py`, that is what others of its page import from; those of a page that
+    shows no such file import from the first page that does.
     """
-    found = {}
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        text = page.read_text("utf-8")
-        for block in BLOCK.finditer(text):
-            paragraph = text[: block.start()].rstrip().rpartition("\n\n")[2]
-            line = text[: block.start()].count("\n") + 1
-            named = re.search(r"`(\w+)\.py`", paragraph)
-            name = f"{page.stem}_line_{line}".replace("-", "_")
-            found[named[1] if named and named[1] not in found else name] = block[1]
-    return found
+    shown: dict[str, dict[str, str]] = defaultdict(dict)
+    for block in blocks("python"):
+        if block.file and block.file.endswith(".py"):
+            shown[block.file.removesuffix(".py")].setdefault(block.page, module_of(block))
+
+    def imported(local: re.Match[str], page: str) -> str:
+        pages = shown.get(local[1], {})
+        return f"from {pages.get(page) or next(iter(pages.values()), local[1])} import"
+
+    return {
+        module_of(block): LOCAL_IMPORT.sub(functools.partial(imported, page=block.page), block.code)
+        for block in blocks("python")
+    }
+
+
+def module_of(block: Block) -> str:
+    return re.sub(r"\W", "_", f"{block.page.removesuffix('.md')}_line_{block.line}")
 
 
 @pytest.fixture(scope="module")
