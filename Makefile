@@ -73,7 +73,7 @@ check-imports: $(READY)
 	@echo '==> import-linter'
 	@$(BIN)/lint-imports --no-logo
 
-# The variables: Material says at each build that its successor is another, and Material's is what is pinned.
+# The variable: Material says at each build that its successor is another, and Material's is what is pinned.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 
 # To a folder of its own, so that a check leaves no site behind, nor takes away the one that is looked at.
