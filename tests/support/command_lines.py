@@ -45,7 +45,7 @@ def fault(words: Sequence[str]) -> str | None:
     program, *rest = words
     if program in _BEFORE_ANOTHER and rest:
         return fault(rest)
-    program = program.rpartition("/")[2] if program.startswith((".", "/")) else program
+    program = program.rpartition("/")[2]  # of a virtual environment, say
     if program in _KNOWN:
         return _KNOWN[program](rest)
     return (
