@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask, confirm
+from cli.completing import queue_names, states
 from cli.exit_codes import FAILED, OK
 from cli.options import JobIds, Json, OfTask, RedisUrl, Yes, read_settings
 from cli.output import machine, note, visible
@@ -39,12 +40,17 @@ def abort(
     queue: Annotated[
         str | None,
         typer.Option(
-            "--queue", metavar="QUEUE", help="Those of this queue; else BARQUE_QUEUES and those that workers serve."
+            "--queue",
+            metavar="QUEUE",
+            help="Those of this queue; else BARQUE_QUEUES and those that workers serve.",
+            autocompletion=queue_names,
         ),
     ] = None,
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="STATE,STATE", help="Those that are scheduled, queued or running."),
+        typer.Option(
+            "--state", metavar="STATE,STATE", help="Those that are scheduled, queued or running.", autocompletion=states
+        ),
     ] = None,
     older: Annotated[
         float | None,

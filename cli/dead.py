@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.asking import ask, confirm
+from cli.completing import queue_names
 from cli.exit_codes import FAILED, OK
 from cli.options import JobId, JobIds, Json, OfTask, RedisUrl, Yes, read_settings
 from cli.output import machine, note, visible
@@ -30,7 +31,9 @@ Error = Annotated[
     str | None,
     typer.Option("--error", metavar="CLASS", help="Those of this exception, as ValueError or my_app.errors.*"),
 ]
-Queue = Annotated[str | None, typer.Option("--queue", metavar="QUEUE", help="Those of this queue.")]
+Queue = Annotated[
+    str | None, typer.Option("--queue", metavar="QUEUE", help="Those of this queue.", autocompletion=queue_names)
+]
 Older = Annotated[
     float | None,
     typer.Option("--older", metavar="TIME", parser=seconds, help="Those that failed longer ago than this."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.asking import ask
+from cli.completing import queue_names, states, task_names
 from cli.exit_codes import FAILED, OK
 from cli.options import JobId, Json, RedisUrl, read_settings
 from cli.output import machine, note
@@ -34,14 +35,23 @@ def jobs(
             metavar="STATE",
             help="running, queued, waiting (for a limit), scheduled, dead, succeeded, failed, cancelled, ended "
             "(unreadable); several with commas.",
+            autocompletion=states,
         ),
     ] = None,
     queue: Annotated[
         str | None,
-        typer.Option("--queue", metavar="QUEUE", help="Of this queue; else of BARQUE_QUEUES and all that are served."),
+        typer.Option(
+            "--queue",
+            metavar="QUEUE",
+            help="Of this queue; else of BARQUE_QUEUES and all that are served.",
+            autocompletion=queue_names,
+        ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="Of this task; * and ? stand for any characters.")
+        str | None,
+        typer.Option(
+            "--task", metavar="NAME", help="Of this task; * and ? stand for any characters.", autocompletion=task_names
+        ),
     ] = None,
     job_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The one of this id, found at once.")] = None,
     key: Annotated[
@@ -102,7 +112,10 @@ def job(
     job_id: JobId,
     *,
     queue: Annotated[
-        str | None, typer.Option("--queue", metavar="QUEUE", help="Where it is, if no worker serves that queue.")
+        str | None,
+        typer.Option(
+            "--queue", metavar="QUEUE", help="Where it is, if no worker serves that queue.", autocompletion=queue_names
+        ),
     ] = None,
     arguments: Arguments = False,
     redis_url: RedisUrl = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
+from cli.completing import limit_names
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, RedisUrl, read_settings
 from cli.output import listing, machine, note, show, styled, to_jsonable, visible
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "limits"]
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The limit's name: its task's, if it has none.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The limit's name: its task's, if it has none.", autocompletion=limit_names),
+]
 Keys = Annotated[bool, typer.Option("--keys", help="Show keys, too: they are taken from arguments, and may be secret.")]
 
 _KINDS = {"rate": "rate", "concurrency": "at once", "breaker": "breaker", "door": "door"}
@@ -44,7 +48,10 @@ def limits() -> None:
 
 def list_(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Those of one name only.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Those of one name only.", show_default=False, autocompletion=limit_names
+        ),
     ] = None,
     *,
     keys: Keys = False,

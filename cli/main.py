@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.abort import abort
+from cli.completing import heed_colons
 from cli.config import config
 from cli.dashboard import dashboard
 from cli.dead import COMMANDS as DEAD_COMMANDS
@@ -149,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal whose encoding lacks a character shows its number, rather than ending the command.
         sys.stdout.reconfigure(errors="backslashreplace")
+    if "_BARQUE_COMPLETE" in os.environ:
+        _complete()
     given, debug = _take_debug(list(sys.argv[1:] if arguments is None else arguments))
     try:
         app(given, prog_name="barque")
@@ -167,6 +170,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         note(f"barque: {error}")
         sys.exit(code)
     sys.exit(0)
+
+
+def _complete() -> NoReturn:
+    """Tell a shell what may follow, whatever happens: an error amid what somebody types helps nobody."""
+    heed_colons(os.environ)
+    code = FAILED
+    try:
+        app([], prog_name="barque")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else FAILED
+    except BaseException:  # noqa: S110 - also Ctrl-C
+        pass
+    sys.stdout.flush()
+    os._exit(code)  # without waiting for a server that has not answered in time
 
 
 def _barque(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.completing import queue_list, queue_names, task_names
 from cli.values import moment, seconds
 
 if TYPE_CHECKING:
@@ -55,17 +56,26 @@ Queues = Annotated[
         "--queues",
         metavar="A,B",
         help="Queues, the first one first, or high=6,low=1 by weight, instead of BARQUE_QUEUES.",
+        autocompletion=queue_list,
     ),
 ]
 LookedAtQueues = Annotated[
     str | None,
     typer.Option(
-        "--queues", metavar="A,B", help="Queues to look at, instead of BARQUE_QUEUES and those that workers serve."
+        "--queues",
+        metavar="A,B",
+        help="Queues to look at, instead of BARQUE_QUEUES and those that workers serve.",
+        autocompletion=queue_list,
     ),
 ]
 TaskQueue = Annotated[
     str | None,
-    typer.Option("--queue", metavar="QUEUE", help="Instead of the task's own, or the first of BARQUE_QUEUES."),
+    typer.Option(
+        "--queue",
+        metavar="QUEUE",
+        help="Instead of the task's own, or the first of BARQUE_QUEUES.",
+        autocompletion=queue_names,
+    ),
 ]
 Tasks = Annotated[
     str | None,
@@ -78,9 +88,17 @@ Tasks = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)]
 JobIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Jobs, by their ids.", show_default=False)]
 OfTask = Annotated[
-    str | None, typer.Option("--task", metavar="NAME", help="Those of this task; * and ? stand for any characters.")
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="Those of this task; * and ? stand for any characters.",
+        autocompletion=task_names,
+    ),
 ]
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task's name.", show_default=False)]
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="The task's name.", show_default=False, autocompletion=task_names)
+]
 Positional = Annotated[
     list[str] | None,
     typer.Argument(metavar="ARGS", help="Positional arguments: JSON where one is JSON, else text."),

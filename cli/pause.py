@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.asking import ask
+from cli.completing import queue_names, task_names
 from cli.options import Json, RedisUrl, read_settings
 from cli.output import machine, note, visible
 from cli.words import ago
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "pause", "pause_document", "resume"]
 
-Queues = Annotated[list[str] | None, typer.Option("--queue", metavar="QUEUE", help="This queue; repeat it for each.")]
+Queues = Annotated[
+    list[str] | None,
+    typer.Option("--queue", metavar="QUEUE", help="This queue; repeat it for each.", autocompletion=queue_names),
+]
 Tasks = Annotated[
-    list[str] | None, typer.Option("--task", metavar="NAME", help="This task, in every queue; repeat it for each.")
+    list[str] | None,
+    typer.Option(
+        "--task", metavar="NAME", help="This task, in every queue; repeat it for each.", autocompletion=task_names
+    ),
 ]
 
 

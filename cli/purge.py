@@ -9,6 +9,7 @@ import typer
 
 from cli.abort import AbortProgress
 from cli.asking import ask, confirm
+from cli.completing import queue_names
 from cli.options import Json, RedisUrl, Yes, read_settings
 from cli.output import machine, note
 from cli.words import jobs
@@ -20,7 +21,9 @@ __all__ = ["purge"]
 
 
 def purge(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.", show_default=False)],
+    queue: Annotated[
+        str, typer.Argument(metavar="QUEUE", help="The queue's name.", show_default=False, autocompletion=queue_names)
+    ],
     *,
     no_results: Annotated[
         bool, typer.Option("--no-results", help="Keep no result of them; a million results take their memory, too.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
+from cli.completing import queue_names
 from cli.options import At, CheckCall, Delay, JobTimeout, Json, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine, note
 from cli.values import pairs
@@ -36,11 +37,19 @@ def reenqueue(
     delay: Delay = None,
     at: At = None,
     queue: Annotated[
-        str | None, typer.Option("--queue", metavar="QUEUE", help="Where the new one goes, instead of the same.")
+        str | None,
+        typer.Option(
+            "--queue", metavar="QUEUE", help="Where the new one goes, instead of the same.", autocompletion=queue_names
+        ),
     ] = None,
     in_queue: Annotated[
         str | None,
-        typer.Option("--in-queue", metavar="QUEUE", help="Where the earlier one is, if no worker serves that queue."),
+        typer.Option(
+            "--in-queue",
+            metavar="QUEUE",
+            help="Where the earlier one is, if no worker serves that queue.",
+            autocompletion=queue_names,
+        ),
     ] = None,
     priority: Annotated[
         str | None, typer.Option("--priority", metavar="0-9", help="Another one; or high, urgent, critical.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
+from cli.completing import queue_names
 from cli.exit_codes import FAILED, OK
 from cli.options import At, Delay, Json, RedisUrl, read_settings
 from cli.output import machine, note, visible
@@ -29,7 +30,10 @@ def reschedule(
     queue: Annotated[
         str | None,
         typer.Option(
-            "--queue", metavar="QUEUE", help="Where they are; else BARQUE_QUEUES and those that workers serve."
+            "--queue",
+            metavar="QUEUE",
+            help="Where they are; else BARQUE_QUEUES and those that workers serve.",
+            autocompletion=queue_names,
         ),
     ] = None,
     redis_url: RedisUrl = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completing import queue_names
 from cli.exit_codes import NOT_YET
 from cli.options import JobId, Json, RedisUrl, WaitTimeout, read_settings
 from cli.output import machine, note
@@ -25,7 +26,12 @@ def result(
     timeout: WaitTimeout = None,
     queue: Annotated[
         str | None,
-        typer.Option("--queue", metavar="QUEUE", help="Where it was enqueued; asked for only while it has no result."),
+        typer.Option(
+            "--queue",
+            metavar="QUEUE",
+            help="Where it was enqueued; asked for only while it has no result.",
+            autocompletion=queue_names,
+        ),
     ] = None,
     redis_url: RedisUrl = None,
     as_json: Json = False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
+from cli.completing import schedule_names
 from cli.exit_codes import FAILED, OK
 from cli.options import (
     CheckCall,
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "schedules"]
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False, autocompletion=schedule_names)
+]
 Arguments = Annotated[bool, typer.Option("--arguments", help="Show the calls' arguments, too: they may be secret.")]
 
 

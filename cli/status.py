@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completing import queue_list
 from cli.exit_codes import FAILED, OK
 from cli.options import Json, RedisUrl, read_settings
 
@@ -30,7 +31,10 @@ def status(
     queues: Annotated[
         str | None,
         typer.Option(
-            "--queues", metavar="A,B", help="Queues to look in, instead of BARQUE_QUEUES and those that workers serve."
+            "--queues",
+            metavar="A,B",
+            help="Queues to look in, instead of BARQUE_QUEUES and those that workers serve.",
+            autocompletion=queue_list,
         ),
     ] = None,
     arguments: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completing import queue_names, task_names, worker_names
 from cli.exit_codes import OK
 from cli.options import Json, RedisUrl, read_settings
 from cli.output import note
@@ -25,7 +26,12 @@ def tail(
     *,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", metavar="NAME", help="Of this task, or of those like fetch_*; repeat it for each."),
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help="Of this task, or of those like fetch_*; repeat it for each.",
+            autocompletion=task_names,
+        ),
     ] = None,
     outcomes: Annotated[
         list[str] | None,
@@ -35,11 +41,17 @@ def tail(
         bool, typer.Option("--failed", help="That failed in any way, be they retried or not; for four --outcome.")
     ] = False,
     queues: Annotated[
-        list[str] | None, typer.Option("--queue", metavar="NAME", help="Of this queue; repeat it for each.")
+        list[str] | None,
+        typer.Option("--queue", metavar="NAME", help="Of this queue; repeat it for each.", autocompletion=queue_names),
     ] = None,
     workers: Annotated[
         list[str] | None,
-        typer.Option("--worker", metavar="ID", help="Of this worker, or of those like web1-*; repeat it for each."),
+        typer.Option(
+            "--worker",
+            metavar="ID",
+            help="Of this worker, or of those like web1-*; repeat it for each.",
+            autocompletion=worker_names,
+        ),
     ] = None,
     slower: Annotated[
         float | None,
