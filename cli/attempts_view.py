@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli.output import listing, styled
+from cli.columns import Column, fitting
+from cli.output import styled, width
 from cli.words import age, moment
 
 if TYPE_CHECKING:
@@ -32,12 +33,20 @@ def timeline(attempts: Sequence[AttemptInfo], dropped: int) -> list[RenderableTy
     """Return the attempts as a table, one a row; nothing for a job that had one alone, which is told of already."""
     if not dropped and (not attempts or (len(attempts) == 1 and attempts[0].outcome in {"succeeded", "running"})):
         return []
-    table = listing(("Attempt", 7), ("Outcome", 9), ("Started", 19), ("Took", 4), ("Worker", 8), ("Said", 20))
+    room = width()
+    columns = [
+        Column("Attempt"),
+        Column("Outcome", least=9),
+        Column("Started", least=19, matters=2),
+        Column("Took", least=4),
+        Column("Worker", least=8 if room < 100 else 16, matters=1),
+        Column("Said", least=20),
+    ]
     for attempt in attempts:
         took = None
         if attempt.started_at is not None and attempt.finished_at is not None:
             took = max(0.0, (attempt.finished_at - attempt.started_at).total_seconds())
-        table.add_row(
+        cells = (
             styled(attempt.number or "?"),
             styled(attempt.outcome, _STYLES.get(attempt.outcome, "")),
             styled((moment(attempt.started_at) or "-").removesuffix(" UTC")),
@@ -45,8 +54,10 @@ def timeline(attempts: Sequence[AttemptInfo], dropped: int) -> list[RenderableTy
             styled(attempt.worker or "-"),
             styled(_said(attempt)),
         )
+        for column, cell in zip(columns, cells, strict=True):
+            column.cells.append(cell)
     older = [styled(f"{dropped:,} older attempts are not kept.", "dim")] if dropped else []
-    return [styled(""), *older, table]
+    return [styled(""), *older, fitting(columns, room, fold=True)]
 
 
 def log_lines(attempts: Sequence[AttemptInfo]) -> list[Text]:
