@@ -3,7 +3,7 @@
     cd examples
     SHOP_DATABASE=shop.sqlite3 REPORTS=reports BARQUE_TASKS=nightly_report barque worker
     barque schedules list
-    barque schedules run report_of_yesterday        # not waiting for the night
+    barque schedules run-now report_of_yesterday    # not waiting for the night
 
 The report is of the day before the tick, not before whenever it runs: one that was missed because all workers were down
 is made up for, of its own day. It is a plain `def`, so it runs in a thread and may block.

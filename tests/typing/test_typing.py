@@ -22,10 +22,11 @@ def examples() -> dict[str, str]:
     """Return the Python examples of all pages, by module.
 
     Where the paragraph before one says `my_tasks.py`, that is what others of its page import from; those of a page that
-    shows no such file import from the first page that does.
+    shows no such file import from the page that does; of several, as with a program that grows from page to page, from
+    the one that shows most of it.
     """
     shown: dict[str, dict[str, str]] = defaultdict(dict)
-    for block in blocks("python"):
+    for block in sorted(blocks("python"), key=lambda block: -len(block.code)):
         if block.file and block.file.endswith(".py"):
             shown[block.file.removesuffix(".py")].setdefault(block.page, module_of(block))
 
