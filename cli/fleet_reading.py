@@ -50,17 +50,18 @@ def read_targets(settings: Settings) -> bytes:
     Raises:
         RedisUnavailable: the server cannot be asked.
     """
+    # Processes that one supervisor looks after have one page: scraped twice, it would count twice.
+    pages = {(worker.host, worker.page): worker for worker in asyncio.run(_workers(settings)) if worker.page}
     groups = [
         {
-            "targets": [worker.page],
+            "targets": [page],
             "labels": {
                 "__meta_barque_worker": bounded(worker.worker, LONGEST_NAME),
                 "__meta_barque_host": bounded(worker.host, LONGEST_NAME),
                 "__meta_barque_version": bounded(worker.version, LONGEST_NAME),
             },
         }
-        for worker in asyncio.run(_workers(settings))
-        if worker.page
+        for (_, page), worker in pages.items()
     ]
     return json.dumps(groups).encode() + b"\n"
 

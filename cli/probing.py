@@ -31,12 +31,14 @@ class Known:
     Attributes:
         name: its id, or where it was asked.
         reasons: why it is not ready, in words.
+        parent: the pid of the process that has started it: a supervisor's, where it is one of several.
     """
 
     name: str
     alive: bool
     reasons: dict[str, str] = field(default_factory=dict)
     pid: int | None = None
+    parent: int | None = None
 
     @property
     def ready(self) -> bool:
@@ -117,16 +119,17 @@ def probe(*, pid: int | None, seconds: float, port: str | None = None, redis_url
 
 def _ask_pages(ports: range, host: str, pid: int | None, seconds: float) -> Found:
     where = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where to ask
-    found: dict[int, Known | str] = {}
+    found: dict[int, list[Known] | str] = {}
     asking = [threading.Thread(target=_ask_page, args=(where, port, seconds, found), daemon=True) for port in ports]
     for thread in asking:
         thread.start()
     for thread in asking:
         thread.join()
     answers = [found[port] for port in ports]
-    workers = [known for known in answers if isinstance(known, Known)]
+    workers = [known for answer in answers if not isinstance(answer, str) for known in answer]
     if pid is not None:  # of one that gave no answer it is not known whose it is: that of nobody else, most likely
-        workers = [known for known in workers if known.pid == pid] or [known for known in workers if known.pid is None]
+        meant = [known for known in workers if pid in {known.pid, known.parent}]
+        workers = meant or [known for known in workers if known.pid is None]
     if workers:
         return Found(workers)
     shown = f"{where}:{ports[0]}" if len(ports) == 1 else f"{where}:{ports[0]}-{ports[-1]}"
@@ -135,7 +138,7 @@ def _ask_pages(ports: range, host: str, pid: int | None, seconds: float) -> Foun
     return Found(trouble=f"no worker{whose} answers at {shown}: {why}")
 
 
-def _ask_page(host: str, port: int, seconds: float, found: dict[int, Known | str]) -> None:
+def _ask_page(host: str, port: int, seconds: float, found: dict[int, list[Known] | str]) -> None:
     """Put what a page says under its port; text where that is no worker's, "" where nobody listens."""
     import http.client  # noqa: PLC0415 - not for who asks Redis
 
@@ -144,17 +147,28 @@ def _ask_page(host: str, port: int, seconds: float, found: dict[int, Known | str
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         said = json.loads(answer.read(_MOST_BYTES))
-        found[port] = Known(str(said["worker"]), bool(said["alive"]), _texts(said["reasons"]), int(said["pid"]))
+        found[port] = _who_answered(said)
     except TimeoutError:
         # Its page answers from a thread of its own: the whole process stands still.
         why = f"it listens, and gave no answer within {seconds:g} s"
-        found[port] = Known(f"{host}:{port}", alive=False, reasons={"no_answer": why})
+        found[port] = [Known(f"{host}:{port}", alive=False, reasons={"no_answer": why})]
     except ConnectionRefusedError:
         found[port] = ""
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
         found[port] = f"what answers at {port} is no worker's page, or of another version ({type(error).__name__})"
     finally:
         connection.close()
+
+
+def _who_answered(said: dict[str, Any]) -> list[Known]:
+    """Return the worker whose page this is, or all whose page it is where one looks after several."""
+    pid = int(said["pid"])
+    processes = said.get("processes")
+    if not said["alive"] or not processes:
+        return [Known(str(said["worker"]), bool(said["alive"]), _texts(said["reasons"]), pid)]
+    return [
+        Known(str(one["worker"]), bool(one["alive"]), _texts(one["reasons"]), one["pid"] or 0, pid) for one in processes
+    ]
 
 
 def _texts(reasons: dict[str, Any]) -> dict[str, str]:
@@ -190,9 +204,9 @@ def _ask_redis(settings: Settings, pid: int | None, seconds: float) -> Found:
     host = os.uname().nodename
     here = [report for report in reports if report.host == host]
     workers = [
-        Known(report.worker, alive=True, reasons=_texts(report.reasons), pid=report.pid)
+        Known(report.worker, alive=True, reasons=_texts(report.reasons), pid=report.pid, parent=report.parent)
         for report in here
-        if pid in {None, report.pid}
+        if pid in {None, report.pid, report.parent}
     ]
     if workers:
         return Found(workers)

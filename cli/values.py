@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["as_value", "moment", "pairs", "seconds"]
+__all__ = ["as_value", "moment", "pairs", "processes", "seconds", "size"]
 
 
 def as_value(text: str, *, raw: bool = False) -> Any:
@@ -61,6 +61,34 @@ def seconds(text: str | float) -> float:
         return read_seconds(str(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def size(text: str | int) -> int:
+    """Return an amount of memory in bytes: `536870912`, `512M`, `1.5G`.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    from common.sizes import read_size  # noqa: PLC0415 - see the top of main.py
+
+    try:
+        return read_size(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def processes(text: str | int) -> int:
+    """Return a number of processes; 0, and `auto`, is one a core.
+
+    Raises:
+        typer.BadParameter: it is neither a number nor `auto`.
+    """
+    given = str(text).strip().lower()
+    if given == "auto":
+        return 0
+    if not (given.isascii() and given.isdigit()):
+        raise typer.BadParameter(f"{str(text)[:40]!r} is no number of processes: write 4, or auto for one a core")
+    return int(given)
 
 
 def moment(text: str | datetime) -> datetime:

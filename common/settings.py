@@ -23,6 +23,7 @@ from common.ports import read_ports
 from common.queue_weights import read_queues
 from common.setting_errors import in_plain_words
 from common.signing import read_keys
+from common.sizes import read_size
 
 if TYPE_CHECKING:
     from common.progress import StreamLimits
@@ -123,6 +124,14 @@ def _check_ports(value: str) -> str:
     return value
 
 
+def _with_size(value: Any) -> Any:
+    return read_size(value) if isinstance(value, str) else value
+
+
+def _with_auto(value: Any) -> Any:
+    return 0 if isinstance(value, str) and value.strip().lower() == "auto" else value
+
+
 def _with_units(value: Any) -> Any:
     return read_seconds(value) if isinstance(value, str) else value
 
@@ -134,6 +143,8 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 Duration = Annotated[float, BeforeValidator(_with_units)]
 """Seconds; as text also `500ms`, `90s`, `5m`, `2h`, `1d`."""
 Seconds = Annotated[Duration, Field(gt=0, le=_YEAR)]
+Size = Annotated[int, BeforeValidator(_with_size)]
+"""Bytes; as text also `512M`, `1.5G`."""
 
 
 class Settings(BaseSettings):
@@ -188,6 +199,12 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
     threads: int = Field(32, ge=1, le=10_000, description="Tasks that are a plain `def` at once in one process")
+    processes: Annotated[int, BeforeValidator(_with_auto)] = Field(
+        1, ge=0, le=1000, description="Processes of `barque worker`; auto, or 0, is one a core"
+    )
+    max_jobs: int = Field(0, ge=0, description="Replace such a process once it has had so many jobs; 0 is never")
+    max_memory: Size = Field(0, ge=0, description="Replace it once it holds so much: 512M, 2G; 0 is never")
+    cpu_affinity: bool = Field(False, description="Keep each such process to one core")
     job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
     max_attempts: int = Field(5, ge=1, description="Attempts a job has, unless its task says")
     keep_result: Duration = Field(3600.0, ge=0, le=_YEAR, description="Seconds to keep a result; 0 keeps none")

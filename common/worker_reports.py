@@ -117,6 +117,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
     """What a worker says of itself, some times a minute; every second while somebody observes it.
 
     Attributes:
+        parent: the pid of the process that has started it: its supervisor's, where it has one.
         version, python, arq: of Barque, Python and arq.
         started_ms, reported_ms: Unix ms by the server's clock.
         running: attempts running now.
@@ -164,6 +165,7 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
     longest: tuple[RunningAttempt, ...] = ()
     failures: tuple[EndedAttempt, ...] = ()
     page: str = ""
+    parent: int = 0
     figures: Figures | None = None
 
     @property

@@ -11,7 +11,6 @@ stand still: that is when somebody asks. What is counted is metrics.py's, what a
 
 from __future__ import annotations
 
-import errno
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING
 from common.errors import ConfigurationError
 from workers.metrics import Histogram, Metrics, shown_name
 from workers.metrics_help import HELP
-from workers.page_server import METRICS, Answer, PageServer
+from workers.page_server import METRICS, Answer, PageServer, serve_at_first_free
+from workers.supervisor.messages import Family
 from workers.wellbeing import REASONS, Wellbeing
 
 if TYPE_CHECKING:
@@ -82,15 +82,7 @@ class MetricsPage:
         Raises:
             ConfigurationError: none is free, or the address cannot be listened on.
         """
-        for port in ports:
-            try:
-                self._server = PageServer(self._answer, host, port)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE and port != ports[-1]:
-                    continue
-                raise ConfigurationError(_not_listening(host, port, ports, error)) from None
-            break
-        assert self._server is not None
+        self._server = serve_at_first_free(self._answer, host, ports)
         return self._server.port
 
     def stop(self) -> None:
@@ -104,6 +96,13 @@ class MetricsPage:
         from prometheus_client import generate_latest  # noqa: PLC0415 - an extra
 
         return generate_latest(self._registry)
+
+    def families(self) -> list[Family]:
+        """Return the same, as it is told a supervisor that adds up what its processes say."""
+        return [
+            Family(one.name, one.type, one.documentation, [(s.name, s.labels, s.value) for s in one.samples])
+            for one in self._registry.collect()
+        ]
 
     def collect(self) -> Iterator[Metric]:
         """Yield every series; the registry calls this."""
@@ -204,19 +203,6 @@ class MetricsPage:
         well = wellbeing.ready if path == "/readyz" else wellbeing.alive
         said = {"alive": wellbeing.alive, "ready": wellbeing.ready, "reasons": wellbeing.reasons, **wellbeing.about}
         return Answer(200 if well else 503, "application/json", json.dumps(said).encode() + b"\n")
-
-
-def _not_listening(host: str, port: int, ports: range, error: OSError) -> str:
-    if len(ports) > 1 and error.errno == errno.EADDRINUSE:
-        return (
-            f"BARQUE_METRICS_PORT: none of the ports {ports[0]}-{ports[-1]} of {host} is free: there are more workers "
-            "on this host than ports, or other programs have them. Give a longer range"
-        )
-    return (
-        f"BARQUE_METRICS_PORT: cannot listen on {host}:{port}: {error.strerror or error}. Several workers on one "
-        "host need a port each: give a range, such as 9464-9467, of which each takes the first that is free; or 0, "
-        "and the line worker_metrics names what it took"
-    )
 
 
 def _counter(name: str, value: float) -> Metric:

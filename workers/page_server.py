@@ -6,7 +6,9 @@ keeps no process from ending.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -15,7 +17,9 @@ from socketserver import ThreadingMixIn
 from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-__all__ = ["METRICS", "Answer", "PageServer"]
+from common.errors import ConfigurationError
+
+__all__ = ["METRICS", "Answer", "PageServer", "bracketed", "reached_at", "serve_at_first_free"]
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 """The content type of Prometheus' text format."""
@@ -75,6 +79,44 @@ class PageServer:
         headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
         start_response(f"{status.value} {status.phrase}", headers)
         return [] if method == "HEAD" else [answer.body]
+
+
+def serve_at_first_free(answer: Callable[[str], Answer | None], host: str, ports: range) -> PageServer:
+    """Serve a worker's page at the first of these ports that is free; 0 takes any.
+
+    Raises:
+        ConfigurationError: none is free, or the address cannot be listened on.
+    """
+    for port in ports:
+        try:
+            return PageServer(answer, host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port == ports[-1]:
+                raise ConfigurationError(_not_listening(host, port, ports, error)) from None
+    raise AssertionError(ports)  # there is one at least: common/ports.py
+
+
+def reached_at(host: str) -> str:
+    """Return where others reach what is listened for at this address: all addresses have this host's name."""
+    return os.uname().nodename if host in {"", "0.0.0.0", "::"} else bracketed(host)  # noqa: S104 - compared, not bound
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _not_listening(host: str, port: int, ports: range, error: OSError) -> str:
+    if len(ports) > 1 and error.errno == errno.EADDRINUSE:
+        return (
+            f"BARQUE_METRICS_PORT: none of the ports {ports[0]}-{ports[-1]} of {host} is free: there are more workers "
+            "on this host than ports, or other programs have them. Give a longer range"
+        )
+    return (
+        f"BARQUE_METRICS_PORT: cannot listen on {host}:{port}: {error.strerror or error}. Several workers on one "
+        "host need a port each: give a range, such as 9464-9467, of which each takes the first that is free; or 0, "
+        "and the line worker_metrics names what it took"
+    )
 
 
 class _Server(ThreadingMixIn, WSGIServer):

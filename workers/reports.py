@@ -202,6 +202,7 @@ class Reports:
             worker=self._worker,
             host=os.uname().nodename,
             pid=os.getpid(),
+            parent=os.getppid(),
             version=version_of("barque"),
             queues=self._queues,
             concurrency=self._concurrency,

@@ -22,12 +22,14 @@ from common.settings import Settings
 from workers.attempt_log import AttemptLog
 from workers.metrics import Metrics
 from workers.observers import ObservedLog, Observer, observers_by
+from workers.page_server import bracketed, reached_at
 from workers.reports import version_of
 from workers.wellbeing import Reasons, Wellbeing, blocked, still_limit
 
 if TYPE_CHECKING:
     from workers.engine import Engine
     from workers.metrics_page import MetricsPage, Now
+    from workers.supervisor.child import Line
 
 __all__ = ["Watching"]
 
@@ -51,6 +53,7 @@ class Watching:
     Attributes:
         metrics: to be counted in; None where nobody is shown them.
         address: where the page is, as others may reach it: host:port; "" where there is none.
+        line: to the supervisor, which has the page where this is one of several processes; else None.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Watching:
         self._connected = connected
         self.metrics = Metrics() if settings.metrics_port is not None else None
         self.address = ""
+        self.line: Line | None = None
         self._engine: Engine | None = None
         self._page: MetricsPage | None = None
         self._kept_at = time.monotonic()
@@ -88,20 +92,25 @@ class Watching:
             ConfigurationError: the port is taken, or the `metrics` extra is not installed.
         """
         ports = self._settings.metrics_ports
-        if self.metrics is None or ports is None:
-            return self
-        from workers.metrics_page import MetricsPage  # noqa: PLC0415 - an extra, and for those who watch alone
+        page = None
+        if self.metrics is not None and ports is not None:
+            from workers.metrics_page import MetricsPage  # noqa: PLC0415 - an extra, and for those who watch alone
 
-        page = MetricsPage(
-            self.metrics, now=self._now, wellbeing=self._wellbeing, labels=self._labels, build=_versions()
-        )
-        self._kept_at = time.monotonic()
-        host = self._settings.metrics_host
-        port = page.start(host, ports)
-        self._page = page
-        self._appoint(asyncio.get_running_loop())
-        self.address = f"{_reached_at(host)}:{port}"
-        log.info("worker_metrics", url=f"http://{_bracketed(host)}:{port}/metrics")
+            page = MetricsPage(
+                self.metrics, now=self._now, wellbeing=self._wellbeing, labels=self._labels, build=_versions()
+            )
+        if self.line is not None:
+            self._appoint(asyncio.get_running_loop())
+            self.line.show(self._wellbeing, None if page is None else page.families)
+            self.address = self.line.page
+        elif page is not None and ports is not None:
+            self._kept_at = time.monotonic()
+            host = self._settings.metrics_host
+            port = page.start(host, ports)
+            self._page = page
+            self._appoint(asyncio.get_running_loop())
+            self.address = f"{reached_at(host)}:{port}"
+            log.info("worker_metrics", url=f"http://{bracketed(host)}:{port}/metrics")
         return self
 
     def show(self, engine: Engine) -> None:
@@ -111,6 +120,8 @@ class Watching:
     async def __aexit__(self, *_: object) -> None:
         """Close the page; does nothing where there is none."""
         page, self._page = self._page, None
+        if self.line is not None:
+            self.line.end()
         self._engine, self.address = None, ""
         if self._next is not None:
             self._next.cancel()
@@ -123,8 +134,8 @@ class Watching:
         self._next = loop.call_later(_APPOINTMENT, self._keep, loop)
 
     def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
-        assert self.metrics is not None
-        self.metrics.loop_lag.add(max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT))
+        if self.metrics is not None:
+            self.metrics.loop_lag.add(max(0.0, time.monotonic() - self._kept_at - _APPOINTMENT))
         self._appoint(loop)
 
     def _now(self) -> Now:
@@ -169,12 +180,3 @@ class Watching:
 def _versions() -> dict[str, str]:
     versions = {"version": "barque", "arq": "arq"}
     return {label: version_of(package) for label, package in versions.items()} | {"python": platform.python_version()}
-
-
-def _reached_at(host: str) -> str:
-    """Return where others reach what is listened for at this address: all addresses have this host's name."""
-    return os.uname().nodename if host in {"", "0.0.0.0", "::"} else _bracketed(host)  # noqa: S104 - compared, not bound
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

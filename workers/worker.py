@@ -171,8 +171,8 @@ class Worker(arq.worker.Worker):
         self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
         self._limits = settings or load_settings()
         self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, keyring_of(self._limits))
-        self._watching = Watching(self._limits, self.worker_id, self.queues, connected=lambda: self._pool is not None)
-        self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading, self._watching.metrics)
+        self.watching = Watching(self._limits, self.worker_id, self.queues, connected=lambda: self._pool is not None)
+        self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading, self.watching.metrics)
         # What ctx["redis"].enqueue_job writes: msgpack, unless this fleet still speaks pickle.
         if job_serializer is None and not self._limits.accept_pickle:
             self.job_serializer = encode
@@ -240,7 +240,7 @@ class Worker(arq.worker.Worker):
         self._stopping, self._ended = False, asyncio.Event()
         try:
             set_up_process(self.settings)
-            async with self._watching:
+            async with self.watching:
                 await self._main()
         finally:
             self._ended.set()
@@ -268,8 +268,8 @@ class Worker(arq.worker.Worker):
         elif not self.burst:  # one that is there to empty queues fills none
             self._timekeeper.start(store, self._engine.clock)
         try:
-            self._watching.show(self._engine)
-            revised, page = self._timekeeper.look, self._watching.address
+            self.watching.show(self._engine)
+            revised, page = self._timekeeper.look, self.watching.address
             self._reports.start(self._engine, store, self._counts, revised, page)
             await self._engine.run()
             if self._lost is not None:
@@ -324,7 +324,7 @@ class Worker(arq.worker.Worker):
             ),
             store=store,
             connect_blocking=lambda: BlockingStore(blocking_twin(pool)),
-            runnables=surrounded(by_name(runnables), self._watching.around(self._middleware), self.worker_id),
+            runnables=surrounded(by_name(runnables), self.watching.around(self._middleware), self.worker_id),
             reading=self._reading,
             ways=ways_of_arq(retry_jobs=self.retry_jobs),
             hooks=Hooks(self.on_job_start, self.on_job_end, self.after_job_end),
@@ -334,8 +334,8 @@ class Worker(arq.worker.Worker):
             recorded=self._recorded,
             schedules_changed=self._timekeeper.changed,
             looked_on=self._reports.looked_on,
-            metrics=self._watching.metrics,
-            attempt_log=self._watching.attempt_log,
+            metrics=self.watching.metrics,
+            attempt_log=self.watching.attempt_log,
         )
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:

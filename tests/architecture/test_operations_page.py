@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 TAKES_AT_MOST = Settings.model_fields["shutdown_grace"].default + LEAVING + _MARGIN
 
 LOGGED = re.compile(r'\blog\.(?:debug|info|warning|error|exception)\(\s*"(\w+)"')
-WORKER_FILES = sorted((ROOT / "workers").glob("*.py"))
+WORKER_FILES = sorted([*(ROOT / "workers").glob("*.py"), *(ROOT / "workers/supervisor").glob("*.py")])
 
 
 def test_every_event_a_worker_logs_is_told_of_in_the_docs():

@@ -124,7 +124,7 @@ async def test_the_pages_of_workers_are_told_as_targets(run_worker, redis_url, m
     (group,) = found  # the one without a page is not among them
     assert group["labels"]["__meta_barque_worker"] == worker.worker_id
     (target,) = group["targets"]
-    assert target == worker._watching.address
+    assert target == worker.watching.address
     with urllib.request.urlopen(f"http://{target}/livez", timeout=30) as answer:
         assert json.load(answer)["worker"] == worker.worker_id
 

@@ -272,4 +272,4 @@ async def test_a_loop_that_stands_still_answers_all_the_same(watched, producer, 
 async def test_a_worker_without_a_port_shows_nothing(run_worker, producer):
     worker = await run_worker(halve)
     await (await producer.enqueue(halve(2))).result(timeout=20)
-    assert worker._watching.metrics is None
+    assert worker.watching.metrics is None

@@ -286,3 +286,43 @@ async def test_a_signal_after_the_grace_period_does_not_begin_it_anew(producer, 
     assert worker.text.count('"how":"within 0.1 s"') == 1
     assert worker.text.count('"how":"at once"') == 1
     assert (await job.status()).value == "queued"
+
+
+async def test_ctrl_c_reaches_several_processes_once_and_one_speaks_for_all(producer, start):
+    job = await producer.enqueue(Call("until_told"))
+    worker = await start("--processes", "2", "--shutdown-grace", "60", terminal=True)
+    await worker.shows("begun\n")
+    worker.press(CTRL_C)
+    await worker.shows(" jobs that run may still end, within 60 s. Ctrl-C again gives back what runs.\n")
+    worker.let_jobs_end()
+    assert await worker.ends() == 0
+    assert await job.result(timeout=10) == 1, "its first attempt: nobody was told twice"
+    assert worker.text.count("Stopping ") == 1
+    assert "Traceback" not in worker.text
+
+
+async def test_the_third_ctrl_c_ends_several_processes_there_and_then(producer, start):
+    job = await producer.enqueue(Call("stubborn"))
+    worker = await start("--processes", "2", "--shutdown-grace", "60", terminal=True)
+    await worker.shows("begun\n")
+    worker.press(CTRL_C)
+    await worker.shows("Ctrl-C again gives back")
+    worker.press(CTRL_C)
+    await worker.shows("cancelled")
+    worker.press(CTRL_C)
+    assert await worker.ends() == 130
+    assert (await job.status()).value == "running", "its lease runs out"
+
+
+async def test_a_terminal_that_is_closed_stops_several_processes_and_is_no_reload(producer, start):
+    job = await producer.enqueue(Call("until_told"))
+    log = ("--log-file", "log.jsonl")
+    worker = await start("--processes", "2", "--shutdown-grace", "60", *log, terminal=True)
+    await worker.shows("begun\n")
+    worker.close_terminal()
+    worker.process.send_signal(signal.SIGHUP)  # the shell passes it on, too
+    worker.let_jobs_end()
+    assert await job.result(timeout=30) == 1
+    async with asyncio.timeout(30):
+        assert await worker.process.wait() == 0
+    assert "reload" not in read(worker.folder / "log.jsonl")

@@ -1,0 +1,1 @@
+"""Several worker processes on one host, and what looks after them: docs/processes.md."""
