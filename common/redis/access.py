@@ -1,4 +1,4 @@
-"""Who needs which rights on the server: the ACL users of a worker, a producer and a reader, in one table.
+"""Who needs which rights on the server: the ACL users of a worker, a producer, a dashboard and a reader, in one table.
 
 Owns the table beside keys.py: keys, channels and commands a role needs and no more. Of its scripts it lists the names;
 what they call is read from their source, so that a script that changes takes its rights along. Asks no server.
@@ -8,6 +8,7 @@ A key pattern holds for reading and writing alike: rights on one alone (`%R~`) a
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from importlib import resources
 from common.redis import keys
 from common.redis.scripts import Script
 
-__all__ = ["PRODUCER", "READER", "ROLES", "WORKER", "Role"]
+__all__ = ["DASHBOARD", "PRODUCER", "READER", "ROLES", "WORKER", "Role"]
 
 _CALL = re.compile(r"\bp?call\(\s*'(\w+)'")
 
@@ -82,7 +83,7 @@ _RESULTS = keys.result_channel("*")
 _LOOKING_ON = (f"{keys.OBSERVE_CHANNEL}*", f"{keys.ATTEMPTS_CHANNEL}*")
 _READING = frozenset(
     {"exists", "get", "mget", "hget", "hgetall", "hlen", "hmget", "time", "zcard", "zcount", "zrange", "zscore"}
-    # Lists of jobs; not SCAN, which shows the keys of all others, too.
+    # Lists of jobs; not SCAN, which shows the names of all keys: that is the dashboard's alone.
     | {"hexists", "hscan", "hstrlen", "pttl", "strlen", "zmscore", "zrevrange"}
     | {"lrange", "multi", "exec"}
 )
@@ -126,6 +127,13 @@ PRODUCER = Role(
     channels=(_RESULTS, keys.CONTROL_CHANNEL, *_LOOKING_ON),
 )
 
+DASHBOARD = dataclasses.replace(
+    PRODUCER,
+    user="barque-dashboard",
+    purpose="all a producer does, and lists jobs that have ended: for that it sees the names of all keys on the server",
+    commands=PRODUCER.commands | {"scan"},
+)
+
 WORKER = Role(
     "barque-worker",
     "runs jobs; its tasks may enqueue, too",
@@ -149,4 +157,4 @@ READER = Role(
     channels=_LOOKING_ON,
 )
 
-ROLES = (WORKER, PRODUCER, READER)
+ROLES = (WORKER, PRODUCER, DASHBOARD, READER)

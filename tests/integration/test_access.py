@@ -1,4 +1,4 @@
-"""The rights `barque doctor --acl` prints: enough for all a worker, a producer and a reader do, and no more."""
+"""The rights `barque doctor --acl` prints: enough for all a worker, a producer, a dashboard and a reader do."""
 
 import asyncio
 import json
@@ -300,6 +300,8 @@ async def test_and_no_more(binary, guarded, role):
     try:
         assert await client.ping()
         for command in FORBIDDEN:
+            if role is access.DASHBOARD and command[0] == "SCAN":
+                continue
             with pytest.raises((NoPermissionError, ResponseError), match=_REFUSED):
                 await client.execute_command(*command)
         assert await admin.mget(*OTHERS) == [b"s"] * len(OTHERS)
@@ -336,6 +338,17 @@ async def test_a_list_says_that_it_leaves_results_out_as_a_producer_may_not_scan
 
 
 @EVERYWHERE
+async def test_a_dashboard_lists_them_and_does_what_a_producer_does(binary, guarded):
+    server = await guarded(binary)
+    async with Producer(settings=who(access.DASHBOARD, server)) as producer:
+        job = await producer.enqueue(double(1), delay=60)
+        assert await job.abort()
+        page = await producer.jobs(state="cancelled")
+        assert ([info.job_id for info in page.jobs], page.results_refused) == ([job.job_id], False)
+    assert await refusals(server) == []
+
+
+@EVERYWHERE
 async def test_nobody_can_log_in_before_there_is_a_password(binary, lines):
     with EmbeddedServer(binary=binary.path) as server:
         admin = connect(Settings(redis_url=server.url))
@@ -351,7 +364,7 @@ async def test_nobody_can_log_in_before_there_is_a_password(binary, lines):
 def test_programs_get_the_rules_as_json():
     (line,) = printed("--json", "--queues", "high").splitlines()
     users = {user["user"]: user["rules"] for user in json.loads(line)["users"]}
-    assert set(users) == {"barque-worker", "barque-producer", "barque-reader"}
+    assert set(users) == {"barque-worker", "barque-producer", "barque-dashboard", "barque-reader"}
     assert all(rules[:2] == ["reset", "on"] for rules in users.values())
     assert "~high" in users["barque-producer"]
     wide = ("allkeys", "~*", "&*", "allchannels", "+@all", "allcommands", "nopass", ">", "#")
