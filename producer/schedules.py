@@ -73,8 +73,9 @@ class Schedules:
         if not isinstance(when, Timetable):
             raise ConfigurationError(f"schedule {name}: give cron(…) or every(…), got {type(when).__name__}")
         settings = self._producer.settings
-        own = queue or (call.task.options.queue if call.task is not None else None) or settings.queues[0]
-        record = ScheduleRecord.of(call, when, queue=check_queue("queue", own), declared=False)
+        own = (call.task.options.queue if call.task is not None else None) or settings.queues[0]
+        place = check_queue("queue", own if queue is None else queue)
+        record = ScheduleRecord.of(call, when, queue=place, declared=False)
         raw = encode_record(record, name, self._producer.reading)
         if len(raw) > settings.max_payload_bytes:
             raise PayloadTooLarge(

@@ -17,7 +17,7 @@ from producer import Job
 from producer.editing import Reenqueued as ReenqueuedJob
 from producer.options import EnqueueArguments
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "call_of"]
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 24 * 3600)]
@@ -127,6 +127,22 @@ class EarlierQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     queue: Annotated[Name | None, msgspec.Meta(description="If that is a queue nobody serves")] = None
 
 
+def call_of(name: str, arguments: list[Any], keyword_arguments: dict[str, Any]) -> Call[Any]:
+    """Return a call by its task's name, bound to the task where its code is here.
+
+    Raises:
+        ArgumentMismatch: the task does not take these arguments.
+        NotSerializable: an argument has no form on the wire.
+    """
+    call: Call[Any] = Call(name)
+    call.args, call.kwargs = tuple(arguments), keyword_arguments
+    task = registered_tasks().get(name)
+    if task is not None:
+        task.arguments.read(encode(arguments, what="arguments"), encode(call.kwargs, what="keyword arguments"))
+        call.task = task
+    return call
+
+
 @operation("POST", "/jobs", tag="jobs", statuses=(201, 200), problems=(409,))
 async def enqueue_job(asked: Asked, body: EnqueueRequest) -> Enqueued:
     """Enqueue a job by its task's name.
@@ -135,7 +151,7 @@ async def enqueue_job(asked: Asked, body: EnqueueRequest) -> Enqueued:
     the dashboard has imported the task's code (BARQUE_DASHBOARD_TASKS) the arguments are checked first, and the task's
     own queue, priority and uniqueness hold, as for an enqueue in Python.
     """
-    call = _call(body)
+    call = call_of(body.task, body.arguments, body.keyword_arguments)
     producer = await asked.dashboard.source.producer()
     job = await producer.enqueue(call, job_id=body.job_id, durable=body.durable, **_options(body))
     return Enqueued(**_told(asked, job))
@@ -178,22 +194,6 @@ def _told(asked: Asked, job: Job[Any]) -> dict[str, Any]:
         "is_new": job.is_new,
         "replaced": job.replaced,
     }
-
-
-def _call(body: EnqueueRequest) -> Call[Any]:
-    """Return the call, bound to its task where its code is here.
-
-    Raises:
-        ArgumentMismatch: the task does not take these arguments.
-        NotSerializable: an argument has no form on the wire.
-    """
-    call: Call[Any] = Call(body.task)
-    call.args, call.kwargs = tuple(body.arguments), body.keyword_arguments
-    task = registered_tasks().get(body.task)
-    if task is not None:
-        task.arguments.read(encode(list(call.args), what="arguments"), encode(call.kwargs, what="keyword arguments"))
-        call.task = task
-    return call
 
 
 def _options(body: EnqueueOptions) -> EnqueueArguments:

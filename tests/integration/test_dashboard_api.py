@@ -395,6 +395,53 @@ class TestSchedules:
         run = await api("POST", "/schedules/hourly/trigger", status=201)
         assert (await api("GET", f"/jobs/{run['job_id']}"))["metadata"] == {"schedule": "hourly"}
 
+    async def test_one_is_added_changed_and_removed(self, api, producer):
+        asked = {"name": "tidy", "task": "tidy", "arguments": ["eu"], "every": 90, "overlap": False, "queue": "low"}
+        added = await api("POST", "/schedules", asked, status=201)
+        assert (added["when"], added["queue"], added["overlap"], added["declared"]) == (
+            "every 90s",
+            "low",
+            False,
+            False,
+        )
+        assert await api("POST", "/schedules", asked, status=201) == added
+        other = {"name": "tidy", "task": "tidy", "cron": "30 6 * * mon-fri", "timezone": "Europe/Berlin"}
+        assert (await api("POST", "/schedules", other, status=409))["type"] == "schedule-exists"
+        changed = await api("POST", "/schedules", other | {"replace": True, "missed": "skip"}, status=201)
+        assert (changed["when"], changed["timezone"], changed["missed"]) == (
+            "30 6 * * mon-fri",
+            "Europe/Berlin",
+            "skip",
+        )
+        (known,) = await producer.schedules.list()
+        assert (known.name, known.task) == ("tidy", "tidy")
+        assert await api("DELETE", "/schedules/tidy") == {"name": "tidy"}
+        assert (await api("DELETE", "/schedules/tidy", status=404))["type"] == "schedule-not-found"
+
+    async def test_when_has_to_be_clear(self, api, producer):
+        for wrong in (
+            {},
+            {"cron": "@daily", "every": 60},
+            {"every": 60, "timezone": "Europe/Berlin"},
+            {"cron": "61 * * * *"},
+            {"cron": "@daily", "timezone": "Mars/Olympus"},
+            {"every": 0.5},
+            {"every": 60, "missed": "never"},
+            {"every": 60, "queue": ""},
+            {"every": 60, "name": "a\nb"},
+            {"every": 60, "colour": "red"},
+        ):
+            await api("POST", "/schedules", {"name": "tidy", "task": "tidy"} | wrong, status=422)
+        assert list(await producer.schedules.list()) == []
+
+    async def test_its_arguments_are_checked_where_the_code_is(self, api):
+        @task(name="api_tidy")
+        async def tidy(ctx: Context, days: int) -> None: ...
+
+        asked = {"name": "tidy", "task": "api_tidy", "arguments": ["often"], "every": 60}
+        assert "days" in (await api("POST", "/schedules", asked, status=422))["detail"]
+        await api("POST", "/schedules", asked | {"arguments": [3]}, status=201)
+
     async def test_none_is_told(self, api):
         assert (await api("GET", "/schedules/nowhere", status=404))["type"] == "schedule-not-found"
         for word in ("pause", "resume", "trigger"):
@@ -484,6 +531,7 @@ class TestRightsOnTheServer:
         there = {"job_id": "there", "queue": "arq:queue", "schedule": "hourly", "task": "mail", "limit": "mail"}
         asked = {"replay_dead_letters": {"everything": True}, "delete_dead_letters": {"everything": True}}
         asked |= {"enqueue_job": {"task": "mail"}, "reschedule_job": {"delay": 60}}
+        asked |= {"add_schedule": {"name": "daily", "task": "mail", "cron": "@daily"}}
         refused = []
         for one in sorted(OPERATIONS, key=lambda one: one.method):
             path = ROOT + path_to(one.path, **there)

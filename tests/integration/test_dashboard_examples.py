@@ -53,7 +53,8 @@ async def test_they_do_what_the_page_says(redis_url, run_worker, producer):
             answer = await run(command, url)
             assert "status" not in answer, answer
             said.append(answer)
-    made, debounced, result, paused, resumed, listed, replayed, aborted = said
+    made, debounced, result, paused, resumed, listed, replayed, aborted, added = said
+    assert (added["name"], added["when"]) == ("tidy-eu", "30 6 * * mon-fri")
     assert (made["job_id"], made["is_new"], debounced["queue"]) == ("cat-200", True, "low")
     assert (result["state"], result["result"]) == ("succeeded", "200/cat.png")
     assert (paused["pause"]["reason"], resumed["was_paused"]) == ("moving the database", True)
