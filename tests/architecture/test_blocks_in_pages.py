@@ -2,7 +2,7 @@
 
 Python blocks are held here to stand in the language that test_examples_in_pages.py and tests/typing look for; their
 imports and types are those tests' business. Commands are not run: they and their options are there. What programs and
-sessions do is shown by tests/integration/test_programs_of_pages.py and test_tutorial.py.
+sessions do is shown by tests/integration/test_programs_of_pages.py and others beside it.
 """
 
 import ast

@@ -5,20 +5,15 @@ starting Python some twenty times is what the rest takes together; the test of t
 """
 
 import asyncio
-import contextlib
 import importlib
-import io
-import runpy
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from cli.main import main as barque
 from tests.support.fleet import start_workers
-from tests.support.pages import Command, agrees, commands, programs
+from tests.support.pages import commands, follow, programs, run
 from tests.support.running import run_worker
 
 __all__ = ["run_worker", "start_workers"]
@@ -50,38 +45,6 @@ async def station(tmp_path, monkeypatch):
     await runner.cleanup()
     for name in ("weather", "station", "test_weather"):
         sys.modules.pop(name, None)
-
-
-def run(line: str) -> tuple[str, str]:
-    """Run a command as a shell would, in this thread; return what it printed, and that with what was on stderr."""
-    program, *arguments = shlex.split(line)
-    out, both = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(_Tee(out, both)), contextlib.redirect_stderr(both):
-        if program == "barque":
-            with contextlib.suppress(SystemExit):
-                barque(arguments)
-        else:
-            assert program == "python", line
-            runpy.run_path(arguments[0], run_name="__main__")
-    return out.getvalue(), both.getvalue()
-
-
-class _Tee(io.StringIO):
-    def __init__(self, *others: io.StringIO) -> None:
-        super().__init__()
-        self.others = others
-
-    def write(self, text: str) -> int:
-        for other in self.others:
-            other.write(text)
-        return len(text)
-
-
-async def follow(command: Command) -> None:
-    printed = await asyncio.to_thread(run, command.line)
-    assert any(agrees(command.printed, each) for each in printed), (
-        f"{command.page} shows of `{command.line}`:\n{command.printed}\nand it printed:\n{printed[1]}"
-    )
 
 
 def write_down(folder: Path, page: str) -> None:

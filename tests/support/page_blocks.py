@@ -79,5 +79,5 @@ def spans() -> list[Span]:
 
 def _file(before: list[str]) -> str | None:
     paragraph = "\n".join(before).rstrip().rpartition("\n\n")[2]
-    named = re.search(r"`(\w+\.\w+)`", paragraph)
+    named = re.search(r"`([\w-]+\.(?:ini|json|py|sh|toml|txt|ya?ml))`", paragraph)
     return named[1] if named else None

@@ -1,15 +1,23 @@
 """Pages of docs/ as something to follow: the files they show, the commands they give, and what those print.
 
+Commands and programs run in the test's own process, each in a thread, for starting Python takes longer than they do.
+
 Owns what counts as the same print: times, dates and ids differ from run to run, so that they are taken for equal, and
 `…` stands for anything. How a page is read is page_blocks.py's.
 """
 
+import asyncio
+import contextlib
+import io
 import re
+import runpy
+import shlex
 from dataclasses import dataclass
 
+from cli.main import main as barque
 from tests.support.page_blocks import blocks
 
-__all__ = ["Command", "agrees", "commands", "programs"]
+__all__ = ["Command", "agrees", "commands", "follow", "programs", "run"]
 
 # In this order: a date has times in it, an id has numbers in it.
 _PASSING = [
@@ -61,3 +69,36 @@ def _steady(text: str) -> str:
     for passing, name in _PASSING:
         text = passing.sub(name, text)
     return " ".join(text.split())
+
+
+async def follow(command: Command) -> None:
+    """Give a command; hold what it prints, on stdout or on both, against what its page shows."""
+    printed = await asyncio.to_thread(run, command.line)
+    assert any(agrees(command.printed, each) for each in printed), (
+        f"{command.page} shows of `{command.line}`:\n{command.printed}\nand it printed:\n{printed[1]}"
+    )
+
+
+def run(line: str) -> tuple[str, str]:
+    """Run a command as a shell would, in this thread; return what it printed, and that with what was on stderr."""
+    program, *arguments = shlex.split(line)
+    out, both = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(_Tee(out, both)), contextlib.redirect_stderr(both):
+        if program == "barque":
+            with contextlib.suppress(SystemExit):
+                barque(arguments)
+        else:
+            assert program == "python", line
+            runpy.run_path(arguments[0], run_name="__main__")
+    return out.getvalue(), both.getvalue()
+
+
+class _Tee(io.StringIO):
+    def __init__(self, *others: io.StringIO) -> None:
+        super().__init__()
+        self.others = others
+
+    def write(self, text: str) -> int:
+        for other in self.others:
+            other.write(text)
+        return len(text)
