@@ -56,6 +56,9 @@ class ResultListener:
         self._looking: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self._silent_since: float | None = None
+        self._pushed = False  # a result that was waited for came by a push: the next may be, too
+        self._expected = ""  # id of the job whose result was asked for with its enqueue, until somebody waits for it
+        self._early: bytes | None = None  # that result, if it came before
         self._told: Callable[[Frame], None] | None = None
         self._anew: Callable[[], None] | None = None
 
@@ -77,6 +80,22 @@ class ResultListener:
                     await self._subscribed.wait()
         return self._subscribed.is_set()
 
+    def expect(self, job_id: str) -> str:
+        """Return the channel to have the result of a job pushed to that is about to be enqueued; "" for none.
+
+        It is asked for where the one before was waited for, and came by a push: a caller who goes on once it has the
+        result is spared a round trip. If this one does not wait, its result is pushed in vain, and none is expected
+        until one is waited for again.
+        """
+        if not self._pushed or self._expected or not self._subscribed.is_set():
+            return ""
+        self._expected, self._early = job_id, None
+        return self.channel
+
+    def expect_no_more(self) -> None:
+        """Have the result asked for by who waits for it, as others are."""
+        self._expected, self._early = "", None
+
     async def wait(self, job_id: str) -> bytes:
         """Return the result's bytes, when the job has ended.
 
@@ -84,13 +103,20 @@ class ResultListener:
             JobNotFound: there is no such job, or its result is no longer kept.
             RedisUnavailable: the server cannot be reached now, or refuses. The job is not affected.
         """
+        expected = job_id == self._expected
+        if expected:
+            early = self._early
+            self.expect_no_more()
+            if early is not None:
+                return early
         self._start_listening()
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_regularly())
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, []).append(future)
         try:
-            await self._ask(job_id, future)
+            if not expected:  # else it was asked for with the enqueue; the regular look asks again
+                await self._ask(job_id, future)
             return await future
         finally:
             self._forget(job_id, future)
@@ -246,6 +272,7 @@ class ResultListener:
             limit.reschedule(None)
             self._silent_since = None
             self._subscribed.set()
+            self.expect_no_more()  # it may have been pushed to nobody
             if self._waiting:
                 # What ended while we were not subscribed was pushed to nobody.
                 self._send_out(self._look())
@@ -263,7 +290,14 @@ class ResultListener:
                     self._told(frame)
             elif frame.content is None:
                 large.append(frame.job_id)
+                if frame.job_id == self._expected:
+                    self.expect_no_more()
+            elif frame.job_id == self._expected:
+                self._early = frame.content
             else:
+                if frame.job_id in self._waiting:
+                    self._pushed = True
+                    self.expect_no_more()  # what was expected before nobody waited for
                 self._resolve(frame.job_id, frame.content)
         if large:
             self._send_out(self._fetch(large))

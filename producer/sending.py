@@ -149,8 +149,12 @@ class Sending:
             else:
                 told(self.as_raised(1, answer) if isinstance(answer, TROUBLE) else answer)
 
-        line = self._producer.store.begin_enqueue(item, answered)
+        results = self._producer.results
+        push_to = results.expect(item.job_id)
+        line = self._producer.store.begin_enqueue(item, answered, push_to, results.expect_no_more)
         if line is None:
+            if push_to:
+                results.expect_no_more()
             return None
 
         def give_up() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from common.redis import scripts
+from common.redis import keys, scripts
 from common.redis.layout import complete_arguments, id_bytes
 from common.redis.line import Line
 from common.redis.reasons import ServerError
@@ -35,28 +35,46 @@ class Beginnings:
 
     client: redis.asyncio.Redis
 
-    def begin_enqueue(self, job: Enqueue, told: Callable[[EnqueueAnswer | Exception | None], None]) -> Line | None:
+    def begin_enqueue(
+        self,
+        job: Enqueue,
+        told: Callable[[EnqueueAnswer | Exception | None], None],
+        push_to: str = "",
+        not_pushed: Callable[[], None] | None = None,
+    ) -> Line | None:
         """Add a job in this step of the event loop, if it asks for nothing and a line is free to take it.
 
         Args:
             told: called once, with what `enqueue` returns for the job, or raises; or with None: the server did not know
                 the script, the job was not added, and `enqueue` will do it. It must not raise.
+            push_to: channel to have the result pushed to, as `await_results` would; none by default.
+            not_pushed: called, before `told`, where it will not be, though it was to be.
 
         Returns:
             the line it went over: to `drop` it gives the answer up. None says that nothing was sent.
         """
         if job.rank is not None or not job.fresh:
             return None
+        own_id = id_bytes(job.job_id)
+        commands = [scripts.ENQUEUE.command((job.queue,), (1, own_id, job.payload))]
+        if push_to:
+            commands.append(("HSET", keys.WAITERS, own_id, push_to))
 
-        def answered(reply: Any) -> None:
-            if isinstance(reply, NoScriptError):
+        def answered(replies: Any) -> None:
+            broken = isinstance(replies, Exception)
+            first, last = (replies, replies) if broken else (replies[0], replies[-1])
+            failed = isinstance(first, Exception)
+            if push_to and (failed or isinstance(last, Exception)):
+                if failed and not broken:  # nobody would take it off the list
+                    begin(self.client, (("HDEL", keys.WAITERS, own_id),), _nobody)
+                if not_pushed is not None:
+                    not_pushed()
+            if isinstance(first, NoScriptError):
                 told(None)
             else:
-                told(reply if isinstance(reply, Exception) else True)
+                told(first if failed else True)
 
-        return begin(
-            self.client, scripts.ENQUEUE.command((job.queue,), (1, id_bytes(job.job_id), job.payload)), answered
-        )
+        return begin(self.client, commands, answered)
 
     def begin_await(
         self, channel: str, job_id: str, told: Callable[[bytes | bool | Exception | None], None]
@@ -71,7 +89,8 @@ class Beginnings:
             as `begin_enqueue`.
         """
 
-        def answered(reply: Any) -> None:
+        def answered(replies: Any) -> None:
+            reply = replies if isinstance(replies, Exception) else replies[0]
             if isinstance(reply, NoScriptError):
                 told(None)
             elif isinstance(reply, Exception):
@@ -80,7 +99,7 @@ class Beginnings:
                 (item,) = reply
                 told(None if item == FETCH else item if isinstance(item, bytes) else bool(item))
 
-        return begin(self.client, scripts.AWAIT.command((), (channel, id_bytes(job_id))), answered)
+        return begin(self.client, (scripts.AWAIT.command((), (channel, id_bytes(job_id))),), answered)
 
     def begin_complete(
         self, queues: Sequence[str], outcome: Finish | PutBack, told: Callable[[bool | Exception], None]
@@ -95,8 +114,13 @@ class Beginnings:
             as `begin_enqueue`.
         """
 
-        def answered(reply: Any) -> None:
+        def answered(replies: Any) -> None:
+            reply = replies if isinstance(replies, Exception) else replies[0]
             told(reply if isinstance(reply, Exception) else not reply[0])
 
         arguments, _ = complete_arguments((outcome,), again=False)
-        return begin(self.client, scripts.COMPLETE.command(queues, arguments), answered)
+        return begin(self.client, (scripts.COMPLETE.command(queues, arguments),), answered)
+
+
+def _nobody(_: Any) -> None:
+    """Take an answer that nobody waits for."""

@@ -53,7 +53,7 @@ class _Told:
 
     def set_result(self, replies: list[Any]) -> None:
         self._called = True
-        self._tell(replies[0])
+        self._tell(replies)
 
     def set_exception(self, error: Exception) -> None:
         self._called = True
@@ -145,19 +145,20 @@ class Line(asyncio.Protocol):
         finally:
             self._answer = self._arrived = None
 
-    def begin(self, command: Sequence[Argument], told: Callable[[Any], None]) -> None:
-        """Send one command now, in this step of the event loop, and have its reply told as it arrives.
+    def begin(self, commands: Sequence[Sequence[Argument]], told: Callable[[Any], None]) -> None:
+        """Send commands now, in this step of the event loop, and have their replies told as they arrive.
 
         Nothing is awaited, so there is no task and no coroutine between a caller and the wire, nor between the reply
         and the caller. The line must not be lost.
 
         Args:
-            told: called once, with the reply or with the error that `exchange` would raise. It must not raise.
+            told: called once, with the replies in order, errors among them, or with the error that `exchange` would
+                raise. It must not raise.
         """
-        self._expected = 1
+        self._expected = len(commands)
         self._replies = []
         self._answer = _Told(told)
-        self._transport.write(pack(command))
+        self._transport.write(b"".join(map(pack, commands)) if len(commands) > 1 else pack(commands[0]))
 
     async def is_well(self, within: float) -> bool:
         """Tell whether the server answers over this line within so many seconds; if not, it is lost."""

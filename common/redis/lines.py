@@ -61,23 +61,23 @@ class Lines:
         finally:
             self._pass_place_on()
 
-    def begin(self, command: Sequence[Argument], told: Callable[[Any], None]) -> Line | None:
-        """Send one command now, where a line is free to take it; see `Line.begin`.
+    def begin(self, commands: Sequence[Sequence[Argument]], told: Callable[[Any], None]) -> Line | None:
+        """Send commands now, where a line is free to take them; see `Line.begin`.
 
         Returns:
-            the line that it went over: to `drop` it gives the answer up. None if there was none, and nothing was sent.
+            the line that they went over: to `drop` it gives the answer up. None if none was free: nothing was sent.
         """
         line = self._trusted() if self._under_way < self._most else None
         if line is None:
             return None
         self._under_way += 1
 
-        def answered(reply: Any) -> None:
+        def answered(replies: Any) -> None:
             self._give_back(line)
             self._pass_place_on()
-            told(reply)
+            told(replies)
 
-        line.begin(command, answered)
+        line.begin(commands, answered)
         return line
 
     async def subscribe(

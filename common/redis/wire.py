@@ -88,22 +88,24 @@ async def call_many(
         await pool.release(connection)
 
 
-def begin(client: redis.asyncio.Redis, arguments: Sequence[Argument], told: Callable[[Any], None]) -> Line | None:
-    """Send one command now, if a line of this client's is free to take it; see `Lines.begin`.
+def begin(
+    client: redis.asyncio.Redis, commands: Sequence[Sequence[Argument]], told: Callable[[Any], None]
+) -> Line | None:
+    """Send commands now, if a line of this client's is free to take them; see `Lines.begin`.
 
     Args:
-        told: called with the reply, or the error in its place. It must not raise.
+        told: called with the replies, errors among them; or with the error for which there are none. It must not raise.
     """
     lines = lines_of(client)
     if lines is None:
         return None
 
-    def answered(reply: Any) -> None:
-        if isinstance(reply, _ANOTHER_SERVER_NEEDED):
+    def answered(replies: Any) -> None:
+        if not isinstance(replies, Exception) and any(isinstance(reply, _ANOTHER_SERVER_NEEDED) for reply in replies):
             lines.drop_idle()
-        told(reply)
+        told(replies)
 
-    return lines.begin(arguments, answered)
+    return lines.begin(commands, answered)
 
 
 async def _exchange(

@@ -44,52 +44,65 @@ class Told:
         async with asyncio.timeout(30):
             return await self.future
 
+    async def reply(self):
+        """Return the reply to the one command that was sent."""
+        (reply,) = await self.answer()
+        return reply
+
 
 async def test_a_reply_is_told_as_it_comes(client):
     told = Told()
-    assert begin(client, ("ECHO", "mine"), told) is not None
-    assert await told.answer() == b"mine"
+    assert begin(client, [("ECHO", "mine")], told) is not None
+    assert await told.reply() == b"mine"
+
+
+async def test_several_have_their_replies_in_order_errors_among_them(client):
+    told = Told()
+    begin(client, [("ECHO", "1"), ("GET",), ("ECHO", "3")], told)
+    first, error, last = await told.answer()
+    assert (first, last) == (b"1", b"3")
+    assert isinstance(error, ResponseError)
 
 
 @pytest.mark.parametrize(("command", "kind"), [(("EVALSHA", "0" * 40, 0), NoScriptError), (("GET",), ResponseError)])
 async def test_an_error_is_told_and_the_line_goes_on(client, command, kind):
     told, after = Told(), Told()
-    begin(client, command, told)
-    assert isinstance(await told.answer(), kind)
-    begin(client, ("ECHO", "mine"), after)
-    assert await after.answer() == b"mine"
+    begin(client, [command], told)
+    assert isinstance(await told.reply(), kind)
+    begin(client, [("ECHO", "mine")], after)
+    assert await after.reply() == b"mine"
 
 
 async def test_while_its_line_is_busy_another_may_take_none(client):
     first, second = Told(), Told()
-    assert begin(client, ("ECHO", "1"), first) is not None
-    assert begin(client, ("ECHO", "2"), second) is None, "there is one line, and nothing is opened or waited for here"
+    assert begin(client, [("ECHO", "1")], first) is not None
+    assert begin(client, [("ECHO", "2")], second) is None, "there is one line, and nothing is opened or waited for here"
     assert await call(client, ("ECHO", "3")) == b"3"
-    assert await first.answer() == b"1"
+    assert await first.reply() == b"1"
 
 
 async def test_after_a_server_that_is_none_any_more_another_connection_is_made(client):
     told = Told()
-    begin(client, ("EVAL", "return redis.error_reply('READONLY no')", 0), told)
-    assert isinstance(await told.answer(), ReadOnlyError)
-    assert begin(client, ("PING",), told) is None
+    begin(client, [("EVAL", "return redis.error_reply('READONLY no')", 0)], told)
+    assert isinstance(await told.reply(), ReadOnlyError)
+    assert begin(client, [("PING",)], told) is None
 
 
 async def test_a_line_that_is_lost_says_so(client):
     told = Told()
-    begin(client, ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no"), told)
+    begin(client, [("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")], told)
     answer = await told.answer()
     assert answer is not None
     again = Told()
-    while begin(client, ("PING",), again) is not None:  # the server answered, and closed it then
-        assert isinstance(await again.answer(), ConnectionLost | InvalidResponse | bytes)
+    while begin(client, [("PING",)], again) is not None:  # the server answered, and closed it then
+        assert isinstance(await again.answer(), ConnectionLost | InvalidResponse | list)
         again = Told()
     assert await call(client, ("ECHO", "mine")) == b"mine"
 
 
 async def test_dropped_it_tells_that_no_answer_comes(client):
     told = Told()
-    line = begin(client, ("BLPOP", "list", 0), told)
+    line = begin(client, [("BLPOP", "list", 0)], told)
     assert line is not None
     line.drop()
     assert isinstance(await told.answer(), ConnectionLost)

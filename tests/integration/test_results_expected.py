@@ -1,0 +1,169 @@
+"""producer/results.py: where one result was waited for, the next one is asked for together with its job."""
+
+import asyncio
+
+import pytest
+
+from common.errors import RedisUnavailable
+from common.redis import keys
+from common.redis.store import Finish
+from common.result_codec import Result, encode_result
+from common.tasks import Call
+from producer import Producer
+from producer import results as results_module
+
+QUEUE = "arq:queue"
+
+
+@pytest.fixture
+def no_slow_look(monkeypatch):
+    """Nothing but a push may bring a result."""
+    monkeypatch.setattr(results_module, "_LOOK_EVERY", 3600.0)
+
+
+@pytest.fixture
+async def producer(redis_url, keyspace, no_slow_look):
+    async with Producer(redis_url, answer_within=30) as producer:
+        yield producer
+
+
+@pytest.fixture
+def end(store):
+    """Claim what is due and end it, as a worker does."""
+    claims = 0
+
+    async def end(value: object = "done", *, keep_ms: int = 60_000) -> None:
+        nonlocal claims
+        claims += 1
+        claim = await store.claim([QUEUE], most=10, lease_ms=60_000, worker="w", number=claims)
+        assert claim.jobs
+        for job in claim.jobs:
+            result = Result(
+                job.job_id, "t", QUEUE, success=True, value=value, attempt=1, enqueued_ms=1, started_ms=1, finished_ms=1
+            )
+            await store.complete([QUEUE], [Finish(job, encode_result(result), keep_ms)])
+
+    return end
+
+
+async def registered(redis, job) -> None:
+    async with asyncio.timeout(30):
+        while not await redis.hexists(keys.WAITERS, job.job_id):
+            await asyncio.sleep(0)
+
+
+async def one_waited_for(producer, redis, end) -> None:
+    job = await producer.enqueue(Call("t"))
+    assert not await redis.hexists(keys.WAITERS, job.job_id), "who never waited is not expected to"
+    waiting = asyncio.create_task(job.result())
+    await registered(redis, job)
+    await end()
+    assert await waiting == "done"
+
+
+@pytest.fixture
+def asked(producer, monkeypatch) -> list[str]:
+    """The jobs whose results were asked for apart from their enqueue."""
+    found = []
+    really = producer.results._ask
+
+    async def ask(job_id, future) -> None:
+        found.append(job_id)
+        await really(job_id, future)
+
+    monkeypatch.setattr(producer.results, "_ask", ask)
+    return found
+
+
+async def test_after_one_was_waited_for_the_next_is_asked_for_with_its_job(producer, redis, end, asked):
+    await one_waited_for(producer, redis, end)
+    asked.clear()
+    for number in range(5):
+        job = await producer.enqueue(Call("t"))
+        assert await redis.hexists(keys.WAITERS, job.job_id)
+        waiting = asyncio.create_task(job.result())
+        await end(number)
+        async with asyncio.timeout(30):
+            assert await waiting == number
+    assert asked == []
+    assert not await redis.exists(keys.WAITERS)
+
+
+@pytest.mark.parametrize("keep_ms", [0, 60_000])
+async def test_a_result_that_came_before_anybody_waited_is_kept_for_who_does(producer, redis, end, asked, keep_ms):
+    await one_waited_for(producer, redis, end)
+    asked.clear()
+    job = await producer.enqueue(Call("t"))
+    await end("early", keep_ms=keep_ms)
+    async with asyncio.timeout(30):
+        while producer.results._early is None:
+            await asyncio.sleep(0)
+        assert await job.result() == "early"
+        assert asked == []
+        again = producer.job(job.job_id)
+        assert await again.result() == "early", "whoever asks once more is told by the server"
+
+
+async def test_where_one_was_not_waited_for_no_more_are_expected(producer, redis, end):
+    await one_waited_for(producer, redis, end)
+    expected = await producer.enqueue(Call("t"))
+    assert await redis.hexists(keys.WAITERS, expected.job_id)
+    for _ in range(3):
+        job = await producer.enqueue(Call("t"))
+        assert not await redis.hexists(keys.WAITERS, job.job_id)
+    await end()
+    assert not await redis.exists(keys.WAITERS)
+    async with asyncio.timeout(30):
+        assert await expected.result() == "done"
+        assert await job.result() == "done"
+
+
+async def test_a_large_result_that_is_pushed_by_name_is_fetched(producer, redis, end):
+    await one_waited_for(producer, redis, end)
+    large = "x" * 3_000_000
+    job = await producer.enqueue(Call("t"))
+    waiting = asyncio.create_task(job.result())
+    await end(large)
+    early = await producer.enqueue(Call("t"))
+    await end(large)
+    async with asyncio.timeout(30):
+        assert await waiting == large
+        assert await early.result() == large
+
+
+async def test_what_was_pushed_while_the_subscription_was_lost_is_asked_for(producer, redis, end):
+    await one_waited_for(producer, redis, end)
+    early, late = await producer.enqueue(Call("t")), None
+    await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await end()
+    late = await producer.enqueue(Call("t"))
+    waiting = [asyncio.create_task(job.result()) for job in (early, late)]
+    async with asyncio.timeout(30):
+        assert await waiting[0] == "done"
+        await end()
+        assert await waiting[1] == "done"
+
+
+async def test_a_job_that_the_server_refuses_leaves_nobody_waiting(producer, redis, end):
+    await one_waited_for(producer, redis, end)
+    await redis.set(QUEUE, "no queue")
+    with pytest.raises(RedisUnavailable, match="WRONGTYPE"):
+        await producer.enqueue(Call("t"))
+    async with asyncio.timeout(30):
+        while await redis.exists(keys.WAITERS):
+            await asyncio.sleep(0)
+    await redis.delete(QUEUE)
+    job = await producer.enqueue(Call("t"))
+    await end()
+    assert await job.result() == "done"
+
+
+async def test_after_a_script_flush_the_job_and_its_result_arrive(producer, redis, end):
+    await one_waited_for(producer, redis, end)
+    await redis.script_flush()
+    job = await producer.enqueue(Call("t"))
+    waiting = asyncio.create_task(job.result())
+    await registered(redis, job)
+    await end()
+    async with asyncio.timeout(30):
+        assert await waiting == "done"
