@@ -24,6 +24,7 @@ from tests.support.shell_lines import commands
 SHELL = {"sh": False, "console": True}
 LANGUAGES = {
     "python",
+    "py",  # also Python, in the same colours: the program of another queue, which is not installed here
     "json",
     "yaml",
     "toml",
@@ -82,6 +83,13 @@ def test_what_is_called_text_is_no_code():
 def test_python_compiles_wherever_it_stands():
     for block in blocks("python"):
         compile(block.code, block.place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_python_of_other_queues_compiles_and_stands_where_one_comes_from():
+    """That it runs with them was seen, as those pages say."""
+    for block in blocks("py"):
+        assert block.page.startswith("docs/migrating/"), f"{block.place}: say `python`, so that it is checked"
+        compile(block.code, block.place, "exec")
 
 
 def test_commands_and_their_options_are_there():

@@ -6,7 +6,6 @@ What both workers do in general is held by the other files of this folder; here 
 import asyncio
 import importlib
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,25 +13,16 @@ from pathlib import Path
 import pytest
 from arq import func
 
+from tests.support.page_blocks import ROOT, blocks
+
 pytestmark = pytest.mark.leaves_keys("arq:result:*", "barque:wake:*", "barque:dead*", "barque:attempts:*")
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/migrating/arq.md"
+PAGE = "docs/migrating/arq.md"
 ARQ = Path(sys.executable).with_name("arq")
 CHARGED = "order 7: 2.50 EUR"
 
 
-def modules_of_the_page() -> dict[str, str]:
-    """Return the page's examples by the names it gives them."""
-    text = PAGE.read_text("utf-8")
-    found = {}
-    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        paragraph = text[: block.start()].rstrip().rpartition("\n\n")[2]
-        found[re.search(r"`(\w+)\.py`", paragraph)[1]] = block[1]
-    return found
-
-
-MODULES = modules_of_the_page()
+MODULES = {block.file.removesuffix(".py"): block.code for block in blocks("python") if block.page == PAGE}
 
 
 @pytest.fixture

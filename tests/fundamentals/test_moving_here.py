@@ -6,25 +6,21 @@ import re
 import runpy
 import sqlite3
 import sys
-from pathlib import Path
 
 import pytest
 
 from common import Context, Task
+from tests.support.page_blocks import blocks
 from workers.testing import Sandbox
-
-ROOT = Path(__file__).parents[2]
 
 
 def modules_of(page: str) -> dict[str, str]:
-    """Return a page's Python examples, by the file that the paragraph before one names, or by their number."""
-    text = (ROOT / page).read_text("utf-8")
-    found = {}
-    for number, block in enumerate(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)):
-        paragraph = text[: block.start()].rstrip().rpartition("\n\n")[2]
-        named = re.search(r"`(\w+)\.py`", paragraph)
-        found[named[1] if named else f"{Path(page).stem}_{number}"] = block[1]
-    return found
+    """Return a page's Python examples, by the file that the page says one is, or by the line it stands at."""
+    return {
+        block.file.removesuffix(".py") if block.file else f"line_{block.line}": block.code
+        for block in blocks("python")
+        if block.page == page
+    }
 
 
 @pytest.fixture
