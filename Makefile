@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test chaos bench bench-full check check-format check-lint check-types check-imports check-docs docs docs-serve format setup build lock clean
+.PHONY: help demo test chaos bench bench-full settings check check-format check-lint check-types check-imports check-docs docs docs-serve format setup build lock clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -88,6 +88,9 @@ docs: $(READY) ## build the documentation into site/
 
 docs-serve: $(READY) ## show the documentation on http://127.0.0.1:8000/, anew at each change
 	@$(MKDOCS) serve --livereload $(ARGS)
+
+settings: $(READY) ## write what a new setting belongs into: .env.example and docs/configuration.md
+	@$(BIN)/python -m cli.setting_files
 
 format: $(READY) ## put formatting and import order right
 	@$(BIN)/ruff check --quiet --select I --fix .

@@ -61,12 +61,13 @@ def dashboard(
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
     from common.errors import ConfigurationError  # noqa: PLC0415 - see the top of main.py
-    from common.settings import misspelt  # noqa: PLC0415
+    from common.setting_names import did_you_mean  # noqa: PLC0415
+    from common.setting_sources import misspelt  # noqa: PLC0415
     from dashboard.settings import DashboardSettings, load_dashboard_settings  # noqa: PLC0415
 
     given = load_dashboard_settings(host=host, port=port, read_only=read_only, tasks=tasks)
     for wrong, meant in misspelt(DashboardSettings):
-        note(f"{wrong} is no setting and does nothing; {f'did you mean {meant}?' if meant else 'none is like it'}")
+        note(f"{wrong} is no setting and does nothing; {did_you_mean(meant)}")
     add_current_folder()
     try:
         from dashboard.server import serve  # noqa: PLC0415

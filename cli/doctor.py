@@ -44,11 +44,12 @@ def doctor(
       barque doctor --redis-url rediss://db.example:6379/0
       barque doctor --json | jq '.findings[] | select(.status == "fail")'
     """
-    settings = read_settings(redis_url=redis_url, queues=queues)
+    options = {"redis_url": redis_url, "queues": queues}
+    settings = read_settings(**options)
     if acl:
         _show_access(settings, as_json=as_json)
         raise typer.Exit(OK)
-    findings = [*_check_environment(), *asyncio.run(_diagnose(settings))]
+    findings = [*_check_environment(settings, options), *asyncio.run(_diagnose(settings))]
     failed = sum(finding.status == "fail" for finding in findings)
     if as_json:
         documents = [
@@ -89,19 +90,26 @@ async def _diagnose(settings: Settings) -> list[Finding]:
         await client.aclose()
 
 
-def _check_environment() -> list[Finding]:
-    from common.redis.diagnosis import Finding  # noqa: PLC0415 - see the top of main.py
-    from common.settings import misspelt  # noqa: PLC0415
+def _check_environment(settings: Settings, options: dict[str, Any]) -> list[Finding]:
+    from cli.origins import effective_settings, exposed  # noqa: PLC0415 - see the top of main.py
+    from common.redis.diagnosis import Finding  # noqa: PLC0415
+    from common.setting_sources import misspelt  # noqa: PLC0415
+    from common.settings import Settings  # noqa: PLC0415
 
-    return [
+    slips = [
         Finding(
             "settings",
             "warn",
             f"{wrong} is no setting and does nothing",
             f"did you mean {meant}?" if meant else "`barque config` lists all there are",
         )
-        for wrong, meant in misspelt()
+        for wrong, meant in misspelt(Settings)
     ]
+    told = [
+        Finding("settings", "warn", f"{file} holds {', '.join(names)} and can be read by everybody", f"chmod o= {file}")
+        for file, names in exposed(effective_settings(settings, options)).items()
+    ]
+    return [*slips, *told]
 
 
 def _table(findings: list[Finding]) -> Table:

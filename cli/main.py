@@ -198,8 +198,9 @@ def _barque(
 ) -> None:
     r"""Enqueue jobs, run workers, and see how they are doing.
 
-    Settings are environment variables (BARQUE_REDIS_URL and so on) or lines of a .env file; `barque config` lists
-    them. With --json a command prints JSON on stdout and nothing else there; what is meant for people goes to stderr.
+    Settings are environment variables (BARQUE_REDIS_URL and so on), lines of a .env file or keys of barque.toml;
+    `barque config` lists them. With --json a command prints JSON on stdout and nothing else there; what is meant for
+    people goes to stderr.
 
     \b
     Start here, each line in a terminal of its own:

@@ -1,21 +1,21 @@
-"""Where each setting's value comes from, and how it may be shown."""
+"""Where each setting's value comes from, how it may be shown, and which files tell secrets to everybody."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from common.queue_weights import WeightedQueues
+from common.setting_sources import LayeredSettings, Origin, origins
 from common.settings import mask_url
 
-__all__ = ["EffectiveSetting", "as_text", "effective_settings"]
-
-Origin = Literal["option", "environment", ".env", "default"]
+__all__ = ["EffectiveSetting", "as_text", "effective_settings", "exposed", "plain_default"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +24,56 @@ class EffectiveSetting:
 
     Attributes:
         variable: its environment variable.
+        key: what it is called in barque.toml; with its table, if it stands in one.
         value, default: as JSON can hold them, secrets as `***`.
+        is_secret: whether the value opens something.
     """
 
     name: str
     variable: str
+    key: str
     value: Any
     origin: Origin
     default: Any
     description: str
+    is_secret: bool
 
     @property
     def shown(self) -> str:
         """The value as text, as one would write it in the environment; "" when it is not set."""
         return as_text(self.value)
 
+    @property
+    def source(self) -> str:
+        """Where it comes from, in a word: `environment`, or the name of a file."""
+        return self.origin.kind if self.origin.file is None else self.origin.file.name
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, so that it can be found: `/srv/app/barque.toml, line 3`."""
+        file, line = self.origin.file, self.origin.line
+        return self.source if file is None else f"{file.absolute()}{f', line {line}' if line else ''}"
+
     def document(self) -> dict[str, Any]:
         """Return it for a JSON document, where its name is the key."""
         return {
             "variable": self.variable,
+            "key": self.key,
             "value": self.value,
-            "from": self.origin,
+            "from": self.origin.kind,
+            "file": None if self.origin.file is None else str(self.origin.file.absolute()),
+            "line": self.origin.line,
             "default": self.default,
             "description": self.description,
         }
 
+    def is_about(self, word: str) -> bool:
+        """Whether its name, or what it does, has this word in it; `redis-url` and `redis url` are `redis_url`."""
+        plain = word.lower().replace("-", "_").replace(" ", "_")
+        return plain in self.variable.lower() or word.lower() in self.description.lower()
 
-def effective_settings(settings: BaseSettings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
+
+def effective_settings(settings: LayeredSettings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
     """Return every setting, in the order of its class.
 
     Args:
@@ -58,23 +81,46 @@ def effective_settings(settings: BaseSettings, options: Mapping[str, Any]) -> li
         options: settings given on the command line; None is none.
     """
     kind = type(settings)
-    in_environment = EnvSettingsSource(kind)()
-    in_file = DotEnvSettingsSource(kind)()
+    places = origins(kind, [name for name, value in options.items() if value is not None])
     prefix = kind.model_config["env_prefix"]
     found = []
     for name, field in kind.model_fields.items():
-        origin: Origin = "default"
-        if options.get(name) is not None:
-            origin = "option"
-        elif name in in_environment:
-            origin = "environment"
-        elif name in in_file:
-            origin = ".env"
-        value = _plain(getattr(settings, name), is_default=origin == "default")
-        default = _plain(field.default, is_default=True)
-        variable = f"{prefix}{name.upper()}"
-        found.append(EffectiveSetting(name, variable, value, origin, default, field.description or ""))
+        given = getattr(settings, name)
+        value = _plain(given, is_default=places[name].kind == "default")
+        found.append(
+            EffectiveSetting(
+                name,
+                f"{prefix}{name.upper()}",
+                f"{kind.table}.{name}" if kind.table else name,
+                value,
+                places[name],
+                plain_default(field.default),
+                field.description or "",
+                _is_secret(given),
+            )
+        )
     return found
+
+
+def exposed(found: Iterable[EffectiveSetting]) -> dict[Path, list[str]]:
+    """Return the files that hold a secret and may be read by everybody on this machine, with what is secret there."""
+    secrets: dict[Path, list[str]] = {}
+    for each in found:
+        if each.is_secret and each.origin.file is not None:
+            secrets.setdefault(each.origin.file.absolute(), []).append(each.origin.name)
+    return {path: names for path, names in secrets.items() if path.stat().st_mode & stat.S_IROTH}
+
+
+def _is_secret(value: Any) -> bool:
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        return "://" not in text or _mask(text) != text
+    return isinstance(value, str) and "://" in value and _mask(value) != value
+
+
+def plain_default(value: Any) -> Any:
+    """Return a default as JSON can hold it. It is in the source for all to read, so it is no secret."""
+    return _plain(value, is_default=True)
 
 
 def as_text(value: Any) -> str:

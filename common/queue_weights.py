@@ -6,11 +6,11 @@ Owns how weights are written and checked. How a claim divides its room by them i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from common.errors import ConfigurationError
 
-__all__ = ["WeightedQueues", "queues_and_weights", "read_queues"]
+__all__ = ["WeightedQueues", "as_entries", "queues_and_weights", "read_queues"]
 
 _MOST = 1_000_000
 
@@ -39,6 +39,13 @@ class WeightedQueues(tuple[str, ...]):  # noqa: SLOT001 - the weights need a pla
 
     def __getnewargs__(self) -> tuple[dict[str, int]]:
         return (self.by_name(),)
+
+
+def as_entries(value: Any) -> Any:
+    """Return a table of weights as `read_queues` takes them, `high=6`; anything else as it is."""
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={str(weight).lower()}" for name, weight in value.items())
+    return value
 
 
 def read_queues(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in plain words: pydantic's complaints, told to who set the variable.
+"""What is wrong with a setting, in plain words: pydantic's complaints, told to who wrote the value.
 
 Owns the wording; which values are right stands with each field in settings.py.
 """
@@ -17,18 +17,25 @@ __all__ = ["in_plain_words"]
 
 _RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
+_NO_TEXTS = 'give a list of texts, in quotes: ["a", "b"]'
+_NO_TEXT = {"string_type": "give text, in quotes", "path_type": "give a path, in quotes", "tuple_type": _NO_TEXTS}
+"""What only a file of types or a program can get wrong: a variable is always text."""
 
-def in_plain_words(error: ValidationError, fields: Mapping[str, FieldInfo], *, prefix: str = "BARQUE_") -> str:
-    """Return all that is wrong, as one line that names each variable, such as `BARQUE_LEASE: …; BARQUE_TASKS: …`.
+
+def in_plain_words(error: ValidationError, fields: Mapping[str, FieldInfo], places: Mapping[str, str]) -> str:
+    """Return all that is wrong, as one line that names each place, such as `BARQUE_LEASE: …; BARQUE_TASKS: …`.
 
     Values are quoted where they ought to be numbers, times, yes or no, or one of a few words: never where a secret
     belongs.
+
+    Args:
+        places: where each setting was written.
     """
     lines = []
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "?"
-        lines.append(f"{prefix}{name.upper()}: {_describe(problem, fields.get(name))}")
-    return "; ".join(lines)
+        lines.append(f"{places.get(name, name)}: {_describe(problem, fields.get(name))}")
+    return "; ".join(dict.fromkeys(lines))  # each wrong item of a list is a complaint of its own
 
 
 def _describe(problem: Any, field: FieldInfo | None) -> str:
@@ -49,6 +56,8 @@ def _describe(problem: Any, field: FieldInfo | None) -> str:
         return f"{given} is neither true nor false"
     if kind == "literal_error":
         return f"{given} is none of its values: give {problem['ctx']['expected'].replace(chr(39), '')}"
+    if kind in _NO_TEXT:
+        return _NO_TEXT[kind] if len(problem["loc"]) == 1 else _NO_TEXTS
     message: str = problem["msg"]
     return message.removeprefix("Input should be ").replace("a valid", "give a valid", 1)
 
@@ -74,5 +83,5 @@ def _range(field: FieldInfo) -> str:
 
 def _quote(value: Any) -> str:
     """Return a value as one would have written it, cut short: a slip of the clipboard can be long."""
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return repr(text if len(text) <= 40 else f"{text[:40]}…")

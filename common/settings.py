@@ -1,27 +1,25 @@
-"""Every setting of Barque: environment variables under `BARQUE_`, or a `.env` file beside the process.
+"""Every setting of Barque but the dashboard's: environment variables under `BARQUE_`, `.env`, or barque.toml.
 
-Owns names, defaults and checks; reads nothing but these two. A bad value is one `ConfigurationError` that names the
-variable; its wording is setting_errors.py's. A variable that is no setting is never an error: `misspelt` lists them.
+Owns names, defaults and checks. Where they are read from, and which source wins, is setting_sources.py's; a bad value
+is one `ConfigurationError` that names the place, and its wording is setting_errors.py's.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from common.durations import read_seconds
-from common.errors import ConfigurationError
 from common.ports import read_ports
-from common.queue_weights import read_queues
-from common.setting_errors import in_plain_words
+from common.queue_weights import as_entries, read_queues
+from common.setting_sources import LayeredSettings, read_layered
 from common.signing import read_keys
 from common.sizes import read_size
 
@@ -35,7 +33,6 @@ __all__ = [
     "check_modules",
     "load_settings",
     "mask_url",
-    "misspelt",
     "settings_for_process",
 ]
 
@@ -52,11 +49,6 @@ _IN_EVERY_LINE = frozenset({
     "busy_ms", "wait_ms", "longest_block_ms", "level", "timestamp", "error", "retry_in_ms", "reason", "batch",
     "priority", "limited", "traceback", "trace_id", "span_id", "logger", "exc_info", "exception", "stack_info",
 })  # fmt: skip
-
-_NO_SETTINGS = {"BARQUE_DEBUG", "BARQUE_IMAGE"}
-"""Names that mean something to the command line, or to the compose file, and are no settings."""
-
-_NO_SETTINGS_PREFIXES = ("BARQUE_TEST_", "BARQUE_WEBHOOK_SECRET_", "BARQUE_DATABASE_URL_", "BARQUE_DASHBOARD_")
 
 
 def _split_commas(value: Any) -> Any:
@@ -147,17 +139,20 @@ Size = Annotated[int, BeforeValidator(_with_size)]
 """Bytes; as text also `512M`, `1.5G`."""
 
 
-class Settings(BaseSettings):
+class Settings(LayeredSettings):
     """The settings of one process. Each field's variable is `BARQUE_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="BARQUE_",
-        env_file=".env",
-        env_file_encoding="utf-8",
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="BARQUE_")
+    other_tables: ClassVar[frozenset[str]] = frozenset({"dashboard"})
+    sections: ClassVar[Mapping[str, str]] = {
+        "redis_url": "Where the server is",
+        "durable": "When an enqueue returns",
+        "queues": "What a worker runs",
+        "accept_pickle": "What travels",
+        "metrics_port": "Who watches",
+        "log_level": "What is logged",
+        "data_root": "What the tasks that ship may touch",
+    }
 
     # Where the server is
     redis_url: Annotated[str, AfterValidator(_check_url)] = Field(
@@ -166,7 +161,9 @@ class Settings(BaseSettings):
     )
     redis_username: str | None = Field(None, description="ACL user, if the URL names none")
     redis_password: SecretStr | None = Field(None, description="Password, if the URL holds none")
-    redis_sentinels: Names = Field((), description="Sentinels as host:port,host:port; the URL gives db and TLS")
+    redis_sentinels: Names = Field(
+        (), description="Sentinels, each as host:port; the URL gives db and TLS", examples=["sentinel-1:26379"]
+    )
     redis_sentinel_service: str = Field("mymaster", description="The name Sentinel knows the primary by")
     redis_sentinel_username: str | None = Field(None, description="ACL user at the sentinels")
     redis_sentinel_password: SecretStr | None = Field(None, description="Password at the sentinels")
@@ -182,7 +179,7 @@ class Settings(BaseSettings):
     )
 
     # What this worker runs
-    queues: Annotated[Names, AfterValidator(_check_queues)] = Field(
+    queues: Annotated[Names, BeforeValidator(as_entries), AfterValidator(_check_queues)] = Field(
         (DEFAULT_QUEUE,), description="Queues to serve, first one first; or by weight: high=6,default=3,low=1"
     )
     queue_aging: Duration = Field(
@@ -195,10 +192,14 @@ class Settings(BaseSettings):
         ("workers.tasks",), description="Modules to import; importing registers their tasks"
     )
     middleware: Annotated[Names, AfterValidator(_check_attributes)] = Field(
-        (), description="What goes around each attempt, outermost first: module:name,module:name"
+        (),
+        description="What goes around each attempt, outermost first, as module:name",
+        examples=["my_app.middleware:timing"],
     )
     concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
-    threads: int = Field(32, ge=1, le=10_000, description="Tasks that are a plain `def` at once in one process")
+    threads: int = Field(
+        32, ge=1, le=10_000, description="Tasks that are a plain `def`, which run in threads, at once in one process"
+    )
     processes: Annotated[int, BeforeValidator(_with_auto)] = Field(
         1, ge=0, le=1000, description="Processes of `barque worker`; auto, or 0, is one a core"
     )
@@ -232,30 +233,40 @@ class Settings(BaseSettings):
         "msgpack", description="What producers write; pickle only for stock arq workers with default settings"
     )
     signing_keys: Annotated[SecretStr, AfterValidator(_check_signing_keys)] | None = Field(
-        None, description="Keys as id:secret,id:secret: the first signs jobs and results, others are refused"
+        None,
+        description="Keys as id:secret,id:secret: the first signs jobs and results, what no key has signed is refused",
+        examples=["2026-11:<openssl rand -hex 32>"],
     )
     accept_unsigned: bool = Field(False, description="Let unsigned jobs and results pass, while a fleet moves to keys")
-    max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload a producer enqueues")
-    max_result_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest result a job may return")
+    max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload in bytes a producer enqueues")
+    max_result_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="Largest result in bytes; return where a larger one is"
+    )
     stream_max_items: int = Field(100_000, ge=1, description="Most items one attempt may emit")
     stream_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Most bytes of items one attempt may emit")
-    stream_max_item_bytes: int = Field(1024 * 1024, ge=1, description="Largest item")
+    stream_max_item_bytes: int = Field(1024 * 1024, ge=1, description="Most bytes of one item")
 
     # Who watches
     metrics_port: Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_ports)] | None = Field(
         None,
-        description="Port for /metrics, /livez and /readyz of a worker; a range, of which each takes a free one; or 0",
+        description="Port for /metrics, /livez and /readyz of a worker (needs the `metrics` extra); "
+        "a range, of which each takes a free one; or 0",
+        examples=["9464"],
     )
     metrics_host: str = Field("127.0.0.1", description="Address they are listened for on; 0.0.0.0 in a container")
 
-    traces: bool = Field(False, description="OpenTelemetry spans of enqueues and attempts")
+    traces: bool = Field(
+        False, description="OpenTelemetry spans of enqueues and attempts (needs the `opentelemetry` extra, and an SDK)"
+    )
     trace_parent: Literal["child", "link"] = Field(
         "child", description="An attempt's span is a child of its enqueue's, or begins a trace linked to it"
     )
     trace_baggage: bool = Field(False, description="Let OpenTelemetry's baggage travel with a job too")
 
     sentry: bool = Field(True, description="Report errors where a DSN is given, or the program has set Sentry up")
-    sentry_dsn: SecretStr | None = Field(None, description="DSN by which workers report errors that end a job")
+    sentry_dsn: SecretStr | None = Field(
+        None, description="DSN by which workers report errors that end a job (needs the `sentry` extra)"
+    )
     sentry_retries: bool = Field(False, description="Report errors of attempts that another one follows, too")
     sentry_arguments: bool = Field(
         False, description="Report the arguments of jobs, and local variables, too: they may be secrets"
@@ -269,14 +280,16 @@ class Settings(BaseSettings):
     log_file: Path | None = Field(None, description="Append log lines to this file instead of stderr")
     keep_logs: int = Field(0, ge=0, le=1000, description="Last lines each attempt logs that are kept with its job")
     log_context: Annotated[Names, AfterValidator(_check_log_context)] = Field(
-        (), description="Variables of structlog's context that travel with a job: request_id,tenant"
+        (),
+        description="Variables of structlog's context that travel with a job into all its log lines",
+        examples=["request_id"],
     )
 
     # What the tasks that ship may touch
     data_root: Path = Field(Path("barque-data/files"), description="Folder no file task can leave")
     http_allow_private: bool = Field(False, description="Let HTTP tasks reach private and loopback addresses")
-    http_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Largest body fetch_url keeps in memory")
-    http_download_max_bytes: int = Field(8 * 1024**3, ge=1, description="Largest file download_file writes")
+    http_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Largest body in bytes fetch_url keeps in memory")
+    http_download_max_bytes: int = Field(8 * 1024**3, ge=1, description="Largest file in bytes download_file writes")
     http_timeout: Seconds = Field(60.0, description="Seconds one HTTP request may take")
     webhook_secret: SecretStr | None = Field(None, description="Standard Webhooks signing secret (whsec_…)")
     database_url: SecretStr = Field(
@@ -311,70 +324,15 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, `.env` and barque.toml; the first of these that has one wins.
 
     Args:
-        **overrides: fields to set whatever the environment says; None leaves a field alone.
+        **overrides: fields to set whatever these say; None leaves a field alone.
 
     Raises:
-        ConfigurationError: a value is wrong; the message names the variable and what it takes.
+        ConfigurationError: a value is wrong, or a file; the message names the place and what is right there.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = given.keys() - Settings.model_fields.keys()
-    if unknown:
-        raise ConfigurationError(f"no such setting: {', '.join(sorted(unknown))}")
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        raise ConfigurationError(in_plain_words(error, Settings.model_fields)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{Settings.model_config.get('env_file')} cannot be read: {_why(error)}") from None
-
-
-def misspelt(kind: type[BaseSettings] | None = None) -> list[tuple[str, str | None]]:
-    """Return each name under `BARQUE_` that is no setting, with the setting it is nearest to, None if it is near none.
-
-    Looks at the environment and the `.env` file. `BARQUE_DEBUG`, `BARQUE_WEBHOOK_SECRET_<NAME>` and the like mean
-    something without being settings, and are not listed; nor is what Kubernetes sets for a service called `barque-…`.
-
-    Args:
-        kind: settings of a part of Barque, which have a prefix of their own; `Settings` by default.
-    """
-    of = kind or Settings
-    prefix = str(of.model_config["env_prefix"])
-    known = {name.upper(): f"{prefix}{name.upper()}" for name in of.model_fields}
-    unknown = []
-    for name in sorted({*os.environ, *_names_in_file(of)}):
-        upper = name.upper()
-        if not upper.startswith(prefix) or upper in known.values():
-            continue
-        if of is Settings and _means_something(upper, os.environ):
-            continue
-        import difflib  # noqa: PLC0415 - for who has slipped, and a worker would keep it
-
-        # Without the prefix, which would make any two names alike.
-        near = difflib.get_close_matches(upper.removeprefix(prefix), known, n=1, cutoff=0.7)
-        unknown.append((name, known[near[0]] if near else None))
-    return unknown
-
-
-def _names_in_file(of: type[BaseSettings]) -> set[str]:
-    try:
-        return {name.upper() for name in DotEnvSettingsSource(of).env_vars}
-    except (OSError, UnicodeDecodeError):
-        return set()  # `load_settings` says so
-
-
-def _means_something(name: str, environment: Mapping[str, str]) -> bool:
-    if name in _NO_SETTINGS or name.startswith(_NO_SETTINGS_PREFIXES):
-        return True
-    hosts = "_SERVICE_HOST"
-    services = tuple(found.removesuffix(hosts) for found in environment if found.endswith(hosts))
-    return name.startswith(tuple(f"{service}_{part}" for service in services for part in ("SERVICE_", "PORT")))
-
-
-def _why(error: OSError | UnicodeDecodeError) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or type(error).__name__
+    return read_layered(Settings, overrides)
 
 
 @functools.cache

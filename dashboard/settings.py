@@ -1,4 +1,4 @@
-"""The settings of the dashboard: environment variables under `BARQUE_DASHBOARD_`, or lines of the `.env` file.
+"""The settings of the dashboard: variables under `BARQUE_DASHBOARD_`, `.env`, or `[dashboard]` of barque.toml.
 
 Owns names, defaults and the checks of single values. Whether they are safe together, an address with a credential say,
 is security/access.py's. They stand apart from common/settings.py so that a worker holds no password of a page.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
-from common.errors import ConfigurationError
-from common.setting_errors import in_plain_words
+from common.setting_sources import LayeredSettings, read_layered
 from common.settings import Names, check_modules
 
 __all__ = ["DEFAULT_MASK", "DashboardSettings", "load_dashboard_settings"]
@@ -61,17 +61,17 @@ def _check_networks(given: tuple[str, ...]) -> tuple[str, ...]:
     return given
 
 
-class DashboardSettings(BaseSettings):
+class DashboardSettings(LayeredSettings):
     """What one dashboard is given. Each field's variable is `BARQUE_DASHBOARD_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+    table: ClassVar[str | None] = "dashboard"
+    what: ClassVar[str] = "setting of the dashboard"
+    sections: ClassVar[Mapping[str, str]] = {
+        "host": "The dashboard: where it listens",
+        "user": "The dashboard: who may see it",
+        "read_only": "The dashboard: what they see and may do",
+    }
 
     # Where it listens
     host: str = Field(
@@ -87,9 +87,13 @@ class DashboardSettings(BaseSettings):
 
     # Who may see it
     user: str = Field("barque", min_length=1, description="User that signs in with the password")
-    password: SecretStr | None = Field(None, description="Password to sign in with, 8 characters or more")
+    password: SecretStr | None = Field(
+        None, description="Password to sign in with, 8 characters or more", examples=["<8 characters or more>"]
+    )
     password_file: Path | None = Field(None, description="File that holds the password")
-    token: SecretStr | None = Field(None, description="Bearer token of programs, 16 characters or more")
+    token: SecretStr | None = Field(
+        None, description="Bearer token of programs, 16 characters or more", examples=["<openssl rand -hex 32>"]
+    )
     token_file: Path | None = Field(None, description="File that holds the token")
     proxy_header: Annotated[str, AfterValidator(_check_header)] | None = Field(
         None, description="Header by which a reverse proxy says who signed in, such as X-Forwarded-User"
@@ -111,26 +115,16 @@ class DashboardSettings(BaseSettings):
         (), description="Modules to import, so that positional arguments are masked by their names, too"
     )
     longest_value: int = Field(4096, ge=16, le=16 * 1024 * 1024, description="Characters of one text that are shown")
-    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request it reads")
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request in bytes it reads")
 
 
 def load_dashboard_settings(**overrides: Any) -> DashboardSettings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, `.env` and barque.toml; the first of these that has one wins.
 
     Args:
-        **overrides: fields to set whatever the environment says; None leaves a field alone.
+        **overrides: fields to set whatever these say; None leaves a field alone.
 
     Raises:
-        ConfigurationError: a value is wrong; the message names the variable and what it takes.
+        ConfigurationError: a value is wrong, or a file; the message names the place and what is right there.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = given.keys() - DashboardSettings.model_fields.keys()
-    if unknown:
-        raise ConfigurationError(f"no such setting of the dashboard: {', '.join(sorted(unknown))}")
-    try:
-        return DashboardSettings(**given)
-    except ValidationError as error:
-        raise ConfigurationError(in_plain_words(error, DashboardSettings.model_fields, prefix=PREFIX)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"{DashboardSettings.model_config.get('env_file')} cannot be read: {why}") from None
+    return read_layered(DashboardSettings, overrides)

@@ -86,11 +86,12 @@ def pytest_make_collect_report(collector):
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch):
-    """Hide the developer's own settings: no BARQUE_ variable, no .env file, no settings kept from before."""
+    """Hide the developer's own settings: no BARQUE_ variable, no .env, no barque.toml, no settings kept from before."""
     for name in [name for name in os.environ if name.startswith("BARQUE_") and name != "BARQUE_TEST_REDIS_URL"]:
         monkeypatch.delenv(name)
     for settings in (Settings, DashboardSettings):
         monkeypatch.setitem(settings.model_config, "env_file", None)
+        monkeypatch.setitem(settings.model_config, "toml_file", None)
     settings_for_process.cache_clear()
     yield
     settings_for_process.cache_clear()

@@ -1,7 +1,7 @@
 """The parts of pages that the code itself tells: `<!-- generated: commands -->` and its like.
 
 Owns which marker stands for what; each subject has its own module beside this one. Everything is made from what runs
-(the command line's own definitions, the settings' fields, the OpenAPI document, the scripts' headers), so that a page
+(the command line's own definitions, the OpenAPI document, the scripts' headers), so that a page
 cannot tell of something else.
 """
 
@@ -15,13 +15,10 @@ from http_reference import http_api, openapi
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 from script_reference import scripts
-from setting_reference import dashboard_settings, settings
 
 _MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _PARTS = {
     "commands": commands,
-    "settings": settings,
-    "dashboard_settings": dashboard_settings,
     "http_api": http_api,
     "scripts": scripts,
 }

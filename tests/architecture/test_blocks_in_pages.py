@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from common.errors import ConfigurationError
-from common.settings import _NO_SETTINGS, _NO_SETTINGS_PREFIXES, Settings, load_settings
+from common.setting_names import _NO_SETTINGS, _NO_SETTINGS_PREFIXES
+from common.settings import Settings, load_settings
 from dashboard.settings import DashboardSettings, load_dashboard_settings
 from tests.support.command_lines import barque_fault, fault
 from tests.support.page_blocks import ROOT, Block, blocks, spans

@@ -506,8 +506,11 @@ class TestConfigOfAFolder:
         settings = ended.document["settings"]
         assert settings["concurrency"] | {"description": ""} == {
             "variable": "BARQUE_CONCURRENCY",
+            "key": "concurrency",
             "value": 7,
             "from": ".env",
+            "file": str(tmp_path / ".env"),
+            "line": None,
             "default": 100,
             "description": "",
         }

@@ -19,6 +19,7 @@ from cli.exit_codes import exit_code
 from cli.main import app, main
 from cli.origins import effective_settings
 from cli.outcome import show_ending, wait_for
+from cli.setting_files import env_text, toml_text
 from cli.status_view import Overview, age, show_overview
 from cli.task_check import check_call
 from common import errors
@@ -547,14 +548,14 @@ class TestConfig:
         found = self.settings(queues="high,low")
 
         assert {
-            name: (found[name].value, found[name].origin) for name in ("lease", "concurrency", "tasks", "queues")
+            name: (found[name].value, found[name].source) for name in ("lease", "concurrency", "tasks", "queues")
         } == {
             "lease": (20.0, ".env"),
             "concurrency": (8, "environment"),
             "tasks": (["from_file"], ".env"),
             "queues": (["high", "low"], "option"),
         }
-        assert found["poll_delay"].origin == "default"
+        assert found["poll_delay"].source == "default"
 
     @pytest.mark.parametrize("arguments", [[], ["--explain"], ["--json"]])
     def test_no_secret_is_shown(self, arguments, monkeypatch):
@@ -607,13 +608,62 @@ class TestConfig:
         assert settings.keys() == Settings.model_fields.keys()
         assert settings["concurrency"] == {
             "variable": "BARQUE_CONCURRENCY",
+            "key": "concurrency",
             "value": 8,
             "from": "environment",
+            "file": None,
+            "line": None,
             "default": 100,
             "description": Settings.model_fields["concurrency"].description,
         }
         assert settings["accept_pickle"]["value"] is False
         assert settings["webhook_secret"]["value"] is None
+
+    def test_a_word_lists_what_is_about_it_of_workers_and_of_the_dashboard(self):
+        result = run("config", "--explain", "passw")
+
+        heads = [line for line in result.stdout.splitlines() if line.startswith("BARQUE_")]
+        assert {"BARQUE_REDIS_PASSWORD", "BARQUE_DASHBOARD_PASSWORD"} <= {*heads}
+        assert "BARQUE_LEASE" not in heads
+        assert "dashboard.password\n" in result.stdout
+        assert list(json.loads(run("config", "redis-tls-ca", "--json").stdout)["settings"]) == ["redis_tls_ca"]
+
+    def test_a_word_that_nothing_is_about_comes_with_the_nearest_setting(self):
+        result = run("config", "leese")
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == "no setting has 'leese' in its name or meaning; did you mean lease?\n"
+
+    def test_a_file_is_named_with_its_line(self, monkeypatch, tmp_path):
+        (tmp_path / "ours.toml").write_text("threads = 4\nlease = '20s'\n[dashboard]\nport = 99\n")
+        monkeypatch.setenv("BARQUE_CONFIG", str(tmp_path / "ours.toml"))
+
+        assert re.search(r"^BARQUE_LEASE +20 +ours.toml$", run("config").stdout, re.MULTILINE)
+        settings = json.loads(run("config", "port", "--json").stdout)["settings"]
+        assert settings["dashboard.port"].items() >= {"from": "toml", "line": 4, "value": 99}.items()
+        assert settings["dashboard.port"]["file"] == str(tmp_path / "ours.toml")
+        said = re.sub(r"\s+", "", run("config", "--explain", "lease").stdout)
+        assert f"value20from{tmp_path}/ours.toml,line2means" in said
+
+    @pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o640, False)])
+    def test_a_secret_in_a_file_that_everybody_may_read_is_pointed_out_and_not_shown(
+        self, monkeypatch, tmp_path, mode, told
+    ):
+        file = tmp_path / "ours.toml"
+        file.write_text("redis_url = 'redis://u:s3cret@h'\nlease = 20\n[dashboard]\ntoken = 's3crets3crets3crets3'\n")
+        file.chmod(mode)
+        monkeypatch.setenv("BARQUE_CONFIG", str(file))
+
+        for arguments, named in ((["--explain"], "redis_url"), (["redis"], "redis_url, dashboard.token")):
+            result = run("config", *arguments)
+            assert "s3cret" not in result.output
+            said = f"{file} holds {named} and can be read by everybody on this machine: chmod o= {file}\n"
+            assert result.stderr == (said if told else "")
+
+    def test_a_file_to_start_from_is_printed_as_it_is(self):
+        assert run("config", "--toml").stdout == toml_text()
+        assert run("config", "--env").stdout == env_text()
+        assert run("config", "--env", "--toml").exit_code == 2
 
     def test_a_misspelt_variable_is_pointed_out(self, monkeypatch):
         monkeypatch.setenv("BARQUE_CONCURENCY", "8")

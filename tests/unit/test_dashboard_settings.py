@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigurationError
-from common.settings import Settings, load_settings, misspelt
+from common.setting_sources import misspelt
+from common.settings import Settings, load_settings
 from dashboard.app import create_app
 from dashboard.security.access import Access, check_exposure
 from dashboard.settings import PREFIX, DashboardSettings, load_dashboard_settings
@@ -78,7 +79,7 @@ def test_a_file_that_is_no_text_is_an_error(monkeypatch, tmp_path):
 def test_a_slip_in_a_name_is_pointed_out_with_the_name_that_was_meant(monkeypatch):
     monkeypatch.setenv("BARQUE_DASHBOARD_PASWORD", "x")
     monkeypatch.setenv("BARQUE_DASHBOARD_HOST", "127.0.0.1")
-    assert misspelt() == []
+    assert misspelt(Settings) == []
     assert misspelt(DashboardSettings) == [("BARQUE_DASHBOARD_PASWORD", "BARQUE_DASHBOARD_PASSWORD")]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from common.durations import as_duration, read_seconds
 from common.errors import ConfigurationError
-from common.settings import DEFAULT_QUEUE, Settings, load_settings, mask_url, misspelt, settings_for_process
+from common.setting_sources import misspelt
+from common.settings import DEFAULT_QUEUE, Settings, load_settings, mask_url, settings_for_process
 
 SECRET = "hunter2"
 NO_TIME = "is no length of time: write seconds, or 500ms, 90s, 5m, 2h, 1d"
@@ -165,7 +166,7 @@ def test_a_dotenv_file_that_is_no_text_is_one_readable_line(monkeypatch, tmp_pat
     monkeypatch.setitem(Settings.model_config, "env_file", file)
     with pytest.raises(ConfigurationError, match=r"\.env cannot be read: it is not UTF-8$"):
         load_settings()
-    assert misspelt() == []
+    assert misspelt(Settings) == []
 
 
 class TestMisspelt:
@@ -182,7 +183,7 @@ class TestMisspelt:
     )
     def test_a_name_that_is_no_setting_comes_with_the_nearest(self, monkeypatch, name, meant):
         monkeypatch.setenv(name, "1")
-        assert misspelt() == [(name, meant)]
+        assert misspelt(Settings) == [(name, meant)]
 
     def test_reading_the_settings_says_nothing_of_it(self, monkeypatch, capfd):
         monkeypatch.setenv("BARQUE_CONCURENCY", "1")
@@ -198,21 +199,21 @@ class TestMisspelt:
     )  # fmt: skip
     def test_what_means_something_is_not_listed(self, monkeypatch, name):
         monkeypatch.setenv(name, "9")
-        assert misspelt() == []
+        assert misspelt(Settings) == []
 
     def test_a_kubernetes_service_is_not_listed_and_a_port_without_one_is(self, monkeypatch):
         for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_REDIS", "PORT", "PORT_6379_TCP_ADDR"):
             monkeypatch.setenv(f"BARQUE_REDIS_{name}", "10.0.0.1")
-        assert misspelt() == []
+        assert misspelt(Settings) == []
         monkeypatch.delenv("BARQUE_REDIS_SERVICE_HOST")
-        assert "BARQUE_REDIS_PORT" in dict(misspelt())
+        assert "BARQUE_REDIS_PORT" in dict(misspelt(Settings))
 
     def test_the_dotenv_file_is_looked_at_too_and_a_name_in_both_is_told_once(self, monkeypatch, tmp_path):
         file = tmp_path / ".env"
         file.write_text("BARQUE_LEESE=20\nexport BARQUE_CONCURENCY=7\nOTHER=1\nBARQUE_LEASE=20\n")
         monkeypatch.setitem(Settings.model_config, "env_file", file)
         monkeypatch.setenv("BARQUE_CONCURENCY", "8")
-        assert misspelt() == [("BARQUE_CONCURENCY", "BARQUE_CONCURRENCY"), ("BARQUE_LEESE", "BARQUE_LEASE")]
+        assert misspelt(Settings) == [("BARQUE_CONCURENCY", "BARQUE_CONCURRENCY"), ("BARQUE_LEESE", "BARQUE_LEASE")]
 
 
 def test_every_wrong_value_is_told_at_once(monkeypatch):
