@@ -4,6 +4,7 @@ So do the Python examples of README.md and docs/, as whoever copies them into a 
 """
 
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from tests.support.page_blocks import ROOT, Block, blocks
 
 PROGRAMS = Path(__file__).parent / "programs"
+STUBS = Path(__file__).parent / "stubs"
 LOCAL_IMPORT = re.compile(r"^from (\w+) import", re.MULTILINE)
 
 
@@ -62,6 +64,7 @@ def errors(tmp_path_factory) -> dict[str, dict[int, set[str]]]:
             *sorted(map(str, [*PROGRAMS.glob("*.py"), *folder.glob("*.py")])),
         ],
         cwd=ROOT,
+        env=os.environ | {"MYPYPATH": str(STUBS)},
         capture_output=True,
         text=True,
         timeout=100,

@@ -1,0 +1,3 @@
+# What of Django the pages use, for whoever type-checks them without it.
+
+def setup() -> None: ...

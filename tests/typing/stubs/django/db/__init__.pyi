@@ -1,0 +1,3 @@
+from . import transaction as transaction
+
+def close_old_connections() -> None: ...
