@@ -4,8 +4,9 @@
     MODEL_API=https://api.example/v1/complete BARQUE_TASKS=model_api barque worker
     python model_api.py acme "first prompt" "second prompt"
 
-The API takes so many requests a minute from the whole fleet, and says 429 when it has had enough: then nobody asks
-until it wants to be asked again. Customers take turns: one who asks ten thousand things delays nobody.
+The API takes so many requests a minute. Each customer has a share of them, on the whole fleet, so that one who asks ten
+thousand things delays nobody; a rate they all shared would give that one the next ten thousand moments. When the API
+says 429, nobody asks for that customer until it wants to be asked again. For places in workers customers take turns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import aiohttp
 from common import Context, RateLimit, RetryPolicy, exponential, lifespan, task
 from producer import Producer
 
-PER_MINUTE = 600
+PER_MINUTE, CUSTOMERS = 600, 10
 
 
 @lifespan
@@ -32,7 +33,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 @task(
     timeout=90,
     retry=RetryPolicy(max_attempts=6, backoff=exponential(1, maximum=120)),
-    limits=[RateLimit(PER_MINUTE, per=60, burst=10, hold_on_retry_after=True)],
+    limits=[RateLimit(PER_MINUTE / CUSTOMERS, per=60, burst=10, key="customer", hold_on_retry_after=True)],
     fair_key="customer",
 )
 async def complete(ctx: Context, customer: str, prompt: str) -> str:
