@@ -86,6 +86,7 @@ async def nightly_report(ctx: Context) -> None: ...
 async def test_a_program_of_a_page_runs(program: Block, tmp_path, monkeypatch, redis_url, run_worker):
     monkeypatch.setenv("BARQUE_REDIS_URL", redis_url)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     modules = {
         block.file: block.code for block in blocks("python") if block.file and block.page in {"README.md", program.page}
     }
@@ -104,8 +105,9 @@ async def test_a_program_of_a_page_runs(program: Block, tmp_path, monkeypatch, r
         async with Producer() as producer:
             job = await producer.enqueue(nightly_report(), job_id="nightly-report")
             await job.result(timeout=30)
-    if ".result(" in program.code:
-        await run_worker(*(value for value in names.values() if isinstance(value, Task)), keep_result=60)
+    tasks = [value for value in names.values() if isinstance(value, Task)]
+    if tasks and ".result(" in program.code:
+        await run_worker(*tasks, keep_result=60)
     (main,) = mains
     async with asyncio.timeout(60):
         await main
