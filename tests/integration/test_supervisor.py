@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 TASKS = (
     RECORD
     + """
-import os
+import os, time
 
 @task(retry=NEVER)
 async def whose(ctx: Context, number: int, seconds: float = 0.0) -> list[int]:
@@ -43,6 +43,12 @@ async def again(ctx: Context, number: int, seconds: float) -> list[int]:
     await note(ctx, "start", number)
     await asyncio.sleep(seconds)
     return [os.getpid(), ctx.attempt]
+
+@task(retry=RetryPolicy(max_attempts=5))
+async def blocks(ctx: Context) -> int:
+    if ctx.attempt == 1:
+        time.sleep(3600)
+    return ctx.attempt
 
 @task(retry=NEVER)
 async def cores(ctx: Context) -> int:
@@ -249,6 +255,19 @@ async def test_a_process_that_has_had_its_jobs_is_replaced_and_none_of_them_is_r
     assert len(await ran(redis)) == 14
     assert not supervised.lines("worker_process_died")
     supervised.popen.send_signal(signal.SIGINT)
+    assert await supervised.ends() == 0
+
+
+async def test_a_process_that_hangs_is_ended_and_its_job_runs_again(supervise, producer):
+    supervised = supervise("--max-jobs", "1000", block_limit=1, lease=1, metrics_port=0)
+    await supervised.logs("worker_process_ready")
+    job = await producer.enqueue(Call("blocks"))
+    hung = (await supervised.logs("worker_process_hung"))[0]
+    assert "event_loop_blocked" in hung["why"]
+    assert await job.result(timeout=60) == 2
+    found = counted(await asyncio.to_thread(supervised.page, "/metrics"))
+    assert found["barque_worker_process_kills_total",] == found["barque_worker_process_deaths_total",] == 1
+    supervised.popen.terminate()
     assert await supervised.ends() == 0
 
 

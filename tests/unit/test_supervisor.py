@@ -2,18 +2,24 @@
 
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import ConfigurationError
-from common.settings import load_settings
+from common.settings import Settings, load_settings
 from common.sizes import read_size
-from workers.supervisor import cores, systemd, watch
+from workers.supervisor import child, cores, systemd, watch
+from workers.supervisor.child import Line
 from workers.supervisor.handover import VARIABLE, Handover, take
 from workers.supervisor.messages import (
     Ask,
@@ -27,7 +33,9 @@ from workers.supervisor.messages import (
     State,
     encode,
 )
+from workers.supervisor.processes import _folder
 from workers.supervisor.sums import Totals, gauge, text
+from workers.wellbeing import Wellbeing
 
 
 def figures(jobs: float, memory: float, started: float, worker: str) -> list[Family]:
@@ -239,3 +247,130 @@ def test_what_is_no_number_of_processes(monkeypatch):
     monkeypatch.setenv("BARQUE_PROCESSES", "four")
     with pytest.raises(ConfigurationError, match="BARQUE_PROCESSES: 'four' is no whole number"):
         load_settings()
+
+
+class Listener:
+    """The supervisor's end of a line, and a process that counts what it is told to."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.killed = threading.Event()
+        self.memory = 100
+        self.run = SimpleNamespace(jobs_complete=0, jobs_retried=0, jobs_failed=0)
+        monkeypatch.setattr(child, "_LOOK", 0.01)
+        monkeypatch.setattr(child, "_memory", lambda: self.memory)
+        monkeypatch.setattr(os, "kill", self._kill)
+        self.end, theirs = socket.socketpair()
+        self.end.settimeout(30)
+        self.line = Line(Handover(theirs.detach(), 1))
+        self.said = self._messages()
+
+    def _kill(self, pid: int, signum: int) -> None:
+        assert (pid, signum) == (os.getpid(), signal.SIGTERM)
+        self.killed.set()
+
+    def _messages(self) -> Iterator[object]:
+        lines = Lines(Message)
+        while data := self.end.recv(65536):
+            yield from lines.feed(data)
+
+    def next(self, kind: type):
+        return next(message for message in self.said if isinstance(message, kind))
+
+    def close(self) -> None:
+        self.end.close()
+        assert self.killed.wait(30)
+
+
+@pytest.fixture
+def listener(monkeypatch):
+    found = Listener(monkeypatch)
+    yield found
+    found.close()
+
+
+def well() -> Wellbeing:
+    return Wellbeing(alive=True, reasons={}, about={"running": 3})
+
+
+def test_a_process_says_how_it_is_and_what_it_has_counted(listener):
+    listener.line.begin(Settings(shutdown_grace=7, block_limit=9), "w-1", listener.run)
+    assert listener.next(Configured) == Configured("w-1", 7, 9)
+    listener.line.show(well, lambda: figures(1, 2, 3, "w-1"))
+    assert listener.next(State) == State(alive=True, reasons={}, running=3, memory=100)
+    listener.end.sendall(encode(Ask(5)))
+    assert listener.next(Figures) == Figures(5, figures(1, 2, 3, "w-1"))
+    listener.line.end()
+    assert "stopping" in listener.next(State).reasons
+    assert listener.next(Figures).asked == 0
+    listener.line.counted({"succeeded": 4})
+    assert listener.next(Counted) == Counted({"succeeded": 4})
+
+
+def test_a_process_that_has_had_its_share_asks_to_be_replaced(listener):
+    listener.line.begin(Settings(max_jobs=100, max_memory=1000), "w-1", listener.run)
+    listener.line.show(well, None)
+    listener.next(State)
+    listener.run.jobs_complete, listener.run.jobs_failed = 50, 50
+    assert "100 jobs" in listener.next(Recycle).why
+
+
+def test_a_process_that_holds_too_much_asks_to_be_replaced(listener):
+    listener.line.begin(Settings(max_memory=1000), "w-1", listener.run)
+    listener.line.show(well, None)
+    listener.run.jobs_retried, listener.memory = 1, 1000
+    assert "BARQUE_MAX_MEMORY" in listener.next(Recycle).why
+
+
+def test_one_that_holds_too_much_before_its_first_job_is_not_replaced_for_ever(listener, capfd):
+    listener.memory = 1000
+    listener.line.begin(Settings(max_memory=1000, max_jobs=10), "w-1", listener.run)
+    listener.line.show(well, None)
+    by = time.monotonic() + 30
+    while listener.line._most_memory:  # until it has looked
+        assert time.monotonic() < by
+        time.sleep(0.01)
+    listener.run.jobs_complete = 10
+    assert "BARQUE_MAX_JOBS" in listener.next(Recycle).why, "and not for its memory"
+    assert capfd.readouterr().out.count("max_memory_too_low") == 1
+
+
+def test_an_event_loop_that_stands_still_is_told_of_at_the_second_look(listener):
+    looks = 0
+
+    def still() -> Wellbeing:
+        nonlocal looks
+        looks += 1
+        return Wellbeing(alive=False, reasons={"loop_blocked": "it stands still"})
+
+    listener.line.show(still, None)
+    assert listener.next(State) == State(alive=False, reasons={"loop_blocked": "it stands still"}, memory=100)
+    assert looks >= 2
+
+
+def test_an_error_of_our_own_leaves_the_line_open(listener):
+    def broken() -> Wellbeing:
+        listener.line.show(well, None)
+        raise RuntimeError("changed while it was read")
+
+    listener.line.show(broken, None)
+    assert listener.next(State).alive
+
+
+def test_limits_are_drawn_so_that_processes_are_not_replaced_together():
+    drawn = {child._somewhat_below(1000) for _ in range(50)}
+    assert len(drawn) > 10
+    assert 900 <= min(drawn) <= max(drawn) <= 1000
+    assert child._somewhat_below(0) == 0
+
+
+def test_a_folder_is_known_by_the_name_it_was_entered_by(tmp_path, monkeypatch):
+    (tmp_path / "release-1").mkdir()
+    (tmp_path / "current").symlink_to("release-1")
+    monkeypatch.chdir(tmp_path / "current")
+    for named, expected in (
+        (tmp_path / "current", tmp_path / "current"),
+        (tmp_path, tmp_path / "release-1"),
+        (tmp_path / "gone", tmp_path / "release-1"),
+    ):
+        monkeypatch.setenv("PWD", str(named))
+        assert _folder() == str(expected)

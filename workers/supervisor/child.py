@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import socket
 import threading
@@ -77,6 +78,7 @@ class Line:
         if handed.core is not None:
             pin(handed.core)
         self._socket = socket.socket(fileno=handed.fd)
+        self._socket.settimeout(_PATIENCE)  # of what is said; what is heard is waited for apart
         self._saying = threading.Lock()
         self._wellbeing: Callable[[], Wellbeing] | None = None
         self._families: Callable[[], list[Family]] | None = None
@@ -107,6 +109,7 @@ class Line:
     def end(self) -> None:
         """Say the last word on what was counted; tell no more."""
         families, self._wellbeing, self._families = self._families, None, None
+        self._say(State(alive=True, reasons={"stopping": "it closes what its tasks share"}))
         if families is not None:
             self._say(Figures(0, families()))
 
@@ -116,29 +119,38 @@ class Line:
 
     def _listen(self) -> None:
         for data in self._arriving():
-            for question in self._lines.feed(data):
-                families = self._families
-                if isinstance(question, Ask) and families is not None:
-                    self._say(Figures(question.number, families()))
-            self._look()
+            try:
+                self._answer(data)
+                self._look()
+            except Exception as error:  # a process that says nothing is taken for one that hangs, and is killed
+                log.exception("supervisor_not_told", error=f"{type(error).__name__}: {error}")
+        self._socket.close()
         log.warning("supervisor_gone")
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def _answer(self, data: bytes) -> None:
+        for question in self._lines.feed(data):
+            families = self._families
+            if isinstance(question, Ask) and families is not None:
+                self._say(Figures(question.number, families()))
+
     def _arriving(self) -> Iterator[bytes]:
         """Yield what arrives, and nothing a few times a second, until the supervisor is gone."""
-        # `settimeout` would be that of the other threads' sending, too.
-        self._socket.settimeout(_PATIENCE)
+        arrived = select.poll()
+        arrived.register(self._socket, select.POLLIN)
         while True:
-            ready = _readable(self._socket, _LOOK)
+            if not arrived.poll(_LOOK * 1000):
+                yield b""
+                continue
             try:
-                data = self._socket.recv(_PIECE) if ready else None
+                data = self._socket.recv(_PIECE)
             except TimeoutError:
                 continue
             except OSError:
                 return
-            if data == b"":
+            if not data:
                 return
-            yield data or b""
+            yield data
 
     def _look(self) -> None:
         wellbeing = self._wellbeing
@@ -162,25 +174,21 @@ class Line:
 
     def _has_had_its_share(self, memory: int) -> str:
         run = self._run
-        if self._most_jobs and run is not None:
-            jobs = run.jobs_complete + run.jobs_retried + run.jobs_failed
-            if jobs >= self._most_jobs:
-                return f"it has had {jobs:,} jobs (BARQUE_MAX_JOBS)"
+        jobs = 0 if run is None else run.jobs_complete + run.jobs_retried + run.jobs_failed
+        if self._most_jobs and jobs >= self._most_jobs:
+            return f"it has had {jobs:,} jobs (BARQUE_MAX_JOBS)"
         if self._most_memory and memory >= self._most_memory:
-            return f"it holds {memory / 1024**2:,.0f} MiB (BARQUE_MAX_MEMORY)"
+            holds = f"{memory / 1024**2:,.0f} MiB"
+            if jobs:
+                return f"it holds {holds} (BARQUE_MAX_MEMORY)"
+            # Another one would hold as much: they would replace one another without end.
+            log.error("max_memory_too_low", holds=holds, advice="it has had no job yet: raise BARQUE_MAX_MEMORY")
+            self._most_memory = 0
         return ""
 
     def _say(self, message: Message) -> None:
         with self._saying, contextlib.suppress(OSError):  # the listening thread sees that it is gone
             self._socket.sendall(encode(message))
-
-
-def _readable(end: socket.socket, within: float) -> bool:
-    import select  # noqa: PLC0415 - of the thread alone
-
-    poll = select.poll()
-    poll.register(end, select.POLLIN)
-    return bool(poll.poll(within * 1000))
 
 
 def _somewhat_below(most: int) -> int:

@@ -110,6 +110,7 @@ class Processes:
         self._command = list(command)
         self._selector = selector
         self._pinned = pinned
+        self._folder = _folder()
         self._asked = itertools.count(1)
 
     def start(self, place: int) -> int:
@@ -127,6 +128,7 @@ class Processes:
             popen = subprocess.Popen(  # noqa: S603 - ourselves once more
                 self._command,
                 env=environment | {VARIABLE: json.dumps(handed)},
+                cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 # Ctrl-C goes to all of a terminal's foreground group: they would get it twice.
@@ -221,6 +223,16 @@ class Processes:
                 totals.add(process.figures)
             totals.add(self.past.families(), has_ended=True)
             return totals
+
+
+def _folder() -> str:
+    """Return the current folder by the name it was entered by: a link in it may lead elsewhere after a deployment."""
+    here = os.getcwd()  # noqa: PTH109 - as it goes to the system
+    named = os.environ.get("PWD", "")
+    with contextlib.suppress(OSError):
+        if named.startswith("/") and os.path.samefile(named, here):  # noqa: PTH121 - likewise
+            return named
+    return here
 
 
 def _reap_adopted(ours: set[int]) -> None:

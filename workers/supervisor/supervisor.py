@@ -163,7 +163,7 @@ class Supervisor:
 
     def _look_for_the_silent(self) -> None:
         for pid, process in list(self._processes.by_pid.items()):
-            if process.state is None or process.configured is None:
+            if process.state is None or process.configured is None or "stopping" in process.state.reasons:
                 continue
             silent = self._turned - process.heard
             if silent > process.configured.block_limit + _SILENT:
