@@ -40,7 +40,8 @@ class Peer:
 
     Attributes:
         title: what it is called in the table.
-        environment: its folder under benchmarks/.envs/; none for Barque, which runs from here.
+        environment: its folder under benchmarks/.envs/; "" where the system brings it; none for Barque, which runs
+            from here.
         worker: its worker's command, the program being looked for in the environment.
         module: what send.py imports to enqueue; or the command that enqueues, for other languages.
     """
@@ -90,6 +91,12 @@ class _NoSuchStart(Exception):
 def _program(peer: Peer, name: str) -> str:
     folder = Path(sys.executable).parent if peer.environment is None else ENVIRONMENTS / peer.environment / "bin"
     return str(folder / name) if (folder / name).exists() else name
+
+
+def _is_installed(peer: Peer) -> bool:
+    if peer.environment == "":
+        return shutil.which(peer.worker[0]) is not None
+    return peer.environment is None or (ENVIRONMENTS / peer.environment).exists()
 
 
 def _folder(peer: Peer, into: Path) -> Path:
@@ -160,6 +167,8 @@ def _start(folder: Path, number: int, within: float) -> float:
 
 def _ask(peer: Peer, folder: Path, url: str, patience: float) -> str:
     """Kill a worker of the peer's and return, in words, what became of its job."""
+    if not _is_installed(peer):
+        return "not installed here: `make bench` installs what it can, and says what is missing"
     folder = _folder(peer, folder)
     with ExitStack() as stack:
         first = stack.enter_context(_worker(peer, folder, url))

@@ -108,6 +108,11 @@ async def test_a_chain_and_a_chord(page):
     async with Sandbox(tasks, lifespans=[flows.jobs]) as sandbox, sandbox.working():
         chord = await sandbox.enqueue(flows.sum_up([1, 2, 3]))
         assert await chord.result(timeout=30) == "stored 60"
+        jobs = {job.job_id for job in (await sandbox.producer.jobs(state="succeeded")).jobs}
+        again = Context(job_id=chord.job_id, attempt=2, resources={flows.jobs: sandbox.producer})
+        assert await flows.sum_up.function(again, [1, 2, 3]) == "stored 60"  # as when its worker had died at the end
+        assert {job.job_id for job in (await sandbox.producer.jobs(state="succeeded")).jobs} == jobs
+        assert len(jobs) == 5
         chain = await sandbox.enqueue(flows.fetch_then_store(4))
         await chain.result(timeout=30)
         assert await sandbox.producer.job(f"{chain.job_id}:store").result(timeout=30) == "stored 40"
