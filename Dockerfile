@@ -1,4 +1,7 @@
-# The worker's image. Build: docker build -t barque:local .
+# The image of workers, dashboard and command line; docs/containers.md tells of it.
+#
+#   make image                     barque:local, with the commit in its labels
+#   docker build -t barque:local .
 #
 # Packages come from wherever pip looks; behind a mirror, pass what the mirror needs and nothing of it
 # stays in the final image:
@@ -26,14 +29,18 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . 
  && /opt/build/bin/pip --python /opt/barque/bin/python check
 
 FROM ${PYTHON_IMAGE}
-LABEL org.opencontainers.image.title="Barque worker" \
-      org.opencontainers.image.description="A distributed async task-worker system on Redis that speaks arq's wire." \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.authors="The Barque authors"
 # 10001: above the ids a host gives its people, and a number, so that runAsNonRoot can check it.
 RUN groupadd --gid 10001 barque \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin barque \
- && install -d -o 10001 -g 10001 -m 0750 /data && install -d /app
+ && install -d -o 10001 -g 10001 -m 0750 /data && install -d /app \
+ # Nothing here installs packages: the base image's own pip goes, and the one that its ensurepip holds.
+ && find /usr -depth -type d \( -path '*-packages/pip' -o -path '*-packages/pip-*' -o -path '*/python3*/ensurepip' \) \
+      -exec rm -rf {} + \
+ && find /usr/bin /usr/local/bin -name 'pip*' -delete \
+ # The base image comes without bytecode of the standard library, and nobody could write it later: each start, and
+ # each health check, compiled it anew (0.75 s of CPU time in place of 0.4 s, for 10 MB).
+ && python3 -m compileall -q -j 0 -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|pydoc_data)/' \
+      "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=build /opt/barque /opt/barque
 ENV PATH=/opt/barque/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -50,3 +57,16 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 \
   CMD ["barque", "health"]
 CMD ["arq", "workers.WorkerSettings"]
+# Last, so that another commit is no reason to build the rest again.
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="Barque" \
+      org.opencontainers.image.description="A distributed async task-worker system on Redis that speaks arq's wire." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.authors="The Barque authors" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.created="${CREATED}"

@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test chaos bench bench-full settings check check-format check-lint check-types check-imports check-docs docs docs-serve format setup build lock clean
+.PHONY: help demo test chaos bench bench-full settings check check-format check-lint check-types check-imports check-docs docs docs-serve image compose-test format setup build lock clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,19 @@ bench: $(READY) ## measure Barque beside other queues: the short set, under ten 
 
 bench-full: $(READY) ## the same with longer runs and more repetitions: about an hour
 	@$(BIN)/python -m benchmarks --full --json benchmarks/results/full.json --plots docs/images $(ARGS)
+
+# Where the code is from, for the labels of the image: the commit, with a word if there is more than that in it; and the
+# repository, without the password that its address may hold.
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+
+image: ## build the image barque:local (ARGS="..." goes to docker build)
+	@docker build --tag barque:local --build-arg REVISION=$(REVISION) \
+	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	  --build-arg SOURCE="$$(git config --get remote.origin.url | sed -e 's,//[^/@]*@,//,' -e 's,^$$,unknown,' | grep . || echo unknown)" \
+	  --build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" $(ARGS) .
+
+compose-test: $(BIN)/python ## run the image and docker-compose.yml for real, under load (needs Docker): ten minutes
+	@$(BIN)/python -m tests.compose $(ARGS)
 
 check: check-format check-lint check-types check-imports check-docs ## formatting, lint, types, layers and docs, as CI does
 

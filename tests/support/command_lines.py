@@ -126,9 +126,11 @@ def _make(words: Sequence[str]) -> str | None:
 
 @cache
 def _compose_file() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the services and the profiles of docker-compose.yml, and the services of what `barque init` writes."""
-    text = (ROOT / "docker-compose.yml").read_text("utf-8")
-    services = yaml.safe_load(text)["services"]
+    """Return the services and the profiles of docker-compose.yml, of what is laid over it, and of `barque init`'s."""
+    files = [ROOT / "docker-compose.yml", *(ROOT / "deploy/compose").glob("*.yml")]
+    services = {}
+    for file in files:
+        services |= yaml.safe_load(file.read_text("utf-8")).get("services", {}) | services
     profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
     written = (ROOT / "cli/starter/docker-compose.yml.tmpl").read_text("utf-8")
     return frozenset({*services, *re.findall(r"^  (\w+):$", written, re.MULTILINE)}), frozenset(profiles)

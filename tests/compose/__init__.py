@@ -1,0 +1,1 @@
+"""`make compose-test`: the image and docker-compose.yml, really run. See __main__.py."""
