@@ -103,6 +103,24 @@ async def test_a_model_is_asked_again_when_it_says_so_and_its_answer_comes_in_pi
     assert asked == ["what is the question?"] * 2 + ["forbidden"]
 
 
+async def test_a_customer_with_one_question_waits_for_no_others_backlog(shown, monkeypatch):
+    asked = []
+
+    async def model(request: web.Request) -> web.Response:
+        asked.append((await request.json())["prompt"])
+        if len(asked) == 8:  # by now all that came before waits for its moment
+            await sandbox.enqueue(page.answer("small", "one question"))
+        return web.Response(text="yes\n")
+
+    page = shown("docs/guides/model_apis.md", "ask_model.py")
+    async with served(model) as url, Sandbox([page.answer], lifespans=[page.http]) as sandbox:
+        monkeypatch.setenv("MODEL_API", url)
+        for n in range(20):
+            await sandbox.enqueue(page.answer("large", f"question {n}"))
+        assert (await sandbox.drain()).succeeded == 21
+    assert asked.index("one question") < 15
+
+
 async def test_rows_are_written_together_and_twice_is_as_once(shown, monkeypatch, tmp_path):
     monkeypatch.setenv("DATABASE", f"sqlite+aiosqlite:///{tmp_path}/meters.sqlite3")
     page = shown("docs/guides/databases.md", "meters.py")
