@@ -9,6 +9,7 @@ which of the pages stand in `nav`, mkdocs.yml says.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -143,12 +144,17 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(entries, key=lambda path: (path.is_file(), path.name))
 
 
+def _line(entry: Path) -> str:
+    """Return the line of a folder's page about one entry, with what a module says of itself in its first line."""
+    said = ast.get_docstring(ast.parse(entry.read_text("utf-8"))) if entry.suffix == ".py" else None
+    about = f": {said.splitlines()[0]}" if said else ""
+    return f"- [{entry.name}{'/' if entry.is_dir() else ''}]({entry.name}){about}\n"
+
+
 def _content(path: Path) -> str:
     title = f"# {path.name}{'/' if path.is_dir() else ''}\n\n"
     if path.is_dir():
-        return title + "".join(
-            f"- [{entry.name}{'/' if entry.is_dir() else ''}]({entry.name})\n" for entry in _inside(path)
-        )
+        return title + "".join(_line(entry) for entry in _inside(path))
     if path.suffix == ".md":
         return path.read_text("utf-8")
     text = path.read_text("utf-8")

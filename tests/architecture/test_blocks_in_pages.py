@@ -183,14 +183,10 @@ def json_values(code: str) -> None:
             json.loads(line)
 
 
-def settings_file(code: str) -> None:
-    tomllib.loads(code)
-
-
 READERS = {
     "json": json_values,
     "yaml": lambda code: list(yaml.safe_load_all(code)),
-    "toml": settings_file,
+    "toml": tomllib.loads,
     "ini": lambda code: configparser.ConfigParser(interpolation=None).read_string(code),
 }
 
@@ -198,3 +194,14 @@ READERS = {
 @pytest.mark.parametrize("block", blocks(*READERS), ids=lambda block: block.place)
 def test_data_can_be_read(block: Block):
     READERS[block.language](block.code)
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.place)
+def test_toml_is_a_barque_toml_that_can_be_loaded(block: Block, tmp_path, monkeypatch):
+    """Unless it is part of another file of TOML, which has only tables."""
+    if all(isinstance(value, dict) for value in tomllib.loads(block.code).values()) and "[dashboard]" not in block.code:
+        pytest.skip("not of Barque's")
+    (tmp_path / "barque.toml").write_text(block.code, "utf-8")
+    monkeypatch.setenv("BARQUE_CONFIG", str(tmp_path / "barque.toml"))
+    assert load_settings() != Settings.model_construct()
+    load_dashboard_settings()
