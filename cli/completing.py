@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "heed_colons",
     "limit_names",
+    "one_of",
+    "outcomes",
     "queue_list",
     "queue_names",
     "schedule_names",
+    "setting_names",
     "states",
     "task_names",
     "worker_names",
@@ -66,6 +69,31 @@ def heed_colons(environment: MutableMapping[str, str]) -> None:
         else:
             whole.append(word)
     environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(whole), str(len(whole) - 1)
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Return what completes an option that takes one of these words."""
+
+    def following(incomplete: str) -> list[str]:
+        return _fitting(words, incomplete)
+
+    return following
+
+
+outcomes = one_of(
+    *("succeeded", "retried", "failed", "timed_out", "cancelled", "discarded", "snoozed", "released", "lost")
+)
+
+
+def setting_names(incomplete: str) -> list[str]:
+    """Return names of settings, as they stand behind `BARQUE_`, in lower case."""
+
+    def known() -> Iterable[str]:
+        from common.settings import Settings  # noqa: PLC0415 - see the top of main.py
+
+        return Settings.model_fields
+
+    return _fitting(_quietly(known), incomplete)
 
 
 def task_names(context: typer.Context, incomplete: str) -> list[str]:

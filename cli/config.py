@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.completing import setting_names
 from cli.exit_codes import FAILED
 from cli.options import Json, Queues, RedisUrl, Tasks, read_settings
 from cli.output import fields, machine, note, show, styled, width
@@ -25,7 +26,11 @@ __all__ = ["config"]
 def config(
     word: Annotated[
         str | None,
-        typer.Argument(metavar="[WORD]", help="Only those about this: in name or meaning, the dashboard's too."),
+        typer.Argument(
+            metavar="[WORD]",
+            help="Only those about this: in name or meaning, the dashboard's too.",
+            autocompletion=setting_names,
+        ),
     ] = None,
     *,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each setting means, and its default.")] = False,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.completing import one_of
 from cli.options import (
     At,
     CheckCall,
@@ -91,7 +92,12 @@ def enqueue(
     ] = None,
     priority: Annotated[
         str | None,
-        typer.Option("--priority", metavar="0-9", help="0 is normal, 9 most urgent; or high, urgent, critical."),
+        typer.Option(
+            "--priority",
+            metavar="0-9",
+            help="0 is normal, 9 most urgent; or high, urgent, critical.",
+            autocompletion=one_of("normal", "high", "urgent", "critical"),
+        ),
     ] = None,
     fair_key: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
-from cli.completing import queue_names
+from cli.completing import one_of, queue_names
 from cli.options import At, CheckCall, Delay, JobTimeout, Json, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine, note
 from cli.values import pairs
@@ -52,7 +52,13 @@ def reenqueue(
         ),
     ] = None,
     priority: Annotated[
-        str | None, typer.Option("--priority", metavar="0-9", help="Another one; or high, urgent, critical.")
+        str | None,
+        typer.Option(
+            "--priority",
+            metavar="0-9",
+            help="Another one; or high, urgent, critical.",
+            autocompletion=one_of("normal", "high", "urgent", "critical"),
+        ),
     ] = None,
     max_attempts: Annotated[
         int | None, typer.Option("--max-attempts", metavar="N", min=1, help="Attempts in all.")

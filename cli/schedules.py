@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
-from cli.completing import schedule_names
+from cli.completing import one_of, schedule_names
 from cli.exit_codes import FAILED, OK
 from cli.options import (
     CheckCall,
@@ -116,7 +116,13 @@ def add(
         str, typer.Option("--timezone", metavar="ZONE", help="Whose clock --cron is read on, as Europe/Berlin.")
     ] = "UTC",
     missed: Annotated[
-        str, typer.Option("--missed", metavar="POLICY", help="Of ticks nobody was there for: once, skip or all.")
+        str,
+        typer.Option(
+            "--missed",
+            metavar="POLICY",
+            help="Of ticks nobody was there for: once, skip or all.",
+            autocompletion=one_of("once", "skip", "all"),
+        ),
     ] = "once",
     jitter: Annotated[
         float | None, typer.Option("--jitter", metavar="TIME", parser=seconds, help="Put each run off by up to this.")

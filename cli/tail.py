@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.completing import queue_names, task_names, worker_names
+from cli.completing import outcomes, queue_names, task_names, worker_names
 from cli.exit_codes import OK
 from cli.options import Json, RedisUrl, read_settings
 from cli.output import note
@@ -35,7 +35,12 @@ def tail(
     ] = None,
     outcomes: Annotated[
         list[str] | None,
-        typer.Option("--outcome", metavar="WORD", help="That ended so: succeeded, failed, …; repeat it for each."),
+        typer.Option(
+            "--outcome",
+            metavar="WORD",
+            help="That ended so: succeeded, failed, …; repeat it for each.",
+            autocompletion=outcomes,
+        ),
     ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="That failed in any way, be they retried or not; for four --outcome.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from cli.completing import one_of
 from cli.options import Json, Queues, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine
 from cli.values import processes, seconds, size
@@ -69,11 +70,21 @@ def worker(
     redis_url: RedisUrl = None,
     log_level: Annotated[
         str | None,
-        typer.Option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL."),
+        typer.Option(
+            "--log-level",
+            metavar="LEVEL",
+            help="DEBUG, INFO, WARNING, ERROR or CRITICAL.",
+            autocompletion=one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        ),
     ] = None,
     log_format: Annotated[
         str | None,
-        typer.Option("--log-format", metavar="FORMAT", help="json, console, or auto: console on a terminal."),
+        typer.Option(
+            "--log-format",
+            metavar="FORMAT",
+            help="json, console, or auto: console on a terminal.",
+            autocompletion=one_of("json", "console", "auto"),
+        ),
     ] = None,
     log_file: Annotated[
         str | None, typer.Option("--log-file", metavar="FILE", help="Append log lines here instead of to stderr.")

@@ -1,10 +1,15 @@
 """What a shell's Tab is answered, without a shell and without a server."""
 
+from typing import get_args
+
 import pytest
 import typer
 
 from cli import completing
 from cli.task_names import declared_tasks
+from common.jobs import OutcomeKind
+from common.settings import Settings
+from producer.job_filters import ListedState
 
 
 @pytest.fixture
@@ -72,6 +77,18 @@ class TestLists:
         monkeypatch.setattr(completing, "_asked", lambda *_: ["low", "lower"])
         monkeypatch.setenv("BARQUE_QUEUES", "high,low")
         assert completing.queue_list(context, "high,lo") == ["high,low", "high,lower"]
+
+
+class TestWords:
+    def test_states_and_outcomes_are_those_there_are(self):
+        assert set(completing.states("")) == set(get_args(ListedState))
+        unsaid = {OutcomeKind.PASSED_ON, OutcomeKind.HELD_BACK}  # of attempts that never began
+        assert set(completing.outcomes("")) == {kind.value for kind in OutcomeKind if kind not in unsaid}
+        assert completing.outcomes("re") == ["released", "retried"]
+
+    def test_so_are_settings(self):
+        assert "lease" in completing.setting_names("le")
+        assert set(completing.setting_names("")) == set(Settings.model_fields)
 
 
 class TestNamesOfOthers:
