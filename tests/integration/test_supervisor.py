@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -149,8 +150,12 @@ async def attempts(supervised: Supervised, at_least: int) -> Counter:
 
 
 async def test_all_are_replaced_while_jobs_run_none_is_run_twice_and_one_page_counts_them(
-    supervise, producer, redis, redis_url, monkeypatch
+    supervise, producer, redis, redis_url, tmp_path, monkeypatch
 ):
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(tmp_path / "notify"))
+    systemd.setblocking(False)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     supervised = supervise("--processes", "2", metrics_port=0, concurrency=20)
     await supervised.logs("worker_process_ready", 2)
     before = supervised.pids()
@@ -198,6 +203,11 @@ async def test_all_are_replaced_while_jobs_run_none_is_run_twice_and_one_page_co
     assert await supervised.ends() == 0
     assert not any(map(lives, after))
     assert supervised.lines("supervisor_stopped")[0]["succeeded"] == len(jobs)
+    with systemd:
+        words = [systemd.recv(1000).split(b"=")[0] for _ in range(4)]
+        assert words == [b"READY", b"RELOADING", b"READY", b"STOPPING"]
+        with pytest.raises(BlockingIOError):
+            systemd.recv(1000)
 
 
 async def test_a_process_that_is_killed_loses_nothing_and_one_that_does_not_start_replaces_none(
