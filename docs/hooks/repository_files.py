@@ -37,7 +37,8 @@ def page_of(path: Path, docs: Path) -> str:
     """Return the name of the page (`src_uri`) at which a file or folder of the repository is shown."""
     if path.is_relative_to(docs):
         return path.relative_to(docs).as_posix()
-    name = path.relative_to(docs.parent).as_posix()
+    # MkDocs leaves out what begins with a dot.
+    name = re.sub(r"(?<![^/])\.", "", path.relative_to(docs.parent).as_posix())
     if path.is_dir():
         return f"repository/{name}/index.md"
     return f"repository/{name}" if path.suffix == ".md" or _is_long(path) else f"repository/{name}.md"
