@@ -3,12 +3,14 @@
 async with Sentinels(folder, binary) as site:     ready: every sentinel knows the replicas and the others
     site.settings                                 what a client needs to know
     await site.primary()                          the EmbeddedServer that the sentinels call the primary now
+    async with site.looking_away():               they call none down meanwhile, and look again afterwards
 """
 
 import asyncio
 import contextlib
 import socket
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import redis.asyncio as redis_asyncio
@@ -22,9 +24,13 @@ __all__ = ["SERVICE", "Sentinels", "info_of"]
 SERVICE = "orders"
 _QUORUM = 2
 _WITHIN = 40.0
+_ANSWERS_WITHIN = 10.0
+"""Seconds that a server or a sentinel may take to answer; one that is gone refuses at once."""
+_HOUR_MS = 3_600_000
 
-# Milliseconds, instead of seconds: how often a sentinel asks, and tells the others.
-_QUICKER = ("INFO-PERIOD", 200, "PUBLISH-PERIOD", 200, "PING-PERIOD", 100, "ASK-PERIOD", 100)
+# Milliseconds, instead of seconds: how often a sentinel asks, and tells the others. Not PING-PERIOD: once a primary is
+# down, a sentinel asks the replicas every second, and promotes none of which it knows nothing newer than five pings.
+_QUICKER = ("INFO-PERIOD", 200, "PUBLISH-PERIOD", 200, "ASK-PERIOD", 100)
 
 
 def free_port() -> int:
@@ -35,7 +41,7 @@ def free_port() -> int:
 
 async def info_of(server: EmbeddedServer, section: str = "replication") -> dict:
     """Return what a server says of itself; nothing where it does not answer."""
-    client = redis_asyncio.Redis(host="127.0.0.1", port=server.port, socket_timeout=1, socket_connect_timeout=1)
+    client = redis_asyncio.Redis(host="127.0.0.1", port=server.port, socket_timeout=_ANSWERS_WITHIN)
     try:
         return await client.info(section)
     except (redis_asyncio.RedisError, OSError):
@@ -89,17 +95,27 @@ class Sentinels:
 
     async def failed_over(self, old: EmbeddedServer) -> EmbeddedServer:
         """Return the new primary, once every sentinel says so and it takes writes."""
-        async with asyncio.timeout(_WITHIN):
-            while True:
-                ports = {
-                    int((await self._ask(n, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) or (0, 0))[1])
-                    for n in range(3)
-                }
-                if len(ports) == 1 and ports != {old.port}:
-                    new = await self.primary()
-                    if (await info_of(new)).get("role") == "master":
-                        return new
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(_WITHIN):
+                while True:
+                    ports = {
+                        int((await self._ask(n, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) or (0, 0))[1])
+                        for n in range(3)
+                    }
+                    if len(ports) == 1 and ports != {old.port}:
+                        new = await self.primary()
+                        if (await info_of(new)).get("role") == "master":
+                            return new
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            said = [(self._folder / f"sentinel{number}" / "log").read_text() for number in range(3)]
+            raise AssertionError("no fail-over; the sentinels say:\n" + "\n".join(said)) from None
+
+    @contextlib.asynccontextmanager
+    async def looking_away(self) -> AsyncIterator[None]:
+        await self._call_down_after(_HOUR_MS)
+        yield
+        await self._call_down_after(self._down_after_ms)
 
     async def in_step(self, *, replicas: int = 2) -> None:
         """Return when so many replicas have all that the primary has now; it goes on, with its pings alone."""
@@ -148,6 +164,11 @@ class Sentinels:
                 while not await self._is_ready(number):
                     await asyncio.sleep(0.05)
 
+    async def _call_down_after(self, milliseconds: int) -> None:
+        for number in range(3):
+            said = await self._ask(number, "SENTINEL", "SET", SERVICE, "down-after-milliseconds", milliseconds)
+            assert said, f"sentinel {number} does not answer"
+
     async def _is_ready(self, number: int) -> bool:
         client = redis_asyncio.Redis(host="127.0.0.1", port=self._ports[number])
         try:
@@ -159,7 +180,7 @@ class Sentinels:
         return said["num-other-sentinels"] == 2 and len(usable) == 2
 
     async def _ask(self, number: int, *command):
-        client = redis_asyncio.Redis(host="127.0.0.1", port=self._ports[number], socket_timeout=1)
+        client = redis_asyncio.Redis(host="127.0.0.1", port=self._ports[number], socket_timeout=_ANSWERS_WITHIN)
         try:
             return await client.execute_command(*command)
         except (redis_asyncio.RedisError, OSError):
