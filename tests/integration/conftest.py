@@ -2,6 +2,7 @@
 
 keyspace    seed the database and compare all of it (tests/support/keyspace.py)
 store       Barque's writes, over the client of the `redis` fixture
+commands    `barque` commands that have imported all they need (tests/support/commands.py)
 full        `await full()`: from then to the test's end the server has no memory left, and says so
 """
 
@@ -9,6 +10,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from common.redis.store import Store
+from tests.support.commands import Commands
 from tests.support.keyspace import Keyspace
 
 
@@ -23,6 +25,12 @@ async def keyspace(redis):
 @pytest.fixture
 def store(redis) -> Store:
     return Store(redis)
+
+
+@pytest.fixture(scope="session")
+def commands():
+    with Commands() as forking:
+        yield forking
 
 
 @pytest.fixture

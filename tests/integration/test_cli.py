@@ -10,7 +10,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -20,6 +19,7 @@ from arq.connections import RedisSettings
 from common import NEVER, Call, Context, task
 from common.jobs import JobState
 from producer import Producer
+from tests.support.commands import Ended
 from workers import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -48,34 +48,19 @@ async def fail(ctx: Context) -> None:
     raise ValueError("\x1b[31mno [bold]way[/bold]")
 
 
-@dataclass
-class Ended:
-    """A process that has ended: its exit code and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self):
-        assert self.out.count("\n") == 1, "JSON for programs is one line, and nothing else is on stdout"
-        return json.loads(self.out)
-
-
 @pytest.fixture
 def barque(redis_url, tmp_path):
     """Start the command in an empty folder; the processes a test leaves behind are killed."""
     started = []
 
     async def start(*arguments, **environment):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("BARQUE_")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "cli",
             *arguments,
             cwd=tmp_path,
-            env=kept | {"PYTHONPATH": str(ROOT), "BARQUE_REDIS_URL": redis_url, "COLUMNS": "80"} | environment,
+            env=given(redis_url) | environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -89,11 +74,18 @@ def barque(redis_url, tmp_path):
 
 
 @pytest.fixture
-def run(barque):
+def run(commands, redis_url, tmp_path):
+    """Run the command to its end in an empty folder, without a start of Python for each."""
+
     async def run(*arguments, **environment) -> Ended:
-        return await end(await barque(*arguments, **environment))
+        return await commands.run(*arguments, folder=tmp_path, environment=given(redis_url) | environment)
 
     return run
+
+
+def given(redis_url: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BARQUE_")}
+    return kept | {"PYTHONPATH": str(ROOT), "BARQUE_REDIS_URL": redis_url, "COLUMNS": "80"}
 
 
 async def end(process) -> Ended:
@@ -495,6 +487,11 @@ class TestRedisCommand:
 
         assert (ended.code, ended.out) == (2, "")
         assert "password" in ended.err
+
+
+async def test_most_of_these_commands_are_forks_which_say_what_a_process_says(barque, run):
+    for arguments in (["config", "--json"], ["enqueue", "é", "--no-check", "--at", "never"], ["result", "nope"]):
+        assert await run(*arguments) == await end(await barque(*arguments))
 
 
 class TestConfigOfAFolder:

@@ -350,8 +350,12 @@ async def test_a_line_of_a_level_of_the_programs_own_comes_out(ctx, level, name)
 
 async def test_a_process_that_cannot_read_its_line_ends(ctx):
     """A listener that is gone would leave the process, and its job, for ever."""
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (400 << 20, resource.RLIM_INFINITY))"
+    limit = """
+import resource
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (32 << 20), resource.RLIM_INFINITY))
+"""
     await run_in_process(ctx, exec, limit)
     with pytest.raises(ProcessLost, match="exit code 1"):
-        await run_in_process(ctx, len, bytes(500 << 20))
+        await run_in_process(ctx, len, bytes(64 << 20))
     assert await run_in_process(ctx, len, b"12") == 2
