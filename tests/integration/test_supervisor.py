@@ -66,7 +66,8 @@ class Supervised:
         self._log = log
 
     def lines(self, event: str) -> list[dict]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        whole = self._log.read_text().rpartition("\n")[0]  # the last line may be in the middle of being written
+        found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in found if line["event"] == event]
 
     async def logs(self, event: str, times: int = 1) -> list[dict]:
