@@ -92,6 +92,8 @@ class Processes:
         command: starts one.
         page: where the metrics of all are, as others may reach it; "" where nowhere.
         pinned: keep each to one core.
+        compiled: let them write what Python compiles. It is told from the source by size and second: what is changed
+            twice within one would be run as it was.
 
     Attributes:
         by_pid: those that live. Changed in the supervisor's thread alone; `changed` is held meanwhile.
@@ -100,7 +102,13 @@ class Processes:
     """
 
     def __init__(
-        self, command: Sequence[str], selector: selectors.BaseSelector, *, page: str = "", pinned: bool = False
+        self,
+        command: Sequence[str],
+        selector: selectors.BaseSelector,
+        *,
+        page: str = "",
+        pinned: bool = False,
+        compiled: bool = True,
     ) -> None:
         self.page = page
         self.by_pid: dict[int, Process] = {}
@@ -110,6 +118,7 @@ class Processes:
         self._command = list(command)
         self._selector = selector
         self._pinned = pinned
+        self._more = {} if compiled else {"PYTHONDONTWRITEBYTECODE": "1"}
         self._folder = _folder()
         self._asked = itertools.count(1)
 
@@ -127,7 +136,7 @@ class Processes:
             environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
             popen = subprocess.Popen(  # noqa: S603 - ourselves once more
                 self._command,
-                env=environment | {VARIABLE: json.dumps(handed)},
+                env=environment | self._more | {VARIABLE: json.dumps(handed)},
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

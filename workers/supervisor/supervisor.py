@@ -82,7 +82,7 @@ class Supervisor:
         self._settings = settings
         self._settings_again = settings_again
         self._selector = selectors.DefaultSelector()
-        self._processes = Processes(command, self._selector, pinned=settings.cpu_affinity)
+        self._processes = Processes(command, self._selector, pinned=settings.cpu_affinity, compiled=not watch)
         self._size = settings.processes or cores_in_use()
         self.fleet = Fleet(
             self._size, self._processes, grace=settings.shutdown_grace, burst=burst, waits_for_changes=watch
