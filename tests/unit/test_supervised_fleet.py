@@ -221,6 +221,7 @@ def test_a_successor_that_does_not_become_ready_is_ended_by_force(running):
 def test_one_that_dies_while_its_successor_starts_is_not_started_twice(running):
     running.do("replace", 101, "memory")
     assert running.do("ended", 101, -9) == ["worker_process_died"]
+    assert "again_in_s" not in running.last("worker_process_died"), "its successor is on the way already"
     running.passes(120)
     assert len(running.started) == 4
     running.do("ready", 104)
@@ -465,6 +466,17 @@ class TestWhereTheCodeIsWatched:
         watched.do("ready", 103)
         assert watched.started == [1, 2, 1, 1]
         assert watched.standing() == [104, None]
+
+    def test_the_end_of_old_code_is_not_that_of_a_turn(self, watched):
+        watched.do("changed", [])
+        watched.do("configured", 103, GRACE)
+        watched.do("ready", 103)
+        watched.do("ready", 104)
+        watched.do("replace", 103, "memory")
+        watched.do("replace", 104, "memory")
+        watched.do("ended", 101, 0)
+        watched.do("ended", 102, 0)
+        assert watched.started == [1, 2, 1, 2, 1], "still one at a time"
 
 
 def test_how_a_process_ended_is_said_in_words():
