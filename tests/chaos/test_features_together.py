@@ -309,8 +309,9 @@ async def described(redis):
 
 async def idle_keys(redis):
     """Wait until nothing is left but what may be, and say what is."""
-    found = {}
-    for _ in range(100):
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + DRAIN
+    while True:
         found = {}
         async for key in redis.scan_iter(count=1000):
             name = key.decode()
@@ -323,10 +324,9 @@ async def idle_keys(redis):
             lives = name.startswith("test:") or name == keys.WORKERS or await redis.pttl(key) >= 0
             if held or not stays or not lives:
                 found[name] = await redis.pttl(key)
-        if not found:
-            break
+        if not found or loop.time() > latest:
+            return found
         await asyncio.sleep(0.1)
-    return found
 
 
 async def verdict(world, fleet, redis):

@@ -678,6 +678,7 @@ def bench(redis_url):
             runner.run(end(listening))
 
 
+@pytest.mark.timeout(300)
 def test_the_store_is_what_the_model_says(bench):
     run_state_machine_as_test(
         lambda: StoreMachine(bench),

@@ -1,4 +1,7 @@
-"""A producer and workers for the pages of this folder; results stay, as they would in production."""
+"""A producer and workers for the pages of this folder; results stay, as they would in production.
+
+So does the marker of a queue where a worker was closed before it took it: the next worker does.
+"""
 
 import pytest
 
@@ -11,4 +14,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         # A page that leaves more says what.
         if "tests/fundamentals" in item.path.as_posix() and item.get_closest_marker("leaves_keys") is None:
-            item.add_marker(pytest.mark.leaves_keys("arq:result:*"))
+            item.add_marker(pytest.mark.leaves_keys("arq:result:*", "barque:wake:*"))

@@ -16,9 +16,12 @@ async def square(ctx: Context, n: int) -> int:
     return n * n
 
 
+may_end: dict[int, asyncio.Event] = {}
+
+
 @task
 async def last_shall_be_first(ctx: Context, n: int) -> int:
-    await asyncio.sleep(0.4 - 0.2 * n)
+    await may_end[n].wait()
     return n
 
 
@@ -42,8 +45,14 @@ async def test_gather_can_return_failures_in_their_places(producer, run_worker):
 
 async def test_as_completed_yields_jobs_as_they_end(producer, run_worker):
     await run_worker(last_shall_be_first)
-    calls = [last_shall_be_first(n) for n in range(3)]
-    assert [await job.result() async for job in producer.as_completed(calls, timeout=10)] == [2, 1, 0]
+    may_end.update({n: asyncio.Event() for n in range(3)})
+    may_end[2].set()
+    ended = []
+    async for job in producer.as_completed((last_shall_be_first(n) for n in range(3)), timeout=30):
+        ended.append(await job.result())
+        if ended[-1]:
+            may_end[ended[-1] - 1].set()
+    assert ended == [2, 1, 0]
 
 
 async def test_map_runs_a_task_on_each_item(producer, run_worker):

@@ -235,7 +235,7 @@ async def hangs(ctx: Context) -> None:
 
 
 async def test_a_task_that_hangs_is_named():
-    async with Sandbox([hangs], patience=0.2) as sandbox:
+    async with Sandbox([hangs], patience=2) as sandbox:
         await sandbox.enqueue(hangs())
         with pytest.raises(TimeoutError, match="still runs: hangs"):
             await sandbox.run()

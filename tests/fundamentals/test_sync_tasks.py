@@ -214,8 +214,8 @@ async def test_its_timeout_runs_from_when_it_has_a_thread(producer, run_worker, 
     first = await producer.enqueue(hold("first"))
     await passed("first began")
     gate("second may go").set()
-    second = await producer.enqueue(hold("second"), timeout=0.3)
-    await asyncio.sleep(0.6)  # it would be over by now
+    second = await producer.enqueue(hold("second"), timeout=1)
+    await asyncio.sleep(1.2)  # it would be over by now
     gate("first may go").set()
     assert await first.result(timeout=20) == "first"
     assert await second.result(timeout=20) == "second"
