@@ -91,7 +91,7 @@ def setting_names(incomplete: str) -> list[str]:
     def known() -> Iterable[str]:
         from common.settings import Settings  # noqa: PLC0415 - see the top of main.py
 
-        return Settings.model_fields
+        return Settings.names()
 
     return _fitting(_quietly(known), incomplete)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cli.origins import EffectiveSetting
+    from common.setting_fields import PlainSettings
     from common.setting_sources import LayeredSettings
 
 __all__ = ["config"]
@@ -82,11 +83,11 @@ def _print_file(*, toml: bool, env: bool) -> None:
 
 def _in_force(
     options: dict[str, Any], *, dashboard: bool, both: bool
-) -> list[tuple[LayeredSettings, list[EffectiveSetting]]]:
+) -> list[tuple[PlainSettings | LayeredSettings, list[EffectiveSetting]]]:
     """Return the settings that were asked for, as they were read and one by one."""
     from cli.origins import effective_settings  # noqa: PLC0415 - see the top of main.py
 
-    settings: LayeredSettings = read_settings(**options)
+    settings: PlainSettings | LayeredSettings = read_settings(**options)
     found = [] if dashboard else [(settings, effective_settings(settings, options))]
     if dashboard or both:
         from dashboard.settings import load_dashboard_settings  # noqa: PLC0415 - see the top of main.py
@@ -97,11 +98,14 @@ def _in_force(
 
 
 def _show(
-    in_force: list[tuple[LayeredSettings, list[EffectiveSetting]]], word: str | None, *, explain: bool, as_json: bool
+    in_force: list[tuple[PlainSettings | LayeredSettings, list[EffectiveSetting]]],
+    word: str | None,
+    *,
+    explain: bool,
+    as_json: bool,
 ) -> None:
-    from cli.origins import exposed  # noqa: PLC0415 - see the top of main.py
-    from common.setting_names import did_you_mean, nearest  # noqa: PLC0415
-    from common.setting_sources import misspelt  # noqa: PLC0415
+    from cli.origins import exposed, kind_of  # noqa: PLC0415 - see the top of main.py
+    from common.setting_names import did_you_mean, misspelt, nearest  # noqa: PLC0415
 
     every = [each for _, found in in_force for each in found]
     wanted = [each for each in every if word is None or each.is_about(word)]
@@ -113,7 +117,8 @@ def _show(
     elif wanted:
         show(*_lines(wanted, width()))
     for settings, _ in in_force:
-        for wrong, meant in misspelt(type(settings)):
+        kind = kind_of(settings)
+        for wrong, meant in misspelt(str(kind.model_config["env_prefix"]), kind.model_fields):
             note(f"{wrong} is no setting and does nothing; {did_you_mean(meant)}")
     for file, names in exposed(every).items():
         note(f"{file} holds {', '.join(names)} and can be read by everybody on this machine: chmod o= {file}")

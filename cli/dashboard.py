@@ -61,12 +61,11 @@ def dashboard(
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
     from common.errors import ConfigurationError  # noqa: PLC0415 - see the top of main.py
-    from common.setting_names import did_you_mean  # noqa: PLC0415
-    from common.setting_sources import misspelt  # noqa: PLC0415
-    from dashboard.settings import DashboardSettings, load_dashboard_settings  # noqa: PLC0415
+    from common.setting_names import did_you_mean, misspelt  # noqa: PLC0415
+    from dashboard.settings import PREFIX, DashboardSettings, load_dashboard_settings  # noqa: PLC0415
 
     given = load_dashboard_settings(host=host, port=port, read_only=read_only, tasks=tasks)
-    for wrong, meant in misspelt(DashboardSettings):
+    for wrong, meant in misspelt(PREFIX, DashboardSettings.model_fields):
         note(f"{wrong} is no setting and does nothing; {did_you_mean(meant)}")
     add_current_folder()
     try:

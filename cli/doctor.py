@@ -93,7 +93,7 @@ async def _diagnose(settings: Settings) -> list[Finding]:
 def _check_environment(settings: Settings, options: dict[str, Any]) -> list[Finding]:
     from cli.origins import effective_settings, exposed  # noqa: PLC0415 - see the top of main.py
     from common.redis.diagnosis import Finding  # noqa: PLC0415
-    from common.setting_sources import misspelt  # noqa: PLC0415
+    from common.setting_names import misspelt  # noqa: PLC0415
     from common.settings import Settings  # noqa: PLC0415
 
     slips = [
@@ -103,7 +103,7 @@ def _check_environment(settings: Settings, options: dict[str, Any]) -> list[Find
             f"{wrong} is no setting and does nothing",
             f"did you mean {meant}?" if meant else "`barque config` lists all there are",
         )
-        for wrong, meant in misspelt(Settings)
+        for wrong, meant in misspelt(Settings.prefix, Settings.names())
     ]
     told = [
         Finding("settings", "warn", f"{file} holds {', '.join(names)} and can be read by everybody", f"chmod o= {file}")

@@ -141,7 +141,7 @@ def enqueue(
             "it says how long to --wait; what one attempt may take is --job-timeout", param_hint="--timeout"
         )
     settings = read_settings(redis_url=redis_url, tasks=tasks)
-    from common.tasks import Call  # noqa: PLC0415 - brings in pydantic; not for --help
+    from common.tasks import Call  # noqa: PLC0415 - brings in msgspec; not for --help
 
     positional = [as_value(text, raw=raw) for text in arguments or ()]
     call: Call[Any] = Call(task, *positional, **pairs(keywords, "--kwargs", raw=raw))

@@ -16,7 +16,7 @@ NOT_YET: Final = 4
 
 def exit_code(error: Exception) -> int | None:
     """Return the code an error ends the command with; None for one that is not Barque's, and so a bug."""
-    from common import errors  # noqa: PLC0415 - importing the errors imports pydantic, which takes longer than --help
+    from common import errors  # noqa: PLC0415 - imports msgspec and more; not for --help
 
     if isinstance(error, errors.RedisUnavailable):
         return UNAVAILABLE

@@ -12,10 +12,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from common.queue_weights import WeightedQueues
+from common.secret import Secret
+from common.setting_fields import PlainSettings
+from common.setting_reader import reader
 from common.setting_sources import LayeredSettings, Origin, origins
 from common.settings import mask_url
 
-__all__ = ["EffectiveSetting", "as_text", "effective_settings", "exposed", "plain_default"]
+__all__ = ["EffectiveSetting", "as_text", "effective_settings", "exposed", "kind_of", "plain_default"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,14 @@ class EffectiveSetting:
         return plain in self.variable.lower() or word.lower() in self.description.lower()
 
 
-def effective_settings(settings: LayeredSettings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
+def effective_settings(settings: PlainSettings | LayeredSettings, options: Mapping[str, Any]) -> list[EffectiveSetting]:
     """Return every setting, in the order of its class.
 
     Args:
         settings: what is in force, read with these options.
         options: settings given on the command line; None is none.
     """
-    kind = type(settings)
+    kind = kind_of(settings)
     places = origins(kind, [name for name, value in options.items() if value is not None])
     prefix = kind.model_config["env_prefix"]
     found = []
@@ -102,6 +105,11 @@ def effective_settings(settings: LayeredSettings, options: Mapping[str, Any]) ->
     return found
 
 
+def kind_of(settings: PlainSettings | LayeredSettings) -> type[LayeredSettings]:
+    """Return the class that has read them, which knows of each what it means."""
+    return reader(type(settings)) if isinstance(settings, PlainSettings) else type(settings)
+
+
 def exposed(found: Iterable[EffectiveSetting]) -> dict[Path, list[str]]:
     """Return the files that hold a secret and may be read by everybody on this machine, with what is secret there."""
     secrets: dict[Path, list[str]] = {}
@@ -112,7 +120,7 @@ def exposed(found: Iterable[EffectiveSetting]) -> dict[Path, list[str]]:
 
 
 def _is_secret(value: Any) -> bool:
-    if isinstance(value, SecretStr):
+    if isinstance(value, Secret | SecretStr):
         text = value.get_secret_value()
         return "://" not in text or _mask(text) != text
     return isinstance(value, str) and "://" in value and _mask(value) != value
@@ -135,7 +143,7 @@ def as_text(value: Any) -> str:
 
 
 def _plain(value: Any, *, is_default: bool) -> Any:
-    if isinstance(value, SecretStr):
+    if isinstance(value, Secret | SecretStr):
         # A default is in the source for all to read.
         return value.get_secret_value() if is_default else "***"
     if isinstance(value, WeightedQueues):

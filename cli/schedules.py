@@ -153,7 +153,7 @@ def add(
       barque schedules add theirs their_task -k size=5 --every 1h --no-check
     """
     settings = read_settings(redis_url=redis_url, tasks=tasks)
-    from common.tasks import Call  # noqa: PLC0415 - brings in pydantic; not for --help
+    from common.tasks import Call  # noqa: PLC0415 - brings in msgspec; not for --help
 
     when = _timetable(cron, every, timezone, missed, jitter or 0.0, overlap=overlap)
     positional = [as_value(text, raw=raw) for text in arguments or ()]

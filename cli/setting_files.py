@@ -16,13 +16,14 @@ from pydantic.fields import FieldInfo
 
 from cli.origins import as_text, plain_default
 from common.durations import as_duration
+from common.setting_reader import reader
 from common.setting_sources import LayeredSettings
 from common.settings import Settings
 from dashboard.settings import DashboardSettings
 
 __all__ = ["env_text", "renewed_example", "renewed_page", "settings_tables", "toml_text"]
 
-_KINDS: tuple[type[LayeredSettings], ...] = (Settings, DashboardSettings)
+_KINDS: tuple[type[LayeredSettings], ...] = (reader(Settings), DashboardSettings)
 _WIDTH = 118
 
 _ENV_HEAD = """\

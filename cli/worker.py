@@ -130,7 +130,9 @@ def worker(
     # As variables, because all that runs in this process reads those: tasks that ship, processes for computing.
     os.environ.update({f"BARQUE_{name.upper()}": str(value) for name, value in options.items() if value is not None})
     add_current_folder()
-    settings = read_settings()
+    from common.settings import settings_for_process  # noqa: PLC0415 - not for --help
+
+    settings = settings_for_process()
     line = _line_to_supervisor()
     if line is None and (reload or settings.processes != 1 or settings.max_jobs or settings.max_memory):
         _supervise(settings, burst=burst, watch=reload, as_json=as_json)

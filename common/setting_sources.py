@@ -22,12 +22,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from common import setting_names
 from common.config_file import ConfigFile, find_config_file, read_config_file
 from common.errors import ConfigurationError
 from common.setting_errors import in_plain_words
-from common.setting_names import CONFIG_VARIABLE, did_you_mean, nearest, slips
+from common.setting_names import CONFIG_VARIABLE, did_you_mean, nearest
 
-__all__ = ["LayeredSettings", "Origin", "config_file_of", "misspelt", "origins", "read_layered"]
+__all__ = ["LayeredSettings", "Origin", "origins", "read_layered"]
 
 _Settings = TypeVar("_Settings", bound="LayeredSettings")
 
@@ -70,9 +71,6 @@ class LayeredSettings(BaseSettings):
     sections: ClassVar[Mapping[str, str]] = {}
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        toml_file="barque.toml",
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -88,8 +86,9 @@ class LayeredSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the file behind the variables; files of one value each are not read."""
-        del settings_cls, file_secret_settings
-        return init_settings, env_settings, dotenv_settings, _TomlSource(cls, _config_path(cls, dotenv_settings))
+        del settings_cls, dotenv_settings, file_secret_settings
+        dotenv = _dotenv(cls)
+        return init_settings, env_settings, dotenv, _TomlSource(cls, _config_path(dotenv))
 
 
 class _TomlSource(TomlConfigSettingsSource):
@@ -120,36 +119,39 @@ def _is_number(kind: type[BaseSettings], name: str) -> bool:
     return kind.model_fields[name].annotation in {int, float}
 
 
-def _config_path(kind: type[BaseSettings], dotenv: PydanticBaseSettingsSource) -> Path | None:
+def _dotenv(kind: type[BaseSettings]) -> DotEnvSettingsSource:
+    return DotEnvSettingsSource(kind, env_file=setting_names.ENV_FILE, env_file_encoding="utf-8")
+
+
+def _config_path(dotenv: DotEnvSettingsSource) -> Path | None:
     named = os.environ.get(CONFIG_VARIABLE)
-    if named is None and isinstance(dotenv, DotEnvSettingsSource):
+    if named is None:
         named = dotenv.env_vars.get(CONFIG_VARIABLE.lower())
-    usual: Any = kind.model_config.get("toml_file")
-    return find_config_file(named, Path(usual) if usual else None)
+    usual = setting_names.CONFIG_FILE
+    return find_config_file(named, None if usual is None else Path(usual))
 
 
 def read_layered(kind: type[_Settings], overrides: Mapping[str, Any]) -> _Settings:
     """Return settings as the sources have them.
 
     Args:
-        overrides: fields to set whatever the sources say; None leaves a field alone.
+        overrides: fields to set whatever the sources say.
 
     Raises:
         ConfigurationError: a value is wrong, or a file; the message names the place, and what is right there.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    unknown = sorted(given.keys() - kind.model_fields.keys())
+    unknown = sorted(overrides.keys() - kind.model_fields.keys())
     if unknown:
         near = [(name, nearest(name, kind.model_fields)) for name in unknown]
         said = ", ".join(f"{name} ({did_you_mean(meant)})" if meant else name for name, meant in near)
         raise ConfigurationError(f"no such {kind.what}: {said}")
     try:
-        return kind(**given)
+        return kind(**overrides)
     except ValidationError as error:
-        places = {name: origin.place for name, origin in origins(kind, given).items()}
+        places = {name: origin.place for name, origin in origins(kind, overrides).items()}
         raise ConfigurationError(in_plain_words(error, kind.model_fields, places)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{kind.model_config.get('env_file')} cannot be read: {_why(error)}") from None
+        raise ConfigurationError(f"{setting_names.ENV_FILE} cannot be read: {_why(error)}") from None
 
 
 def origins(kind: type[LayeredSettings], overrides: Iterable[str]) -> dict[str, Origin]:
@@ -158,12 +160,12 @@ def origins(kind: type[LayeredSettings], overrides: Iterable[str]) -> dict[str, 
     Args:
         overrides: names of those that are given whatever the sources say.
     """
-    in_environment, dotenv = EnvSettingsSource(kind)(), DotEnvSettingsSource(kind)
+    in_environment, dotenv = EnvSettingsSource(kind)(), _dotenv(kind)
     in_dotenv = dotenv()
-    toml = _TomlSource(kind, _config_path(kind, dotenv))
+    toml = _TomlSource(kind, _config_path(dotenv))
     in_toml, file = toml(), toml.file
     given = set(overrides)
-    env_file: Any = kind.model_config.get("env_file")
+    env_file = Path(setting_names.ENV_FILE or "")
     found = {}
     for name in kind.model_fields:
         variable = f"{kind.model_config['env_prefix']}{name.upper()}"
@@ -172,41 +174,13 @@ def origins(kind: type[LayeredSettings], overrides: Iterable[str]) -> dict[str, 
         elif name in in_environment:
             found[name] = Origin("environment", variable)
         elif name in in_dotenv:
-            found[name] = Origin(".env", variable, Path(env_file))
+            found[name] = Origin(".env", variable, env_file)
         elif file is not None and name in in_toml:
             key = f"{kind.table}.{name}" if kind.table else name
             found[name] = Origin("toml", key, file.path, file.line(name, kind.table))
         else:
             found[name] = Origin("default", variable)
     return found
-
-
-def config_file_of(kind: type[LayeredSettings]) -> ConfigFile | None:
-    """Return the barque.toml that is in force, None if there is none.
-
-    Raises:
-        ConfigurationError: it is not there, cannot be read or is no TOML, or has a key that is no setting.
-    """
-    return _TomlSource(kind, _config_path(kind, DotEnvSettingsSource(kind))).file
-
-
-def misspelt(kind: type[LayeredSettings]) -> list[tuple[str, str | None]]:
-    """Return each variable that is no setting, with the setting it is nearest to, None if it is near none.
-
-    Looks at the environment and the `.env` file, which hold names of others too: so a slip there is no error.
-    """
-    prefix = str(kind.model_config["env_prefix"])
-    found = slips({*os.environ, *_names_in_file(kind)}, prefix, kind.model_fields, os.environ)
-    # Without the prefix, which would make any two names alike.
-    near = [(name, nearest(name.upper().removeprefix(prefix), kind.model_fields)) for name in found]
-    return [(name, f"{prefix}{meant.upper()}" if meant else None) for name, meant in near]
-
-
-def _names_in_file(kind: type[BaseSettings]) -> set[str]:
-    try:
-        return {name.upper() for name in DotEnvSettingsSource(kind).env_vars}
-    except (OSError, UnicodeDecodeError):
-        return set()  # `read_layered` says so
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:

@@ -1,25 +1,23 @@
 """Every setting of Barque but the dashboard's: environment variables under `BARQUE_`, `.env`, or barque.toml.
 
-Owns names, defaults and checks. Where they are read from, and which source wins, is setting_sources.py's; a bad value
-is one `ConfigurationError` that names the place, and its wording is setting_errors.py's.
+Owns names, defaults and checks. They are read by setting_reader.py, and where from, and which source wins, is
+setting_sources.py's; a bad value is one `ConfigurationError` that names the place, in setting_errors.py's words.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode, SettingsConfigDict
-
 from common.durations import read_seconds
 from common.ports import read_ports
 from common.queue_weights import as_entries, read_queues
-from common.setting_sources import LayeredSettings, read_layered
+from common.secret import Secret
+from common.setting_fields import After, Before, Bounds, Commas, Means, PlainSettings
 from common.signing import read_keys
 from common.sizes import read_size
 
@@ -28,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_QUEUE",
-    "Names",
     "Settings",
     "check_modules",
     "load_settings",
     "mask_url",
     "settings_for_process",
+    "split_commas",
 ]
 
 DEFAULT_QUEUE = "arq:queue"
@@ -51,7 +49,8 @@ _IN_EVERY_LINE = frozenset({
 })  # fmt: skip
 
 
-def _split_commas(value: Any) -> Any:
+def split_commas(value: Any) -> Any:
+    """Return what a text with commas lists; anything else as it is."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -102,7 +101,7 @@ def _check_log_context(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _check_signing_keys(value: SecretStr) -> SecretStr:
+def _check_signing_keys(value: Secret) -> Secret:
     read_keys(value.get_secret_value())
     return value
 
@@ -131,18 +130,17 @@ def _with_units(value: Any) -> Any:
 _YEAR = 365 * 24 * 3600
 _MONTH = 30 * 24 * 3600  # as long as common/redis/scores.py can tell of
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-Duration = Annotated[float, BeforeValidator(_with_units)]
+Names = Annotated[tuple[str, ...], Commas(), Before(split_commas)]
+Duration = Annotated[float, Before(_with_units)]
 """Seconds; as text also `500ms`, `90s`, `5m`, `2h`, `1d`."""
-Seconds = Annotated[Duration, Field(gt=0, le=_YEAR)]
-Size = Annotated[int, BeforeValidator(_with_size)]
+Seconds = Annotated[Duration, Bounds(gt=0, le=_YEAR)]
+Size = Annotated[int, Before(_with_size)]
 """Bytes; as text also `512M`, `1.5G`."""
 
 
-class Settings(LayeredSettings):
+class Settings(PlainSettings):
     """The settings of one process. Each field's variable is `BARQUE_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="BARQUE_")
     other_tables: ClassVar[frozenset[str]] = frozenset({"dashboard"})
     sections: ClassVar[Mapping[str, str]] = {
         "redis_url": "Where the server is",
@@ -155,150 +153,177 @@ class Settings(LayeredSettings):
     }
 
     # Where the server is
-    redis_url: Annotated[str, AfterValidator(_check_url)] = Field(
-        "redis://localhost:6379/0",
-        description="Server: redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path?db=0",
-    )
-    redis_username: str | None = Field(None, description="ACL user, if the URL names none")
-    redis_password: SecretStr | None = Field(None, description="Password, if the URL holds none")
-    redis_sentinels: Names = Field(
-        (), description="Sentinels, each as host:port; the URL gives db and TLS", examples=["sentinel-1:26379"]
-    )
-    redis_sentinel_service: str = Field("mymaster", description="The name Sentinel knows the primary by")
-    redis_sentinel_username: str | None = Field(None, description="ACL user at the sentinels")
-    redis_sentinel_password: SecretStr | None = Field(None, description="Password at the sentinels")
-    redis_tls_ca: Path | None = Field(None, description="PEM file of the authority that signed the server")
-    redis_tls_cert: Path | None = Field(None, description="PEM file of this client's certificate")
-    redis_tls_key: Path | None = Field(None, description="PEM file of this client's key")
-    redis_tls_verify: bool = Field(True, description="Check the server's certificate and host name")
-    redis_connect_timeout: Seconds = Field(5.0, description="Seconds to wait for a connection")
+    redis_url: Annotated[
+        str,
+        After(_check_url),
+        Means("Server: redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path?db=0"),
+    ] = "redis://localhost:6379/0"
+    redis_username: Annotated[str | None, Means("ACL user, if the URL names none")] = None
+    redis_password: Annotated[Secret | None, Means("Password, if the URL holds none")] = None
+    redis_sentinels: Annotated[
+        Names, Means("Sentinels, each as host:port; the URL gives db and TLS", "sentinel-1:26379")
+    ] = ()
+    redis_sentinel_service: Annotated[str, Means("The name Sentinel knows the primary by")] = "mymaster"
+    redis_sentinel_username: Annotated[str | None, Means("ACL user at the sentinels")] = None
+    redis_sentinel_password: Annotated[Secret | None, Means("Password at the sentinels")] = None
+    redis_tls_ca: Annotated[Path | None, Means("PEM file of the authority that signed the server")] = None
+    redis_tls_cert: Annotated[Path | None, Means("PEM file of this client's certificate")] = None
+    redis_tls_key: Annotated[Path | None, Means("PEM file of this client's key")] = None
+    redis_tls_verify: Annotated[bool, Means("Check the server's certificate and host name")] = True
+    redis_connect_timeout: Annotated[Seconds, Means("Seconds to wait for a connection")] = 5.0
 
-    durable: bool = Field(False, description="Enqueues return only when the server's append-only file has the job")
-    durable_replicas: int = Field(
-        0, ge=0, le=100, description="Enqueues return only when so many replicas have the job"
-    )
+    durable: Annotated[bool, Means("Enqueues return only when the server's append-only file has the job")] = False
+    durable_replicas: Annotated[
+        int, Bounds(ge=0, le=100), Means("Enqueues return only when so many replicas have the job")
+    ] = 0
 
     # What this worker runs
-    queues: Annotated[Names, BeforeValidator(as_entries), AfterValidator(_check_queues)] = Field(
-        (DEFAULT_QUEUE,), description="Queues to serve, first one first; or by weight: high=6,default=3,low=1"
+    queues: Annotated[
+        Names,
+        Before(as_entries),
+        After(_check_queues),
+        Means("Queues to serve, first one first; or by weight: high=6,default=3,low=1"),
+    ] = (DEFAULT_QUEUE,)
+    queue_aging: Annotated[
+        Duration,
+        Bounds(ge=0, le=_YEAR),
+        Means("Seconds after which a job of a queue that is not first has a share all the same; 0 is never"),
+    ] = 60.0
+    tasks: Annotated[Names, After(check_modules), Means("Modules to import; importing registers their tasks")] = (
+        "workers.tasks",
     )
-    queue_aging: Duration = Field(
-        60.0,
-        ge=0,
-        le=_YEAR,
-        description="Seconds after which a job of a queue that is not first has a share all the same; 0 is never",
+    middleware: Annotated[
+        Names,
+        After(_check_attributes),
+        Means("What goes around each attempt, outermost first, as module:name", "my_app.middleware:timing"),
+    ] = ()
+    concurrency: Annotated[int, Bounds(ge=1, le=1_000_000), Means("Jobs at once in one process")] = 100
+    threads: Annotated[
+        int,
+        Bounds(ge=1, le=10_000),
+        Means("Tasks that are a plain `def`, which run in threads, at once in one process"),
+    ] = 32
+    processes: Annotated[
+        int, Before(_with_auto), Bounds(ge=0, le=1000), Means("Processes of `barque worker`; auto, or 0, is one a core")
+    ] = 1
+    max_jobs: Annotated[int, Bounds(ge=0), Means("Replace such a process once it has had so many jobs; 0 is never")] = 0
+    max_memory: Annotated[Size, Bounds(ge=0), Means("Replace it once it holds so much: 512M, 2G; 0 is never")] = 0
+    cpu_affinity: Annotated[bool, Means("Keep each such process to one core")] = False
+    job_timeout: Annotated[Seconds, Means("Seconds one attempt may take, unless its task says")] = 300.0
+    max_attempts: Annotated[int, Bounds(ge=1), Means("Attempts a job has, unless its task says")] = 5
+    keep_result: Annotated[Duration, Bounds(ge=0, le=_YEAR), Means("Seconds to keep a result; 0 keeps none")] = 3600.0
+    dead_keep: Annotated[
+        Duration, Bounds(ge=1, le=_YEAR), Means("Seconds to keep a job that failed for good, to look at and replay")
+    ] = 7 * 24 * 3600.0
+    dead_limit: Annotated[int, Bounds(ge=0, le=10_000_000), Means("Most jobs kept so, older ones go; 0 keeps none")] = (
+        10_000
     )
-    tasks: Annotated[Names, AfterValidator(check_modules)] = Field(
-        ("workers.tasks",), description="Modules to import; importing registers their tasks"
-    )
-    middleware: Annotated[Names, AfterValidator(_check_attributes)] = Field(
-        (),
-        description="What goes around each attempt, outermost first, as module:name",
-        examples=["my_app.middleware:timing"],
-    )
-    concurrency: int = Field(100, ge=1, le=1_000_000, description="Jobs at once in one process")
-    threads: int = Field(
-        32, ge=1, le=10_000, description="Tasks that are a plain `def`, which run in threads, at once in one process"
-    )
-    processes: Annotated[int, BeforeValidator(_with_auto)] = Field(
-        1, ge=0, le=1000, description="Processes of `barque worker`; auto, or 0, is one a core"
-    )
-    max_jobs: int = Field(0, ge=0, description="Replace such a process once it has had so many jobs; 0 is never")
-    max_memory: Size = Field(0, ge=0, description="Replace it once it holds so much: 512M, 2G; 0 is never")
-    cpu_affinity: bool = Field(False, description="Keep each such process to one core")
-    job_timeout: Seconds = Field(300.0, description="Seconds one attempt may take, unless its task says")
-    max_attempts: int = Field(5, ge=1, description="Attempts a job has, unless its task says")
-    keep_result: Duration = Field(3600.0, ge=0, le=_YEAR, description="Seconds to keep a result; 0 keeps none")
-    dead_keep: Duration = Field(
-        7 * 24 * 3600.0, ge=1, le=_YEAR, description="Seconds to keep a job that failed for good, to look at and replay"
-    )
-    dead_limit: int = Field(10_000, ge=0, le=10_000_000, description="Most jobs kept so, older ones go; 0 keeps none")
-    lease: Duration = Field(10.0, ge=1, le=3600, description="Seconds until a dead worker's jobs are taken over")
-    shutdown_grace: Duration = Field(25.0, ge=0, le=_YEAR, description="Seconds running jobs get to finish on SIGTERM")
-    block_limit: Duration = Field(
-        60.0, ge=1, le=_YEAR, description="Seconds a task may block the event loop until its worker's jobs are let go"
-    )
-    unknown_task_wait: Duration = Field(
-        3600.0, ge=0, le=_MONTH, description="Seconds a job waits for a worker that knows its task; 0 fails it at once"
-    )
-    burst_waits: bool = Field(True, description="A worker in burst waits for jobs that are due later")
-    start_wait: Duration = Field(
-        30.0, ge=0, le=_YEAR, description="Seconds a worker waits at its start for a server that is away"
-    )
-    poll_delay: Seconds = Field(0.5, description="Seconds between looks where no wake-up reaches (arq producers)")
+    lease: Annotated[Duration, Bounds(ge=1, le=3600), Means("Seconds until a dead worker's jobs are taken over")] = 10.0
+    shutdown_grace: Annotated[
+        Duration, Bounds(ge=0, le=_YEAR), Means("Seconds running jobs get to finish on SIGTERM")
+    ] = 25.0
+    block_limit: Annotated[
+        Duration,
+        Bounds(ge=1, le=_YEAR),
+        Means("Seconds a task may block the event loop until its worker's jobs are let go"),
+    ] = 60.0
+    unknown_task_wait: Annotated[
+        Duration,
+        Bounds(ge=0, le=_MONTH),
+        Means("Seconds a job waits for a worker that knows its task; 0 fails it at once"),
+    ] = 3600.0
+    burst_waits: Annotated[bool, Means("A worker in burst waits for jobs that are due later")] = True
+    start_wait: Annotated[
+        Duration, Bounds(ge=0, le=_YEAR), Means("Seconds a worker waits at its start for a server that is away")
+    ] = 30.0
+    poll_delay: Annotated[Seconds, Means("Seconds between looks where no wake-up reaches (arq producers)")] = 0.5
 
     # What travels
-    accept_pickle: bool = Field(False, description="Decode pickled payloads (arq's default). Trust your Redis")
-    payload_format: Literal["msgpack", "pickle"] = Field(
-        "msgpack", description="What producers write; pickle only for stock arq workers with default settings"
-    )
-    signing_keys: Annotated[SecretStr, AfterValidator(_check_signing_keys)] | None = Field(
-        None,
-        description="Keys as id:secret,id:secret: the first signs jobs and results, what no key has signed is refused",
-        examples=["2026-11:<openssl rand -hex 32>"],
-    )
-    accept_unsigned: bool = Field(False, description="Let unsigned jobs and results pass, while a fleet moves to keys")
-    max_payload_bytes: int = Field(1024 * 1024, ge=1, description="Largest payload in bytes a producer enqueues")
-    max_result_bytes: int = Field(
-        16 * 1024 * 1024, ge=1024, description="Largest result in bytes; return where a larger one is"
-    )
-    stream_max_items: int = Field(100_000, ge=1, description="Most items one attempt may emit")
-    stream_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Most bytes of items one attempt may emit")
-    stream_max_item_bytes: int = Field(1024 * 1024, ge=1, description="Most bytes of one item")
+    accept_pickle: Annotated[bool, Means("Decode pickled payloads (arq's default). Trust your Redis")] = False
+    payload_format: Annotated[
+        Literal["msgpack", "pickle"],
+        Means("What producers write; pickle only for stock arq workers with default settings"),
+    ] = "msgpack"
+    signing_keys: Annotated[
+        Annotated[Secret, After(_check_signing_keys)] | None,
+        Means(
+            "Keys as id:secret,id:secret: the first signs jobs and results, what no key has signed is refused",
+            "2026-11:<openssl rand -hex 32>",
+        ),
+    ] = None
+    accept_unsigned: Annotated[bool, Means("Let unsigned jobs and results pass, while a fleet moves to keys")] = False
+    max_payload_bytes: Annotated[int, Bounds(ge=1), Means("Largest payload in bytes a producer enqueues")] = 1024 * 1024
+    max_result_bytes: Annotated[
+        int, Bounds(ge=1024), Means("Largest result in bytes; return where a larger one is")
+    ] = 16 * 1024 * 1024
+    stream_max_items: Annotated[int, Bounds(ge=1), Means("Most items one attempt may emit")] = 100_000
+    stream_max_bytes: Annotated[int, Bounds(ge=1), Means("Most bytes of items one attempt may emit")] = 64 * 1024 * 1024
+    stream_max_item_bytes: Annotated[int, Bounds(ge=1), Means("Most bytes of one item")] = 1024 * 1024
 
     # Who watches
-    metrics_port: Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_ports)] | None = Field(
-        None,
-        description="Port for /metrics, /livez and /readyz of a worker (needs the `metrics` extra); "
-        "a range, of which each takes a free one; or 0",
-        examples=["9464"],
-    )
-    metrics_host: str = Field("127.0.0.1", description="Address they are listened for on; 0.0.0.0 in a container")
+    metrics_port: Annotated[
+        Annotated[str, Before(_as_text), After(_check_ports)] | None,
+        Means(
+            "Port for /metrics, /livez and /readyz of a worker (needs the `metrics` extra); "
+            "a range, of which each takes a free one; or 0",
+            "9464",
+        ),
+    ] = None
+    metrics_host: Annotated[str, Means("Address they are listened for on; 0.0.0.0 in a container")] = "127.0.0.1"
 
-    traces: bool = Field(
-        False, description="OpenTelemetry spans of enqueues and attempts (needs the `opentelemetry` extra, and an SDK)"
-    )
-    trace_parent: Literal["child", "link"] = Field(
-        "child", description="An attempt's span is a child of its enqueue's, or begins a trace linked to it"
-    )
-    trace_baggage: bool = Field(False, description="Let OpenTelemetry's baggage travel with a job too")
+    traces: Annotated[
+        bool, Means("OpenTelemetry spans of enqueues and attempts (needs the `opentelemetry` extra, and an SDK)")
+    ] = False
+    trace_parent: Annotated[
+        Literal["child", "link"], Means("An attempt's span is a child of its enqueue's, or begins a trace linked to it")
+    ] = "child"
+    trace_baggage: Annotated[bool, Means("Let OpenTelemetry's baggage travel with a job too")] = False
 
-    sentry: bool = Field(True, description="Report errors where a DSN is given, or the program has set Sentry up")
-    sentry_dsn: SecretStr | None = Field(
-        None, description="DSN by which workers report errors that end a job (needs the `sentry` extra)"
-    )
-    sentry_retries: bool = Field(False, description="Report errors of attempts that another one follows, too")
-    sentry_arguments: bool = Field(
-        False, description="Report the arguments of jobs, and local variables, too: they may be secrets"
-    )
+    sentry: Annotated[bool, Means("Report errors where a DSN is given, or the program has set Sentry up")] = True
+    sentry_dsn: Annotated[
+        Secret | None, Means("DSN by which workers report errors that end a job (needs the `sentry` extra)")
+    ] = None
+    sentry_retries: Annotated[bool, Means("Report errors of attempts that another one follows, too")] = False
+    sentry_arguments: Annotated[
+        bool, Means("Report the arguments of jobs, and local variables, too: they may be secrets")
+    ] = False
 
     # What is logged
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Least level")
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="json, console, or auto: console on a terminal, else json"
-    )
-    log_file: Path | None = Field(None, description="Append log lines to this file instead of stderr")
-    keep_logs: int = Field(0, ge=0, le=1000, description="Last lines each attempt logs that are kept with its job")
-    log_context: Annotated[Names, AfterValidator(_check_log_context)] = Field(
-        (),
-        description="Variables of structlog's context that travel with a job into all its log lines",
-        examples=["request_id"],
-    )
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Means("Least level")] = "INFO"
+    log_format: Annotated[
+        Literal["auto", "json", "console"], Means("json, console, or auto: console on a terminal, else json")
+    ] = "auto"
+    log_file: Annotated[Path | None, Means("Append log lines to this file instead of stderr")] = None
+    keep_logs: Annotated[
+        int, Bounds(ge=0, le=1000), Means("Last lines each attempt logs that are kept with its job")
+    ] = 0
+    log_context: Annotated[
+        Names,
+        After(_check_log_context),
+        Means("Variables of structlog's context that travel with a job into all its log lines", "request_id"),
+    ] = ()
 
     # What the tasks that ship may touch
-    data_root: Path = Field(Path("barque-data/files"), description="Folder no file task can leave")
-    http_allow_private: bool = Field(False, description="Let HTTP tasks reach private and loopback addresses")
-    http_max_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Largest body in bytes fetch_url keeps in memory")
-    http_download_max_bytes: int = Field(8 * 1024**3, ge=1, description="Largest file in bytes download_file writes")
-    http_timeout: Seconds = Field(60.0, description="Seconds one HTTP request may take")
-    webhook_secret: SecretStr | None = Field(None, description="Standard Webhooks signing secret (whsec_…)")
-    database_url: SecretStr = Field(
-        SecretStr("sqlite+aiosqlite:///barque-data/barque.sqlite3"),
-        description="SQLAlchemy URL the database tasks use unless a call names another",
+    data_root: Annotated[Path, Means("Folder no file task can leave")] = Path("barque-data/files")
+    http_allow_private: Annotated[bool, Means("Let HTTP tasks reach private and loopback addresses")] = False
+    http_max_bytes: Annotated[int, Bounds(ge=1), Means("Largest body in bytes fetch_url keeps in memory")] = (
+        64 * 1024 * 1024
     )
-    compute_processes: int = Field(0, ge=0, le=1000, description="Processes for CPU-bound work; 0 means one a core")
-    compute_max_jobs: int = Field(0, ge=0, description="Replace such a process after so many jobs; 0 is never")
-    compute_max_memory: int = Field(0, ge=0, description="Replace it when it holds more bytes after a job; 0 is never")
+    http_download_max_bytes: Annotated[int, Bounds(ge=1), Means("Largest file in bytes download_file writes")] = (
+        8 * 1024**3
+    )
+    http_timeout: Annotated[Seconds, Means("Seconds one HTTP request may take")] = 60.0
+    webhook_secret: Annotated[Secret | None, Means("Standard Webhooks signing secret (whsec_…)")] = None
+    database_url: Annotated[Secret, Means("SQLAlchemy URL the database tasks use unless a call names another")] = (
+        Secret("sqlite+aiosqlite:///barque-data/barque.sqlite3")
+    )
+    compute_processes: Annotated[
+        int, Bounds(ge=0, le=1000), Means("Processes for CPU-bound work; 0 means one a core")
+    ] = 0
+    compute_max_jobs: Annotated[int, Bounds(ge=0), Means("Replace such a process after so many jobs; 0 is never")] = 0
+    compute_max_memory: Annotated[
+        int, Bounds(ge=0), Means("Replace it when it holds more bytes after a job; 0 is never")
+    ] = 0
 
     @property
     def dead_caps(self) -> tuple[int, int]:
@@ -317,10 +342,9 @@ class Settings(LayeredSettings):
 
         return StreamLimits(self.stream_max_items, self.stream_max_bytes, self.stream_max_item_bytes)
 
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Show everything but what opens the server: pydantic hides a SecretStr, and a URL is a str."""
-        for name, value in super().__repr_args__():
-            yield name, mask_url(value) if name == "redis_url" else value
+    def _shown(self, name: str) -> Any:
+        value = getattr(self, name)
+        return mask_url(value) if name == "redis_url" else value
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -332,13 +356,21 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigurationError: a value is wrong, or a file; the message names the place and what is right there.
     """
-    return read_layered(Settings, overrides)
+    return Settings(**{name: value for name, value in overrides.items() if value is not None})
 
 
 @functools.cache
 def settings_for_process() -> Settings:
-    """Return the settings of this process, read once: for tasks that ship, which have no other way."""
-    return load_settings()
+    """Return the settings of this process, read once: for workers, and for tasks that ship, which have no other way.
+
+    Where nothing is in the way they are read in a child, so that this process never holds what reads them.
+
+    Raises:
+        ConfigurationError: see `load_settings`.
+    """
+    from common.setting_handover import read_apart  # noqa: PLC0415 - for who is a process
+
+    return read_apart(Settings)
 
 
 def mask_url(url: str) -> str:

@@ -7,16 +7,19 @@ what an annotation says. Knows no payload layout (that is codec.py) and no task 
 from __future__ import annotations
 
 import re
+import sys
 import typing
 from collections.abc import Container, Iterable, Mapping, Reversible, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from common.errors import ArgumentMismatch, NotSerializable
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 __all__ = ["MALFORMED", "ValueReader", "canonical", "complaint", "encode", "encoder", "to_plain", "unserializable_part"]
 
@@ -24,8 +27,15 @@ MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on bytes that are not what was asked for: wrong, cut short, not UTF-8, nested without end."""
 
 
+def _is_model(kind: type) -> bool:
+    """Whether this is a pydantic model; without importing pydantic, which takes a worker that has none 10 MB."""
+    module = sys.modules.get("pydantic.main")
+    base = getattr(module, "BaseModel", None)  # None while another thread imports it
+    return base is not None and issubclass(kind, base)
+
+
 def _encode_hook(value: Any) -> Any:
-    if isinstance(value, BaseModel):
+    if _is_model(type(value)):
         return value.model_dump(mode="python")
     if isinstance(value, PurePath):
         return str(value)
@@ -36,9 +46,12 @@ def _decode_hook(kind: type, value: Any) -> Any:
     if isinstance(kind, type):
         if isinstance(value, kind):
             return value
-        if issubclass(kind, BaseModel):
+        if _is_model(kind):
+            from pydantic import ValidationError  # noqa: PLC0415 - who has a model has imported it
+
+            model: Any = kind
             try:
-                return kind.model_validate(value)
+                return model.model_validate(value)
             except ValidationError as error:
                 raise ValueError(_describe(error)) from None
         if issubclass(kind, PurePath) and isinstance(value, str):
@@ -144,6 +157,8 @@ class ValueReader:
             self._decoder = msgspec.msgpack.Decoder(annotation, dec_hook=_decode_hook)
         except TypeError:
             self._decoder = msgspec.msgpack.Decoder(Any)
+            from pydantic import TypeAdapter  # noqa: PLC0415 - for the few annotations that msgspec cannot check
+
             try:
                 self._adapter = TypeAdapter(annotation)
             except Exception:
@@ -163,14 +178,23 @@ class ValueReader:
         """
         try:
             value = self._decoder.decode(raw)
-            return value if self._adapter is None else self._adapter.validate_python(value)
-        except ValidationError as error:
-            raise ArgumentMismatch(f"{name}: {_describe(error)}") from None
+            return value if self._adapter is None else self._validated(self._adapter, value, name)
+        except ArgumentMismatch:
+            raise
         except MALFORMED as error:
             where, why = complaint(error)
             raise ArgumentMismatch(f"{name}{where}: {why}") from None
         except Exception as error:  # a user's own type may raise anything while it is made; what, may be a secret
             raise ArgumentMismatch(f"{name}: making it raised {type(error).__name__}") from None
+
+    @staticmethod
+    def _validated(adapter: TypeAdapter[Any], value: Any, name: str) -> Any:
+        from pydantic import ValidationError  # noqa: PLC0415 - see `__init__`
+
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            raise ArgumentMismatch(f"{name}: {_describe(error)}") from None
 
 
 def decode_hook(kind: type, value: Any) -> Any:

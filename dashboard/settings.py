@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from common.setting_sources import LayeredSettings, read_layered
-from common.settings import Names, check_modules
+from common.settings import check_modules, split_commas
 
-__all__ = ["DEFAULT_MASK", "DashboardSettings", "load_dashboard_settings"]
+__all__ = ["DEFAULT_MASK", "PREFIX", "DashboardSettings", "load_dashboard_settings"]
 
 PREFIX = "BARQUE_DASHBOARD_"
 
@@ -29,6 +29,9 @@ DEFAULT_MASK = (
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
 
 
 def _check_pattern(pattern: str) -> str:
@@ -127,4 +130,4 @@ def load_dashboard_settings(**overrides: Any) -> DashboardSettings:
     Raises:
         ConfigurationError: a value is wrong, or a file; the message names the place and what is right there.
     """
-    return read_layered(DashboardSettings, overrides)
+    return read_layered(DashboardSettings, {name: value for name, value in overrides.items() if value is not None})

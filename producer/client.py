@@ -86,7 +86,7 @@ class Producer(Controls, Listing, Editing):
     ) -> None:
         self.settings = settings if settings is not None else load_settings(redis_url=redis_url)
         if settings is not None and redis_url is not None:
-            self.settings = settings.model_copy(update={"redis_url": redis_url})
+            self.settings = settings.replace(redis_url=redis_url)
         self.reading = Reading(accept_pickle=self.settings.accept_pickle, signing=keyring_of(self.settings))
         self._spans = spans_of(self.settings, tracing)
         self._binder = binder_of(self.settings, self.reading.signing, before_enqueue, self._spans)

@@ -42,7 +42,6 @@ from common.embedded import EmbeddedServer
 from common.redis import keys
 from common.redis.connection import connect
 from common.settings import Settings, settings_for_process
-from dashboard.settings import DashboardSettings
 from tests.support.parallel import pytest_report_to_serializable, pytest_xdist_auto_num_workers
 
 __all__ = ["pytest_report_to_serializable", "pytest_xdist_auto_num_workers"]
@@ -89,9 +88,8 @@ def bare_environment(monkeypatch):
     """Hide the developer's own settings: no BARQUE_ variable, no .env, no barque.toml, no settings kept from before."""
     for name in [name for name in os.environ if name.startswith("BARQUE_") and name != "BARQUE_TEST_REDIS_URL"]:
         monkeypatch.delenv(name)
-    for settings in (Settings, DashboardSettings):
-        monkeypatch.setitem(settings.model_config, "env_file", None)
-        monkeypatch.setitem(settings.model_config, "toml_file", None)
+    monkeypatch.setattr("common.setting_names.ENV_FILE", None)
+    monkeypatch.setattr("common.setting_names.CONFIG_FILE", None)
     settings_for_process.cache_clear()
     yield
     settings_for_process.cache_clear()
@@ -178,7 +176,7 @@ async def redis(redis_url) -> AsyncIterator[redis_asyncio.Redis]:
 def _goes_by_itself(keyspace: redis_py.Redis, key: bytes) -> bool:
     of_the_dead = (keys.DEAD_LETTER.encode(), keys.ATTEMPTS.encode())  # a job that has not ended keeps them longer
     if key in {keys.DEAD.encode(), keys.DEAD_ABOUT.encode()} or key.startswith(of_the_dead):
-        return 0 <= keyspace.pttl(key) <= Settings.model_fields["dead_keep"].default * 1000
+        return 0 <= keyspace.pttl(key) <= Settings.dead_keep * 1000
     if key.startswith(keys.UNIQUES.encode()):
         return 0 <= keyspace.pttl(key) <= _LONGEST_UNIQUE_MS
     if key == keys.LIMITS.encode() or key.startswith(tuple(map(str.encode, _LIMITS))):

@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from common.logs import configure_logs, configure_logs_of_host
-from common.setting_sources import misspelt
+from common.setting_names import misspelt
 from common.settings import Settings
 from workers.io_threads import IoThreads
 
@@ -25,7 +25,7 @@ def set_up_process(settings: Settings | None) -> None:
         configure_logs_of_host()
         return
     configure_logs(settings)
-    for name, meant in misspelt(Settings):
+    for name, meant in misspelt(Settings.prefix, Settings.names()):
         log.warning("unknown_setting", name=name, did_you_mean=meant)
     # The loop's own default is a handful of threads: file work of a hundred jobs would queue behind it.
     asyncio.get_running_loop().set_default_executor(IoThreads())

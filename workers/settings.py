@@ -14,7 +14,7 @@ from common.errors import ConfigurationError
 from common.middleware import import_middleware
 from common.redis.address import connection_options, sentinels
 from common.resources import registered_resources
-from common.settings import Settings, load_settings
+from common.settings import Settings, settings_for_process
 from common.tasks import Task, import_tasks
 
 __all__ = ["WorkerSettings", "redis_settings", "worker_options"]
@@ -83,5 +83,7 @@ def redis_settings(settings: Settings) -> RedisSettings:
 
 
 WorkerSettings = type(
-    "WorkerSettings", (), {"__doc__": "A worker as the environment describes it.", **worker_options(load_settings())}
+    "WorkerSettings",
+    (),
+    {"__doc__": "A worker as the environment describes it.", **worker_options(settings_for_process())},
 )

@@ -31,7 +31,8 @@ from common.queue_weights import queues_and_weights
 from common.redis.connection import TROUBLE, blocking_twin
 from common.redis.store import BlockingStore, Order, Store
 from common.resources import RESOURCES, Resource
-from common.settings import Settings, load_settings
+from common.setting_handover import read_apart
+from common.settings import Settings
 from common.signing import keyring_of
 from common.tasks import Task
 from common.values import encode, to_plain
@@ -169,7 +170,7 @@ class Worker(arq.worker.Worker):
         self._ended.set()
         self._leaving = Leaving()
         self._reports = Reports(self.worker_id, self.queues, self.max_jobs)
-        self._limits = settings or load_settings()
+        self._limits = settings or read_apart(Settings)
         self._reading = Reading(self._limits.accept_pickle, job_serializer, job_deserializer, keyring_of(self._limits))
         self.watching = Watching(self._limits, self.worker_id, self.queues, connected=lambda: self._pool is not None)
         self._timekeeper = Timekeeper(tasks, self.queues[0], self._limits, self._reading, self.watching.metrics)

@@ -106,7 +106,7 @@ def demo(
         timeout=timeout or (_LIBRARY_TIMEOUT if urls is None else _URLS_TIMEOUT),
         seed=seed,
         corrupt=corrupt,
-        embedded=not given.model_fields_set & {"redis_url", "redis_sentinels"},
+        embedded=not given.given.keys() & {"redis_url", "redis_sentinels"},
     )
     with _ending_as_on_ctrl_c():
         report = run_demo(options, given, make_view(Console(stderr=True)))

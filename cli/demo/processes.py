@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import msgspec
-from pydantic import SecretStr
 
 from cli.demo.faults import ServerPlan
 from cli.demo.server import Answers
 from common.errors import BarqueError
+from common.secret import Secret
 from common.settings import Settings
 
 __all__ = ["Child", "FileServer", "ProcessDied", "Workers", "environment"]
@@ -190,7 +190,7 @@ class Workers:
         return [process.returncode for process in self._processes]
 
     def _start(self, log: Path, output: Path) -> subprocess.Popen[bytes]:
-        settings = self._settings.model_copy(update={"log_file": log})
+        settings = self._settings.replace(log_file=log)
         with output.open("ab") as stream:
             return subprocess.Popen(  # noqa: S603
                 [*_arq(), "workers.WorkerSettings"],
@@ -207,7 +207,7 @@ def environment(settings: Settings) -> dict[str, str]:
     """Return the settings that were given, defaults left out, as environment variables."""
     return {
         f"BARQUE_{name.upper()}": text
-        for name in sorted(settings.model_fields_set)
+        for name in sorted(settings.given)
         if (text := _as_text(getattr(settings, name))) is not None
     }
 
@@ -216,7 +216,7 @@ def _as_text(value: Any) -> str | None:
     match value:
         case None:
             return None
-        case SecretStr():
+        case Secret():
             return value.get_secret_value()
         case bool():
             return "true" if value else "false"

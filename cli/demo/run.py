@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import SecretStr
-
 from cli.demo.attempts import Journal
 from cli.demo.faults import plan_server
 from cli.demo.items import Item, hash_files, library_files, library_folder, read_urls
@@ -32,6 +30,7 @@ from common.embedded import EmbeddedServer
 from common.errors import ConfigurationError, RedisUnavailable
 from common.jobs import new_job_id
 from common.redis.connection import describe
+from common.secret import Secret
 from common.server_binary import find_server
 from common.settings import Settings
 
@@ -150,20 +149,20 @@ class _Demo:
             "log_format": "json",
             "data_root": self._folder / "data",
             # Relative to the workers' folder: in a URL no path needs escaping that is not there.
-            "database_url": SecretStr(f"sqlite+aiosqlite:///{self._database.name}"),
+            "database_url": Secret(f"sqlite+aiosqlite:///{self._database.name}"),
             "http_allow_private": given.http_allow_private if options.urls is not None else True,
         }
         if options.urls is not None:
             common |= {"http_max_bytes": given.http_max_bytes, "http_timeout": given.http_timeout}
         if not options.embedded:
-            ours = {name: getattr(given, name) for name in given.model_fields_set if name.startswith("redis_")}
-            # model_construct: the environment has had its say, in `given`, and must not have it again.
-            return Settings.model_construct(**common, **ours), describe(given)
+            ours = {name: getattr(given, name) for name in given.given if name.startswith("redis_")}
+            # Settings.of: the environment has had its say, in `given`, and must not have it again.
+            return Settings.of(common | ours), describe(given)
         server = self._stack.enter_context(EmbeddedServer())
         binary = find_server()
         version = ".".join(map(str, binary.version))
         return (
-            Settings.model_construct(**common, redis_url=server.url),
+            Settings.of(common | {"redis_url": server.url}),
             f"an embedded {binary.kind} {version} on port {server.port}",
         )
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import SecretStr
-
 from common.errors import ConfigurationError
+from common.secret import Secret
 from common.settings import Settings
 
 __all__ = ["MEMORY", "Address", "Sentinels", "connection_options", "describe", "parse_url", "sentinels"]
@@ -340,7 +339,7 @@ def _read_options(query: list[tuple[str, str]]) -> dict[str, Any]:
     return options
 
 
-def _reveal(secret: SecretStr | None) -> str | None:
+def _reveal(secret: Secret | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
 
 

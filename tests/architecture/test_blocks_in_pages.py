@@ -47,7 +47,7 @@ VARIABLE = re.compile(r"\bBARQUE_[A-Z0-9_]+(?![\w*…<{])")
 
 
 def variables() -> set[str]:
-    settings = {f"BARQUE_{name.upper()}" for name in Settings.model_fields}
+    settings = {f"BARQUE_{name.upper()}" for name in Settings.names()}
     dashboard = {f"BARQUE_DASHBOARD_{name.upper()}" for name in DashboardSettings.model_fields}
     compose = set(VARIABLE.findall((ROOT / "docker-compose.yml").read_text("utf-8")))
     return settings | dashboard | compose | _NO_SETTINGS
@@ -203,5 +203,5 @@ def test_toml_is_a_barque_toml_that_can_be_loaded(block: Block, tmp_path, monkey
         pytest.skip("not of Barque's")
     (tmp_path / "barque.toml").write_text(block.code, "utf-8")
     monkeypatch.setenv("BARQUE_CONFIG", str(tmp_path / "barque.toml"))
-    assert load_settings() != Settings.model_construct()
+    assert load_settings() != Settings.of({})
     load_dashboard_settings()

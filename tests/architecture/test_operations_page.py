@@ -11,7 +11,7 @@ from workers.leaving import LEAVING
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
-TAKES_AT_MOST = Settings.model_fields["shutdown_grace"].default + LEAVING + _MARGIN
+TAKES_AT_MOST = Settings.shutdown_grace + LEAVING + _MARGIN
 
 LOGGED = re.compile(r'\blog\.(?:debug|info|warning|error|exception)\(\s*"(\w+)"')
 WORKER_FILES = sorted([*(ROOT / "workers").glob("*.py"), *(ROOT / "workers/supervisor").glob("*.py")])

@@ -5,11 +5,11 @@ import logging
 import signal
 
 import pytest
-from pydantic import SecretStr
 
 from common import NEVER, Context, Discard, RetryPolicy, Snooze, fixed, task
 from common.errors import BarqueError, TaskFailed
 from common.jobs import JobState
+from common.secret import Secret
 from common.settings import Settings
 from producer import Producer
 from tests.support.log_lines import lines
@@ -343,7 +343,7 @@ class TestLogs:
 class TestSigned:
     """With BARQUE_SIGNING_KEYS workers sign what they tell; what they did not is shown as what it is."""
 
-    KEYS = SecretStr("a:" + "0123456789abcdef" * 2)
+    KEYS = Secret("a:" + "0123456789abcdef" * 2)
 
     async def test_what_somebody_else_wrote_is_not_taken_for_a_workers_word(self, redis_url, redis, run_worker):
         settings = Settings(redis_url=redis_url, signing_keys=self.KEYS)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from arq import cron, func
 from arq.connections import RedisSettings
-from pydantic import SecretStr
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from common import Call, Context, Debounce, RetryPolicy, Unique, every, fixed, task
@@ -23,6 +22,7 @@ from common.redis.connection import connect
 from common.redis.fleet import FleetReader
 from common.redis.inspect import Inspector
 from common.redis.server_report import read_server
+from common.secret import Secret
 from common.server_binary import installed_servers
 from common.settings import Settings
 from producer import Producer
@@ -111,7 +111,7 @@ def guarded(lines):
 
 def who(role, server, **more) -> Settings:
     return Settings(
-        redis_url=server.url, redis_username=role.user, redis_password=SecretStr(PASSWORD), queues=QUEUES, **more
+        redis_url=server.url, redis_username=role.user, redis_password=Secret(PASSWORD), queues=QUEUES, **more
     )
 
 

@@ -8,11 +8,11 @@ import arq
 import arq.connections
 import pytest
 import redis.asyncio
-from pydantic import SecretStr
 
 from common.embedded import EmbeddedServer
 from common.errors import RedisUnavailable
 from common.redis.connection import blocking_twin, check, connect, open_client
+from common.secret import Secret
 from common.server_binary import find_server, installed_servers
 from common.settings import Settings
 from tests.support.tls import certificates, free_port, tls_server, tls_settings
@@ -105,19 +105,19 @@ async def test_a_server_that_hangs_costs_a_twin_its_timeout():
 async def test_a_password_in_the_url_or_in_the_settings(binary):
     with EmbeddedServer(password=PASSWORD, binary=binary.path) as server:
         bare = f"redis://127.0.0.1:{server.port}"
-        for settings in (Settings(redis_url=server.url), Settings(redis_url=bare, redis_password=SecretStr(PASSWORD))):
+        for settings in (Settings(redis_url=server.url), Settings(redis_url=bare, redis_password=Secret(PASSWORD))):
             async with opened(settings) as client:
                 await assert_works_both_ways(client)
         assert "wants a password" in await refusal(Settings(redis_url=bare))
-        wrong = Settings(redis_url=bare, redis_password=SecretStr("wrong"))
+        wrong = Settings(redis_url=bare, redis_password=Secret("wrong"))
         assert "does not accept this user and password" in await refusal(wrong)
 
 
 async def test_a_password_the_server_does_not_have(redis_url):
-    settings = Settings(redis_url=redis_url, redis_username="default", redis_password=SecretStr(PASSWORD))
+    settings = Settings(redis_url=redis_url, redis_username="default", redis_password=Secret(PASSWORD))
     async with opened(settings):  # since 6.0 the default user takes any password while it has none
         pass
-    assert "the server has none set" in await refusal(Settings(redis_url=redis_url, redis_password=SecretStr(PASSWORD)))
+    assert "the server has none set" in await refusal(Settings(redis_url=redis_url, redis_password=Secret(PASSWORD)))
 
 
 async def test_an_acl_user_and_one_that_may_do_too_little():
@@ -125,7 +125,7 @@ async def test_an_acl_user_and_one_that_may_do_too_little():
         async with opened(Settings(redis_url=server.url)) as admin:
             await admin.acl_setuser("able", enabled=True, passwords=[f"+{PASSWORD}"], categories=["+@all"], keys=["*"])
             await admin.acl_setuser("weak", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+client", "-ping"])
-        secret = SecretStr(PASSWORD)
+        secret = Secret(PASSWORD)
         async with opened(Settings(redis_url=server.url, redis_username="able", redis_password=secret)) as client:
             assert await client.acl_whoami() == "able"
             await assert_works_both_ways(client)
@@ -163,16 +163,16 @@ async def test_sentinel_is_followed_to_the_primary(redis_url, server, tmp_path):
         settings = Settings(
             redis_sentinels=f"127.0.0.1:{port}",
             redis_sentinel_service="orders",
-            redis_sentinel_password=SecretStr("watch"),
+            redis_sentinel_password=Secret("watch"),
         )
         async with opened(settings, client_class=arq.ArqRedis) as client:
             await assert_works_both_ways(client)
-        other = settings.model_copy(update={"redis_sentinel_service": "other"})
+        other = settings.replace(redis_sentinel_service="other")
         assert "know no working primary" in await refusal(other)
-        wrong = settings.model_copy(update={"redis_sentinel_password": SecretStr(PASSWORD)})
+        wrong = settings.replace(redis_sentinel_password=Secret(PASSWORD))
         assert "refuses our credentials" in await refusal(wrong)
-        no_sentinel = settings.model_copy(update={"redis_sentinels": (f"127.0.0.1:{server.port}",)})
-        no_sentinel = no_sentinel.model_copy(update={"redis_sentinel_password": None})
+        no_sentinel = settings.replace(redis_sentinels=(f"127.0.0.1:{server.port}",))
+        no_sentinel = no_sentinel.replace(redis_sentinel_password=None)
         assert "not a sentinel" in await refusal(no_sentinel)
     finally:
         process.terminate()
@@ -252,5 +252,5 @@ async def test_tls_without_the_client_certificate_the_server_wants(certificates,
 async def test_tls_to_a_plain_port_and_plain_to_a_tls_port(certificates, tls_server):
     server, port = tls_server
     to_plain = tls_settings(certificates, port, redis_url=f"rediss://localhost:{server.port}")
-    assert "TLS" in await refusal(to_plain.model_copy(update={"redis_connect_timeout": 0.3}))
+    assert "TLS" in await refusal(to_plain.replace(redis_connect_timeout=0.3))
     assert "rediss://" in await refusal(Settings(redis_url=f"redis://localhost:{port}", redis_connect_timeout=0.3))

@@ -4,7 +4,6 @@ import asyncio
 from hashlib import sha1
 
 import pytest
-from pydantic import SecretStr
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common import Call, Context, RetryPolicy, task
@@ -14,6 +13,7 @@ from common.redis.access import PRODUCER, READER, WORKER
 from common.redis.connection import connect
 from common.redis.dead_letters import MOST_AT_ONCE, REPLAY, DeadStore
 from common.redis.store import Finish, HeldLease, Letter, Refusals, Store
+from common.secret import Secret
 from common.settings import Settings
 from producer import Producer
 from tests.support.running import run_worker
@@ -185,7 +185,7 @@ async def break_down(ctx: Context, secret: str) -> None:
 
 @pytest.mark.leaves_keys("arq:result:*")
 async def test_a_signed_job_is_replayed_with_its_signature(redis_url, redis):
-    keys = SecretStr("new:" + "0123456789abcdef" * 2)
+    keys = Secret("new:" + "0123456789abcdef" * 2)
     settings = Settings(redis_url=redis_url, signing_keys=keys)
     worker = Worker([break_down], settings=settings, redis_pool=None, handle_signals=False, poll_delay=0.05)
     running = asyncio.create_task(worker.async_run())
@@ -205,7 +205,7 @@ async def test_a_signed_job_is_replayed_with_its_signature(redis_url, redis):
                 await redis.delete("arq:result:signed")
         async with Producer(redis_url) as keyless:
             assert (await keyless.dead.get("signed")).arguments == ("s",)
-        other = Settings(redis_url=redis_url, signing_keys=SecretStr("other:" + "fedcba9876543210" * 2))
+        other = Settings(redis_url=redis_url, signing_keys=Secret("other:" + "fedcba9876543210" * 2))
         async with Producer(settings=other) as stranger:
             assert "not in BARQUE_SIGNING_KEYS" in (await stranger.dead.get("signed")).unreadable
     finally:

@@ -5,12 +5,12 @@ import contextlib
 import socket
 
 import pytest
-from pydantic import SecretStr
 
 from common.embedded import EmbeddedServer
 from common.redis import diagnosis
 from common.redis.connection import connect
 from common.redis.diagnosis import diagnose
+from common.secret import Secret
 from common.server_binary import installed_servers
 from common.settings import Settings
 
@@ -113,7 +113,7 @@ async def test_cluster_mode_fails():
 async def test_a_user_that_may_do_too_little(rules, question, said):
     with EmbeddedServer() as server:
         async with changed(server.url, ("ACL", "SETUSER", "weak", "on", ">s3cr3t", *rules)):
-            found = await examine(server.url, redis_username="weak", redis_password=SecretStr("s3cr3t"))
+            found = await examine(server.url, redis_username="weak", redis_password=Secret("s3cr3t"))
     assert found[question].status == ("fail" if question == "scripts" else "warn")
     assert said in found[question].detail
 
@@ -121,7 +121,7 @@ async def test_a_user_that_may_do_too_little(rules, question, said):
 async def test_a_queue_outside_the_users_keys_is_noticed():
     with EmbeddedServer() as server:
         async with changed(server.url, ("ACL", "SETUSER", "u", "on", ">pw", "+@all", "~arq:*", "~barque:*")):
-            who = {"redis_username": "u", "redis_password": SecretStr("pw")}
+            who = {"redis_username": "u", "redis_password": Secret("pw")}
             assert (await examine(server.url, **who))["scripts"].status == "ok"
             assert (await examine(server.url, queues=("orders",), **who))["scripts"].status == "fail"
 

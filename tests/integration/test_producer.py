@@ -7,7 +7,6 @@ import signal
 import socket
 
 import pytest
-from pydantic import SecretStr
 
 from common import Context, task
 from common.codec import decode_job
@@ -23,6 +22,7 @@ from common.errors import (
 )
 from common.jobs import JobState
 from common.redis.connection import ServerError, connect
+from common.secret import Secret
 from common.server_binary import installed_servers
 from common.settings import Settings, load_settings
 from common.tasks import Call
@@ -249,7 +249,7 @@ async def test_closing_twice_at_once_is_fine(redis_url):
 async def test_a_user_without_the_right_to_subscribe_is_told_which_it_needs(producer, keyspace, redis):
     await redis.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "resetchannels")
     try:
-        settings = producer.settings.model_copy(update={"redis_username": "app", "redis_password": SecretStr("pw")})
+        settings = producer.settings.replace(redis_username="app", redis_password=Secret("pw"))
         async with Producer(settings=settings) as barred, asyncio.timeout(20):
             job = await barred.enqueue(Call("t"))
             for _ in range(2):  # the second wait tries anew, and is told as well

@@ -153,7 +153,7 @@ async def result_of(job):
 
 async def test_a_killed_primary_with_a_promise_of_one_replica(site, worker, caplog):
     caplog.set_level(logging.WARNING)
-    settings = site.settings.model_copy(update={"durable_replicas": 1})
+    settings = site.settings.replace(durable_replicas=1)
     async with Producer(settings=settings, answer_within=1.0) as producer:
         feed, feeding, job = await begin(producer, worker)
         old = await site.primary()

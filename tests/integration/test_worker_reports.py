@@ -295,7 +295,7 @@ async def test_without_keys_a_reader_with_keys_trusts_nothing(redis_url, run_wor
     async with Producer(settings=keyed) as producer:
         with pytest.raises(SignatureRefused, match="the progress is not signed"):
             await producer.job(job.job_id).progress()
-    while_moving = keyed.model_copy(update={"accept_unsigned": True})
+    while_moving = keyed.replace(accept_unsigned=True)
     async with Producer(settings=while_moving) as producer:
         assert (await producer.job(job.job_id).progress()).done == 1
         assert await read(producer.job(job.job_id)) == [0]

@@ -88,7 +88,7 @@ class TestWords:
 
     def test_so_are_settings(self):
         assert "lease" in completing.setting_names("le")
-        assert set(completing.setting_names("")) == set(Settings.model_fields)
+        assert set(completing.setting_names("")) == set(Settings.names())
 
 
 class TestNamesOfOthers:

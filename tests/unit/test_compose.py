@@ -41,7 +41,7 @@ def test_every_variable_is_in_the_example():
     named |= {key for name in OWN for key, value in environment(name).items() if value is None}
     assert {"STOP_GRACE_PERIOD", "SENTINEL_NETWORK", "BARQUE_CONCURRENCY"} <= named
     shown = set(re.findall(r"^#?(\w+)=", EXAMPLE, re.MULTILINE))
-    known = {f"BARQUE_{name.upper()}" for name in Settings.model_fields}
+    known = {f"BARQUE_{name.upper()}" for name in Settings.names()}
     assert sorted(named - shown - known) == []
 
 
@@ -55,13 +55,13 @@ def test_the_defaults_in_the_example_are_those_of_the_files():
 
 @pytest.mark.parametrize("name", OWN)
 def test_what_env_sets_reaches_every_container_of_ours(name):
-    elsewhere = {field for field in Settings.model_fields if field.startswith("redis_")} | NOT_FROM_ENV
-    wanted = {f"BARQUE_{field.upper()}" for field in Settings.model_fields.keys() - elsewhere}
+    elsewhere = {field for field in Settings.names() if field.startswith("redis_")} | NOT_FROM_ENV
+    wanted = {f"BARQUE_{field.upper()}" for field in set(Settings.names()) - elsewhere}
     assert sorted(wanted - environment(name).keys()) == [], "name it in docker-compose.yml, under x-environment"
 
 
 def test_containers_of_ours_have_no_settings_that_there_are_not():
-    known = {f"BARQUE_{field.upper()}" for field in Settings.model_fields}
+    known = {f"BARQUE_{field.upper()}" for field in Settings.names()}
     known |= {f"BARQUE_DASHBOARD_{field.upper()}" for field in DashboardSettings.model_fields}
     named = {
         key

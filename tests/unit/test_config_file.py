@@ -6,9 +6,10 @@ import pytest
 
 from common.config_file import find_config_file, read_config_file
 from common.errors import ConfigurationError
+from common.setting_reader import reader
 from common.setting_sources import origins
 from common.settings import Settings, load_settings
-from dashboard.settings import DashboardSettings, load_dashboard_settings
+from dashboard.settings import load_dashboard_settings
 
 SECRET = "hunter2hunter2"
 NO_NUMBER = "is no whole number: give a whole number from 1 to 1000000"
@@ -23,8 +24,7 @@ MISPLACED = (
 def write(monkeypatch, tmp_path):
     """Return what writes barque.toml into the working folder."""
     monkeypatch.chdir(tmp_path)
-    for kind in (Settings, DashboardSettings):
-        monkeypatch.setitem(kind.model_config, "toml_file", "barque.toml")
+    monkeypatch.setattr("common.setting_names.CONFIG_FILE", "barque.toml")
 
     def write(text, name="barque.toml"):
         Path(name).write_text(text, "utf-8")
@@ -79,7 +79,7 @@ class TestValues:
 
 class TestRank:
     def test_arguments_then_environment_then_dotenv_then_the_file_then_defaults(self, write, monkeypatch):
-        monkeypatch.setitem(Settings.model_config, "env_file", ".env")
+        monkeypatch.setattr("common.setting_names.ENV_FILE", ".env")
         write("concurrency = 1\nlease = 1\nthreads = 1\nmax_attempts = 1\n")
         write("BARQUE_CONCURRENCY=2\nBARQUE_LEASE=2\nBARQUE_THREADS=2\n", ".env")
         monkeypatch.setenv("BARQUE_CONCURRENCY", "3")
@@ -88,7 +88,7 @@ class TestRank:
         assert (settings.concurrency, settings.lease, settings.threads, settings.max_attempts) == (4, 3, 2, 1)
         assert settings.poll_delay == 0.5
 
-        found = origins(Settings, ["concurrency"])
+        found = origins(reader(Settings), ["concurrency"])
         kinds = {name: found[name].kind for name in ("concurrency", "lease", "threads", "max_attempts", "poll_delay")}
         assert [*kinds.values()] == ["option", "environment", ".env", "toml", "default"]
         assert found["threads"].place == ".env: BARQUE_THREADS"
@@ -109,12 +109,12 @@ class TestWhere:
         write("lease = 5")
         write("lease = 20", "conf/ours.toml")
         if in_dotenv:
-            monkeypatch.setitem(Settings.model_config, "env_file", ".env")
+            monkeypatch.setattr("common.setting_names.ENV_FILE", ".env")
             write("BARQUE_CONFIG=conf/ours.toml", ".env")
         else:
             monkeypatch.setenv("BARQUE_CONFIG", "conf/ours.toml")
         assert load_settings().lease == 20
-        assert origins(Settings, [])["lease"].file == Path("conf/ours.toml")
+        assert origins(reader(Settings), [])["lease"].file == Path("conf/ours.toml")
 
     def test_and_empty_says_that_there_is_none(self, write, monkeypatch):
         write("lease = 20")

@@ -8,13 +8,13 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
-from pydantic import SecretStr
 from redis import exceptions
 
 from common.errors import ConfigurationError
 from common.redis.address import connection_options, describe, parse_url, sentinels
 from common.redis.connection import UNAVAILABLE, blocking_twin, check, connect, is_transient
 from common.redis.reasons import reason
+from common.secret import Secret
 from common.settings import Settings
 
 SECRET = "s3cr3t-p4ss"
@@ -72,7 +72,7 @@ def test_what_the_url_says_wins_over_the_settings():
         Settings(
             redis_url="redis://a:b@db.example?socket_connect_timeout=1.5",
             redis_username="c",
-            redis_password=SecretStr("d"),
+            redis_password=Secret("d"),
             redis_connect_timeout=9,
         )
     )
@@ -83,7 +83,7 @@ def test_what_the_url_says_wins_over_the_settings():
 
 def test_the_settings_fill_in_what_the_url_leaves_out():
     options = connection_options(
-        Settings(redis_url="redis://db.example", redis_username="c", redis_password=SecretStr("d"))
+        Settings(redis_url="redis://db.example", redis_username="c", redis_password=Secret("d"))
     )
     assert (options["username"], options["password"]) == ("c", "d")
 
@@ -133,7 +133,7 @@ def test_sentinels_are_read_with_their_own_credentials_and_the_urls_tls():
         redis_sentinels="one:1111, two ,[::1]:3333",
         redis_sentinel_service="orders",
         redis_sentinel_username="watch",
-        redis_sentinel_password=SecretStr(SECRET),
+        redis_sentinel_password=Secret(SECRET),
     )
     found = sentinels(settings)
     assert found.nodes == (("one", 1111), ("two", 26379), ("::1", 3333))
@@ -208,7 +208,7 @@ def test_a_twin_leaves_the_loops_own_things_behind():
 
 def test_a_twin_of_sentinel_asks_the_same_sentinels():
     settings = Settings(
-        redis_sentinels="one:1,two:2", redis_sentinel_service="orders", redis_sentinel_password=SecretStr(SECRET)
+        redis_sentinels="one:1,two:2", redis_sentinel_service="orders", redis_sentinel_password=Secret(SECRET)
     )
     with blocking_twin(connect(settings), timeout=2) as twin:
         pool = twin.connection_pool

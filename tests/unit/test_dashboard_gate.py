@@ -58,7 +58,7 @@ async def stream_and_break_down(_: Request):
 
 def app_of(**given) -> Starlette:
     """Return an application with three pages behind a gate: `/`, `/change` and `/broken`, and the same below /api."""
-    settings = DashboardSettings(_env_file=None, **given)
+    settings = DashboardSettings(**given)
     pages = [("", show, "GET"), ("/change", change, "POST"), ("/broken", break_down, "GET")]
     pages += [("/stream", stream_and_break_down, "GET")]
     app = Starlette(

@@ -15,7 +15,7 @@ from dashboard.settings import DashboardSettings
 
 
 def masking(**rules) -> Masking:
-    return Masking(DashboardSettings(_env_file=None, **rules))
+    return Masking(DashboardSettings(**rules))
 
 
 class TestByKey:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigurationError
-from common.setting_sources import misspelt
+from common.setting_names import misspelt
 from common.settings import Settings, load_settings
 from dashboard.app import create_app
 from dashboard.security.access import Access, check_exposure
@@ -71,7 +71,7 @@ def test_an_unknown_one_cannot_be_given():
 
 def test_a_file_that_is_no_text_is_an_error(monkeypatch, tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff")
-    monkeypatch.setitem(DashboardSettings.model_config, "env_file", tmp_path / ".env")
+    monkeypatch.setattr("common.setting_names.ENV_FILE", tmp_path / ".env")
     with pytest.raises(ConfigurationError, match="cannot be read: it is not UTF-8"):
         load_dashboard_settings()
 
@@ -79,33 +79,35 @@ def test_a_file_that_is_no_text_is_an_error(monkeypatch, tmp_path):
 def test_a_slip_in_a_name_is_pointed_out_with_the_name_that_was_meant(monkeypatch):
     monkeypatch.setenv("BARQUE_DASHBOARD_PASWORD", "x")
     monkeypatch.setenv("BARQUE_DASHBOARD_HOST", "127.0.0.1")
-    assert misspelt(Settings) == []
-    assert misspelt(DashboardSettings) == [("BARQUE_DASHBOARD_PASWORD", "BARQUE_DASHBOARD_PASSWORD")]
+    assert misspelt(Settings.prefix, Settings.names()) == []
+    assert misspelt(PREFIX, DashboardSettings.model_fields) == [
+        ("BARQUE_DASHBOARD_PASWORD", "BARQUE_DASHBOARD_PASSWORD")
+    ]
 
 
 def test_no_credential_is_shown():
-    settings = DashboardSettings(_env_file=None, password="hunter2hunter2", token="hunter2hunter2hunter2")
+    settings = DashboardSettings(password="hunter2hunter2", token="hunter2hunter2hunter2")
     assert "hunter2" not in repr(settings) + str(settings)
 
 
 class TestExposure:
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8", "LOCALHOST"])
     def test_on_loopback_nobody_has_to_sign_in(self, host):
-        given = DashboardSettings(_env_file=None, host=host)
+        given = DashboardSettings(host=host)
         check_exposure(given, Access(given))
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "barque.example", "128.0.0.1"])
     def test_anywhere_else_somebody_has_to(self, host):
-        given = DashboardSettings(_env_file=None, host=host)
+        given = DashboardSettings(host=host)
         with pytest.raises(ConfigurationError, match=r"only with a credential.*BARQUE_DASHBOARD_PASSWORD"):
             create_app(Settings(), given)
-        signed = DashboardSettings(_env_file=None, host=host, password="long enough")
+        signed = DashboardSettings(host=host, password="long enough")
         assert create_app(Settings(), signed)
 
 
 class TestCredentials:
     def access(self, **given):
-        return Access(DashboardSettings(_env_file=None, **given))
+        return Access(DashboardSettings(**given))
 
     @pytest.mark.parametrize(
         ("given", "why"),
@@ -139,4 +141,4 @@ class TestCredentials:
 
 def test_a_worker_does_not_hold_them(monkeypatch):
     monkeypatch.setenv("BARQUE_DASHBOARD_PASSWORD", "hunter2hunter2")
-    assert "hunter2" not in load_settings().model_dump_json()
+    assert "hunter2" not in repr(vars(load_settings()))

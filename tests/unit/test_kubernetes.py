@@ -44,7 +44,7 @@ def test_settings_are_settings_and_the_values_are_taken(monkeypatch):
         given |= {pair["name"]: pair["value"] for pair in container(each).get("env", [])}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    known = {f"BARQUE_{name.upper()}" for name in Settings.model_fields}
+    known = {f"BARQUE_{name.upper()}" for name in Settings.names()}
     assert given.keys() <= known
     assert str(Settings().metrics_port) == "9464"
 

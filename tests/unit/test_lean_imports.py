@@ -49,6 +49,17 @@ def test_another_thread_may_import_them_meanwhile(tmp_path):
 
 
 def test_a_worker_comes_without_what_its_tasks_do_not_use():
-    unused = ("difflib", "common.batches", "workers.batch_runs")
-    program = "import workers.worker, sys\nfrom common.settings import load_settings; load_settings()\n"
+    unused = ("pydantic", "pydantic_settings", "tomllib", "difflib", "common.batches", "workers.batch_runs")
+    program = "import workers, sys\nassert workers.WorkerSettings.max_jobs == 100\n"
     assert run(program + f"print({{*{unused}}} & set(sys.modules))") == "set()"
+
+
+def test_a_pydantic_model_travels_and_is_checked_once_somebody_has_one():
+    program = (
+        "import sys\nfrom common.values import ValueReader, encode\n"
+        "assert 'pydantic' not in sys.modules\nencode({1: 2})\n"
+        "from pydantic import BaseModel\n"
+        "class Page(BaseModel):\n    url: str\n"
+        "print(ValueReader(Page).read(encode(Page(url='x')), 'page'))"
+    )
+    assert run(program) == "url='x'"

@@ -354,7 +354,7 @@ class _Runner(Worker):
             middleware=sandbox._middleware,  # noqa: SLF001
             ctx=sandbox._state,  # noqa: SLF001
         )
-        self._limits: Settings = settings.model_copy(update={"burst_waits": False})
+        self._limits: Settings = settings.replace(burst_waits=False)
 
     @property
     def ran(self) -> Ran:

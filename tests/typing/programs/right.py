@@ -24,6 +24,7 @@ from common import (
     Retry,
     RetryPolicy,
     RetryRule,
+    Settings,
     Snooze,
     Task,
     Throttle,
@@ -34,6 +35,7 @@ from common import (
     fixed,
     lifespan,
     linear,
+    load_settings,
     middleware,
     schedule,
     task,
@@ -44,6 +46,7 @@ from common.pauses import Pause
 from common.progress import Item, Progress
 from common.redis.limits import LimitInfo
 from common.schedule_records import ScheduleInfo
+from common.secret import Secret
 from producer import BlockingJob, BlockingProducer, Job, Producer
 from producer.aborting import Aborted
 from producer.options import EnqueueOptions
@@ -411,3 +414,10 @@ def with_traces(provider: TracerProvider) -> None:
     Producer(tracing=True)
     BlockingProducer(tracing=EnqueueSpans(provider, baggage=True))
     Worker([limited], middleware=[AttemptSpans(provider, parent="link"), SentryErrors(retries=True)])
+
+
+def with_settings() -> None:
+    assert_type(load_settings(queues="high,low").lease, float)
+    made = Settings(lease=20, queues=("high", "low")).replace(threads=3)
+    assert_type(made, Settings)
+    assert_type((made.queues, made.redis_password), tuple[tuple[str, ...], Secret | None])

@@ -12,6 +12,7 @@ from common import (
     RateLimit,
     RetryPolicy,
     RetryRule,
+    Settings,
     Snooze,
     Throttle,
     Unique,
@@ -244,3 +245,8 @@ CircuitBreaker(errors=OSError)  # E: arg-type
 
 @task(limits=RateLimit(1))  # E: call-overload untyped-decorator
 async def with_wrong_limits(ctx: Context) -> None: ...
+
+
+Settings(leese=20)  # E: call-arg
+Settings(lease="20s")  # E: arg-type
+Settings().lease = 20  # E: misc
