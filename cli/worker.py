@@ -25,7 +25,7 @@ def worker(
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queues are empty.")] = False,
     reload: Annotated[
         bool,
-        typer.Option("--reload", help="While developing: start anew when the code has changed. Needs barque[watch]."),
+        typer.Option("--reload", help="While developing: start anew when the code has changed. Needs the extra watch."),
     ] = False,
     queues: Queues = None,
     tasks: Tasks = None,
