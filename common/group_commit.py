@@ -90,10 +90,12 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def aclose(self, *, within: float | None = None) -> None:
         """Wait until all that was submitted is answered; cancel what is not after `within` seconds."""
-        if self._begun is not None:
-            await self._end_begun(within)
-        self._alarm.stop()
-        while (sender := self._sender) is not None:
+        while self._begun is not None or self._sender is not None:  # whoever has an answer may submit the next one
+            if self._begun is not None:
+                await self._end_begun(within)
+                continue
+            sender = self._sender
+            assert sender is not None
             done, _ = await asyncio.wait({sender}, timeout=within)
             if not done:
                 pending, self._pending = self._pending, []
@@ -101,6 +103,7 @@ class GroupCommit(Generic[Item, Answer]):
                     future.cancel()
                 sender.cancel()
                 await asyncio.wait({sender})
+        self._alarm.stop()
 
     def _tell(self, item: Item, future: asyncio.Future[Answer], answer: Answer | Exception | Send) -> None:
         """Hand on what became of an item that was begun, and go on with those that came meanwhile."""
@@ -119,22 +122,22 @@ class GroupCommit(Generic[Item, Answer]):
             self._sender = future.get_loop().create_task(self._send_all())
         if self._answered is not None:
             self._answered.set()
+            self._answered = None
 
     def _late(self) -> None:
         if self._give_up is not None:
             self._give_up()
 
     async def _end_begun(self, within: float | None) -> None:
-        begun, self._answered = self._begun, asyncio.Event()
+        begun = self._begun
+        answered = self._answered = self._answered or asyncio.Event()  # several may close at once
         try:
             async with asyncio.timeout(within):
-                await self._answered.wait()
+                await answered.wait()
         except TimeoutError:
-            if begun is not None:
+            if begun is not None and self._begun is begun:
                 begun.cancel()
-            self._late()
-        finally:
-            self._answered = None
+                self._late()
 
     async def _send_all(self) -> None:
         try:

@@ -336,6 +336,40 @@ async def test_closing_waits_for_what_was_begun():
     assert await asyncio.gather(*tasks) == ["told 1", "answer to 2"]
 
 
+async def test_two_may_close_at_once_while_an_item_is_begun():
+    starter = Starter()
+    group = GroupCommit(Wire().send, begin=starter.begin)
+    (task,) = submit(group, 1)
+    await starter.has_begun(1)
+    closing = [asyncio.create_task(group.aclose()) for _ in range(2)]
+    await asyncio.sleep(0)
+    starter.told[0]("told 1")
+    async with asyncio.timeout(30):
+        await asyncio.gather(*closing)
+    assert await task == "told 1"
+
+
+async def test_closing_waits_for_what_is_begun_meanwhile():
+    starter = Starter()
+    group = GroupCommit(Wire().send, begin=starter.begin)
+
+    async def one_after_the_other() -> list[str]:
+        return [await group.submit(item) for item in (1, 2)]
+
+    task = asyncio.create_task(one_after_the_other())
+    await starter.has_begun(1)
+    closing = asyncio.create_task(group.aclose())
+    await asyncio.sleep(0)
+    starter.told[0]("told 1")
+    await starter.has_begun(1, 2)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    starter.told[1]("told 2")
+    await closing
+    assert await task == ["told 1", "told 2"]
+
+
 async def test_closing_within_a_time_gives_up_what_was_begun():
     starter = Starter()
     group = GroupCommit(Wire().send, begin=starter.begin)
