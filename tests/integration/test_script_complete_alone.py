@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.redis.connection import ServerError
 from common.redis.store import Finish, HeldLease
 
 TOKEN = "w:1:7"
@@ -24,7 +25,7 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("keep_ms", [0, -1, 60_000])
+@pytest.mark.parametrize("keep_ms", [0, -1, -5000, 60_000])
 @pytest.mark.parametrize("state", STATES)
 async def test_a_job_that_ends_alone_ends_as_one_in_a_batch(state, keep_ms, keyspace, store):
     finish = Finish(HeldLease(0, "a", TOKEN, 1), b"result", keep_ms)
@@ -38,6 +39,16 @@ async def test_a_job_that_ends_alone_ends_as_one_in_a_batch(state, keep_ms, keys
         left.append(await keyspace.dump())
     assert answers[0] == answers[1]
     assert left[0] == left[1]
+
+
+async def test_its_result_outlives_a_time_that_the_server_refuses(keyspace, store):
+    await keyspace.seed(RUNS)
+    finish = Finish(HeldLease(0, "a", TOKEN, 1), b"result", 10**19)
+    with pytest.raises(ServerError):
+        await store.complete(["q"], [finish])
+    refusals = await store.complete(["q"], [finish], again=True)
+    assert refusals.lost == []
+    assert await keyspace.dump() == {"arq:result:a": b"result"}
 
 
 async def test_its_result_is_pushed(keyspace, store, redis):

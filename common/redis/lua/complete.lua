@@ -38,8 +38,16 @@
 -- that was not counted, is said by an arq:retry of 0 while it waits, and by an attempt of 0 while it runs.
 
 -- A fleet that is not busy ends one job at a time, most often at its first attempt: the same as below, without what a
--- batch needs. Where a server was idle, its time is what the caller waits for.
-if not ARGV[11] and ARGV[2] == 'finish' and ARGV[1] == '0' and ARGV[4] == '1' and ARGV[6] == '0' then
+-- batch needs. Where a server was idle, its time is what the caller waits for. A time that SET refuses (arq's functions
+-- may name any) would lose the result once the lease is gone: a batch stores it first.
+if
+  not ARGV[11]
+  and ARGV[2] == 'finish'
+  and ARGV[1] == '0'
+  and ARGV[4] == '1'
+  and ARGV[6] == '0'
+  and (ARGV[5] == '-1' or (#ARGV[5] < 16 and string.byte(ARGV[5]) ~= 45)) -- a minus
+then
   local call, id, result, keep = redis.call, ARGV[8], ARGV[10], ARGV[5]
   local lease_key = LEASE .. id
   if call('MGET', lease_key)[1] ~= ARGV[9] then return { { 0 }, {} } end
