@@ -28,6 +28,10 @@ __all__ = ["ResultListener"]
 _AFTER_CALLER = 0.05
 """Seconds by which a caller's own limit ends before that of what it asked: it has the words for it."""
 
+_EARLY_FOR = 1.0
+"""Seconds for which a result that came before anybody waited is given without asking. The job may be replayed, or
+another of its id enqueued, by anybody: later than that, the server is asked."""
+
 _LOOK_EVERY = 1.0
 _RECONNECT_AFTER = 0.2
 
@@ -58,7 +62,7 @@ class ResultListener:
         self._silent_since: float | None = None
         self._pushed = False  # a result that was waited for came by a push: the next may be, too
         self._expected = ""  # id of the job whose result was asked for with its enqueue, until somebody waits for it
-        self._early: bytes | None = None  # that result, if it came before
+        self._early: tuple[bytes, float] | None = None  # that result, if it came before, and when by the loop's time
         self._told: Callable[[Frame], None] | None = None
         self._anew: Callable[[], None] | None = None
 
@@ -108,7 +112,10 @@ class ResultListener:
             early = self._early
             self.expect_no_more()
             if early is not None:
-                return early
+                content, came = early
+                if asyncio.get_running_loop().time() - came <= _EARLY_FOR:
+                    return content
+                expected = False
         self._start_listening()
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_regularly())
@@ -293,7 +300,7 @@ class ResultListener:
                 if frame.job_id == self._expected:
                     self.expect_no_more()
             elif frame.job_id == self._expected:
-                self._early = frame.content
+                self._early = frame.content, asyncio.get_running_loop().time()
             else:
                 if frame.job_id in self._waiting:
                     self._pushed = True

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.errors import RedisUnavailable
+from common.errors import JobNotFound, RedisUnavailable
 from common.redis import keys
 from common.redis.store import Finish
 from common.result_codec import Result, encode_result
@@ -102,6 +102,22 @@ async def test_a_result_that_came_before_anybody_waited_is_kept_for_who_does(pro
         assert asked == []
         again = producer.job(job.job_id)
         assert await again.result() == "early", "whoever asks once more is told by the server"
+
+
+async def test_a_result_that_came_long_before_anybody_waited_is_asked_for(producer, redis, end, asked, monkeypatch):
+    """The job may have been replayed meanwhile, by this producer or another one."""
+    await one_waited_for(producer, redis, end)
+    asked.clear()
+    job = await producer.enqueue(Call("t"))
+    await end("at first")
+    async with asyncio.timeout(30):
+        while producer.results._early is None:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(results_module, "_EARLY_FOR", -1.0)
+        await redis.delete(keys.RESULT + job.job_id)
+        with pytest.raises(JobNotFound):
+            await job.result()
+    assert asked == [job.job_id]
 
 
 async def test_where_one_was_not_waited_for_no_more_are_expected(producer, redis, end):
