@@ -73,12 +73,13 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
-    """Take the tasks a test module defines out of the registry again: two modules may well use one name."""
+    """Take the tasks a test module defines, or imports of an example, out again: two modules may well use one name."""
     report = yield
     if isinstance(collector, pytest.Module):
-        here = str(Path(__file__).parent)
+        here = Path(__file__).parent
+        own = (str(here), str(here.parent / "examples"))
         for name, made in tasks.registered_tasks().items():
-            if made.place.startswith(here):
+            if made.place.startswith(own):
                 del tasks._registry[name]
     return report
 
