@@ -23,6 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = frozenset({"cli", "common", "dashboard", "producer", "workers"})
+MODULES = frozenset({"pytest_barque.py"})
+"""What stands beside them."""
+
 STAYS = frozenset({".ci/run", ".gitignore"})
 """What is committed and not in the source distribution: of use to this repository alone."""
 
@@ -87,7 +90,7 @@ def faults_of_wheel(archive: Path) -> Iterator[str]:
     own = f"{described.partition('/')[0]}/"
     for name in names:
         package = name.partition("/")[0]
-        if (package not in PACKAGES and not name.startswith(own)) or name.endswith((".pyc", ".pyo")):
+        if (package not in PACKAGES | MODULES and not name.startswith(own)) or name.endswith((".pyc", ".pyo")):
             yield f"{archive.name}: {name} does not belong into it"
     for package in sorted(PACKAGES):
         if f"{package}/py.typed" not in names:

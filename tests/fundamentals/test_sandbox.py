@@ -277,7 +277,7 @@ def test_pytest_has_fixtures_and_the_page_is_right(tmp_path):
         "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     )
     # By name, not by entry point: whoever changed pyproject.toml may not have installed it anew.
-    words = ["-q", "-p", "pytest_asyncio.plugin", "-p", "workers.testing.plugin", "--strict-markers", "-W", "error"]
+    words = ["-q", "-p", "pytest_asyncio.plugin", "-p", "pytest_barque", "--strict-markers", "-W", "error"]
     words += [
         "-o",
         "asyncio_mode=auto",
@@ -296,3 +296,23 @@ def test_pytest_has_fixtures_and_the_page_is_right(tmp_path):
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "6 passed" in ran.stdout
+
+
+def test_a_project_with_workers_of_its_own_tests_as_it_did(tmp_path):
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").write_text("hands = 2\n")
+    (tmp_path / "test_theirs.py").write_text("import workers\n\n\ndef test_hands():\n    assert workers.hands == 2\n")
+    (tmp_path / "test_ours.py").write_text("async def test_a_job(barque_sandbox): ...\n")
+    words = ["-q", "-p", "pytest_asyncio.plugin", "-p", "pytest_barque", "-o", "asyncio_mode=auto"]
+    words += ["-o", "asyncio_default_fixture_loop_scope=function", "--rootdir", str(tmp_path), str(tmp_path)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
+    assert "1 passed, 1 error" in ran.stdout, ran.stdout + ran.stderr
+    assert f"`workers` is {tmp_path}/workers/__init__.py here, which is not Barque's" in ran.stdout

@@ -66,7 +66,7 @@ class Sentinels:
         return Settings(
             redis_sentinels=",".join(f"127.0.0.1:{port}" for port in self._ports),
             redis_sentinel_service=SERVICE,
-            redis_connect_timeout=1,
+            redis_connect_timeout=5,
         )
 
     async def __aenter__(self):

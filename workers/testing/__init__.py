@@ -1,7 +1,7 @@
 """For users' own tests: producer, server and worker in one process, and a clock that jumps.
 
-Owns no part of Barque: what runs is the worker as it is. Needs the `testing` extra. pytest loads plugin.py from here at
-each of its starts, so that this imports nothing until it is asked for something.
+Owns no part of Barque: what runs is the worker as it is. Needs the `testing` extra. The fixtures for pytest are
+pytest_barque.py's. This imports nothing until it is asked for something: a task's module may name it for types.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """Barque's fixtures for pytest, which finds them by itself where Barque is installed.
 
-Owns their names, and what the mark `barque` says to them. What they give is sandbox.py's.
+pytest loads this in each of its runs there, those of projects that have nothing to do with Barque among them. So it
+stands beside Barque's packages and imports none of them before a fixture is asked for: a project with a package
+`workers` of its own tests as it always did.
+
+Owns their names, and what the mark `barque` says to them. What they give is workers/testing/sandbox.py's.
 
     @pytest.mark.barque(tasks=[remind], resources={mailer: fake})
     async def test_a_reminder_is_sent(barque_sandbox): ...
@@ -34,13 +38,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARK)
 
 
+def _sandbox_class() -> type[Sandbox]:
+    try:
+        from workers.testing.sandbox import Sandbox  # noqa: PLC0415 - for the tests that use it
+    except ModuleNotFoundError as error:
+        if error.name not in {"workers.testing", "workers.testing.sandbox"}:
+            raise
+        import workers  # noqa: PLC0415 - one that is not ours
+
+        raise pytest.UsageError(
+            f"`workers` is {workers.__file__ or list(workers.__path__)} here, which is not Barque's: give that package "
+            "another name, or put it behind the installed packages on sys.path"
+        ) from None
+    return Sandbox
+
+
 @_async_fixture
 async def barque_sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
     """Give a `Sandbox`: a server in memory, a worker that runs when it is told to, and a clock to move ahead."""
-    from workers.testing.sandbox import Sandbox  # noqa: PLC0415 - for the tests that use it
-
+    sandbox_of = _sandbox_class()
     mark = request.node.get_closest_marker("barque")
-    async with Sandbox(**(mark.kwargs if mark is not None else {})) as sandbox:
+    async with sandbox_of(**(mark.kwargs if mark is not None else {})) as sandbox:
         yield sandbox
 
 
