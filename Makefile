@@ -33,7 +33,7 @@ READY := $(VENV)/.barque-ready
 help: ## what there is (this text)
 	@echo 'Barque: a distributed async task-worker system on Redis. New here? Try `make demo`.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo 'The first run makes $(VENV) and installs into it; nothing else on the machine is touched.'
 	@echo 'One test:        make test ARGS="tests/unit/test_retry.py -k backoff"'
