@@ -323,6 +323,7 @@ class Engine:
             await asyncio.wait({ending}, timeout=leave_at - loop.time())
         if not ending.done():
             self._say_what_is_left()
+        await self._heartbeat.end(within=_LAST_STEPS)
         self.pauses.close()
         await self._admission.close(within=_LAST_STEPS)
         parts = {ending, *background, *self._hook_tasks}

@@ -6,6 +6,7 @@ Owns when it is done, and what becomes of it when the server is away. What it is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -34,6 +35,8 @@ class Heartbeat:
         self._work = work
         self._every = every
         self._patience = patience
+        self._beating = asyncio.Lock()
+        self._ended = False
         self.trouble = ""
 
     async def run(self) -> None:
@@ -48,8 +51,22 @@ class Heartbeat:
             else:
                 longer = backoff.next()
 
+    async def end(self, within: float) -> None:
+        """Beat no more; wait so many seconds for the one under way.
+
+        Cut off, what it has written would be executed some time later: a report of a worker that has signed off.
+        """
+        self._ended = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within), self._beating:
+                pass
+
     async def beat(self) -> bool:
         """Do what is due; return whether the server took it."""
+        async with self._beating:
+            return self._ended or await self._beat()
+
+    async def _beat(self) -> bool:
         try:
             async with asyncio.timeout(self._patience):
                 await self._work()

@@ -50,6 +50,9 @@ _OVERDUE = 1.5 * _REPORT_EVERY
 _REPORT_SOON = 0.5
 """The same, while the last report says that it is starting: that is over in a moment."""
 
+_LAST_REPORT = 0.2
+"""Seconds for which a report that is on its way at the end is waited for."""
+
 _MOST_LISTED = 20
 """Attempts that a report lists as running, and as failed."""
 
@@ -154,9 +157,11 @@ class Reports:
         """Take the report back at a stop; a server that cannot be asked forgets it by itself."""
         if self._observation is not None:
             self._observation.close()
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait({self._sending})
+        if (sending := self._sending) is not None:
+            # Cut off at once, it would be executed some time later, and nobody takes that report back.
+            await asyncio.wait({sending}, timeout=_LAST_REPORT)
+            sending.cancel()
+            await asyncio.wait({sending})
         self._last = self._of = self._observation = None
         try:
             await store.forget_worker(self._worker)

@@ -143,6 +143,9 @@ def _make_pool(settings: Settings, options: dict[str, Any]) -> redis.asyncio.Con
         manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             found.nodes, sentinel_kwargs=dict(found.options)
         )
+        for sentinel in manager.sentinels:
+            made = sentinel.connection_pool
+            sentinel.connection_pool = _AskedOnce(made.connection_class, made.max_connections, **made.connection_kwargs)
         return _SentinelPool(  # type: ignore[no-untyped-call]
             found.service, manager, ssl="ssl_cert_reqs" in options, **options
         )
@@ -156,13 +159,20 @@ def _make_pool(settings: Settings, options: dict[str, Any]) -> redis.asyncio.Con
 
 
 class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, Pool):
-    """A pool that closes its connections to the sentinels too; redis-py's own leaves them open."""
+    """Connections to what the sentinels call the primary."""
 
-    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 (redis-py's signature)
-        await super().disconnect(inuse_connections)
-        if inuse_connections:
-            for sentinel in self.sentinel_manager.sentinels:
-                await sentinel.aclose()
+
+class _AskedOnce(redis.asyncio.ConnectionPool):
+    """Closes each connection after its one question: redis-py's Sentinel leaves its own open, past the pool's end.
+
+    A sentinel is asked when a connection to the primary is made, which is rare.
+    """
+
+    async def release(self, connection: redis.asyncio.connection.AbstractConnection) -> None:
+        try:
+            await connection.disconnect()  # while nobody else can be given it
+        finally:
+            await super().release(connection)
 
 
 def _client_name(name: str | None) -> str:

@@ -242,6 +242,7 @@ class Model:
         until = job.payload.until if job.payload else self.now
         if job.payload is None or (until is not None and due >= until):
             return "expires", until
+        job.awaited = None
         attempts, lost = job.attempts, job.begun
         noted = self.lifts.pop((queue, job_id), (None, 0))
         self._place(job_id, queue, due, noted[1] if noted[0] == job.due and not lost else job.ahead)

@@ -26,6 +26,7 @@ async def which_loop(ctx) -> str:
 
 @task
 async def hold(ctx, flag: str) -> str:
+    pathlib.Path(flag + ".begun").touch()
     while not pathlib.Path(flag).exists():
         await asyncio.sleep(0.01)
     return "held"
@@ -104,8 +105,9 @@ def start(app, redis_url):
     return run
 
 
-async def in_progress(job):
-    return await job.status() is JobStatus.in_progress
+async def begun(flag):
+    """Whether `hold` runs: a job that is claimed and has not begun yet goes back to the queue at once."""
+    return Path(f"{flag}.begun").exists()
 
 
 @pytest.mark.parametrize("command", [(str(ARQ),), (sys.executable, "-m", "arq")], ids=["script", "module"])
@@ -113,7 +115,7 @@ async def test_burst_runs_what_a_stock_producer_enqueued_on_barques_engine(start
     job = await msgpack_redis.enqueue_job("which_loop")
     async with start("--burst", command=command) as arq:
         assert await arq.ends() == 0
-    assert await job.result() == "uvloop"
+    assert await job.result(timeout=20) == "uvloop"
     assert any('"event":"job_succeeded"' in line and '"task":"which_loop"' in line for line in arq.lines)
 
 
@@ -139,22 +141,23 @@ async def test_sigterm_lets_running_jobs_end_and_exits_cleanly(start, msgpack_re
     flag = tmp_path / "flag"
     job = await msgpack_redis.enqueue_job("hold", str(flag))
     async with start() as arq:
-        await until(lambda: in_progress(job))
+        await until(lambda: begun(flag))
         arq.process.send_signal(signal.SIGTERM)
         await arq.says("worker_stopping")
         later = await msgpack_redis.enqueue_job("which_loop", _job_id="later")
         flag.touch()
         assert await arq.ends() == 0
-    assert await job.result() == "held"
+    assert await job.result(timeout=20) == "held"
     assert await later.status() is JobStatus.queued
     await msgpack_redis.delete("arq:queue", "arq:job:later")
 
 
 @pytest.mark.parametrize("grace", ["0", "0.1"])
 async def test_jobs_that_outlast_the_grace_go_back_to_the_queue(start, msgpack_redis, until, tmp_path, grace):
-    job = await msgpack_redis.enqueue_job("hold", str(tmp_path / "never"), _job_id="one")
+    flag = tmp_path / "never"
+    job = await msgpack_redis.enqueue_job("hold", str(flag), _job_id="one")
     async with start(BARQUE_SHUTDOWN_GRACE=grace) as arq:
-        await until(lambda: in_progress(job))
+        await until(lambda: begun(flag))
         arq.process.send_signal(signal.SIGTERM)
         assert await arq.ends() == 0
     assert await job.status() is JobStatus.queued
@@ -215,5 +218,5 @@ async def test_a_settings_class_of_ones_own_runs_on_barque(start, arq_redis):
     job = await arq_redis.enqueue_job("double", 4)
     async with start("--burst", settings="own_app.WorkerSettings", BARQUE_ACCEPT_PICKLE="true") as arq:
         assert await arq.ends() == 0
-    assert await job.result() == 8
+    assert await job.result(timeout=20) == 8
     assert any("job_succeeded" in line for line in arq.lines), "its log lines go where arq's went"

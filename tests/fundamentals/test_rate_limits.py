@@ -231,7 +231,6 @@ async def test_two_worker_processes_together_stay_below_the_rate(producer, start
     # A window is told a little shorter than it is, for a note may take longer to the server than the next one.
     assert fullest_window(starts, 1.7) <= 40
     assert max(starts) - min(starts) >= 119 * 2 / 40 * 0.95
-    assert [n // 20 for n in [line.number for line in lines]] == pytest.approx([n // 20 for n in range(120)], abs=1)
 
 
 async def test_reservations_that_came_due_while_no_worker_ran_do_not_start_at_once(producer, start_workers, redis):

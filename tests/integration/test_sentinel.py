@@ -188,6 +188,14 @@ async def test_a_frozen_primary_that_comes_back_as_a_stale_one(site, worker):
         await ends_well(feed, feeding, job)
 
 
+async def test_no_connection_to_a_sentinel_is_kept(site):
+    async with Producer(settings=site.settings) as producer:
+        await producer.enqueue(noted(1))
+        async with asyncio.timeout(10):
+            while await site.askers():
+                await asyncio.sleep(0.01)
+
+
 async def test_no_sentinel_and_no_primary_are_errors_in_time(site):
     async with Producer(settings=site.settings, answer_within=1.0) as producer:
         for server in site.servers:

@@ -93,6 +93,11 @@ class Sentinels:
         (server,) = [server for server in self.servers if server.port == port]
         return server
 
+    async def askers(self) -> list[str]:
+        """Return the connections over which a sentinel was asked for a primary, as the sentinels list them."""
+        lists = [(await self._ask(number, "CLIENT", "LIST")).decode() for number in range(3)]
+        return [line for said in lists for line in said.splitlines() if " cmd=sentinel" in line]
+
     async def failed_over(self, old: EmbeddedServer) -> EmbeddedServer:
         """Return the new primary, once every sentinel says so and it takes writes."""
         try:

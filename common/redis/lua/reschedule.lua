@@ -40,7 +40,7 @@ local due = at > 0 and at or now + delay
 local left = redis.call('PTTL', JOB .. id)
 if left == -2 then return { 'expires', now } end
 if left >= 0 and due >= now + left then return { 'expires', now + left } end
-redis.call('DEL', AWAITED .. id) -- a write that needs no memory (see the prelude); a waiting job has no such key
+redis.call('DEL', AWAITED .. id) -- an earlier job's of this id, if any; and a write that needs no memory (see the prelude)
 if string.sub(score, -2) == '.5' then -- a lease that ran out: the attempt under it counts
   local attempt = decimal((tonumber(redis.pcall('GET', RETRY .. id) or 0) or 0) + 1)
   redis.call('SET', RETRY .. id, attempt)
