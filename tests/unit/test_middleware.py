@@ -45,7 +45,7 @@ def test_a_decorated_function_is_itself():
 
 
 @pytest.mark.parametrize("function", WRONG)
-def test_what_cannot_go_around_is_refused_wherever_it_is_named(function):
+async def test_what_cannot_go_around_is_refused_wherever_it_is_named(function):  # a worker needs a loop
     with pytest.raises(ConfigurationError, match=r"@middleware: .* is no middleware; write `async def "):
         middleware(function)
     with pytest.raises(ConfigurationError, match=r"@task\(middleware=…\): .* is no middleware"):
