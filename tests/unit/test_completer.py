@@ -215,6 +215,21 @@ async def test_an_outcome_that_is_alone_is_sent_in_the_same_step(alone):
     assert completer.waiting == 0
 
 
+async def test_the_server_may_run_once_an_outcome_that_is_alone_is_on_its_way(alone, monkeypatch):
+    completer, server, _, _ = alone
+    begun_by_then: list[int] = []
+    monkeypatch.setattr("workers.completer._let_the_server_run", lambda: begun_by_then.append(len(server.begun)))
+    completer.add(an_outcome("a"))
+    assert begun_by_then == [], "uvloop writes at the end of this step"
+    await asyncio.sleep(0)
+    assert begun_by_then == [1]
+    completer.add(an_outcome("b"))
+    server.told[-1](True)
+    await drained(completer)
+    assert len(server.calls) == 1
+    assert begun_by_then == [1], "a batch is for a worker that has more to do"
+
+
 async def test_outcomes_that_come_meanwhile_travel_together(alone):
     completer, server, recorded, _ = alone
     outcomes = [an_outcome(name) for name in "abc"]
