@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -76,8 +75,7 @@ class _ResultIn(msgspec.Struct, gc=False):
 _result_in = msgspec.msgpack.Decoder(_ResultIn)
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct):
     """How a job ended, as stored under its result key.
 
     Attributes:

@@ -125,6 +125,10 @@ class ResultListener:
             if not expected:  # else it was asked for with the enqueue; the regular look asks again
                 await self._ask(job_id, future)
             return await future
+        except BaseException:
+            if future.done() and not future.cancelled():
+                future.exception()  # nobody else will ask for it
+            raise
         finally:
             self._forget(job_id, future)
 
@@ -165,11 +169,9 @@ class ResultListener:
             # The server is away, or one connection was: the next look asks again, or gives the wait up in time.
 
     def _forget(self, job_id: str, future: asyncio.Future[bytes]) -> None:
-        if future.done() and not future.cancelled():
-            future.exception()  # nobody else will ask for it
         futures = self._waiting.get(job_id)
         if futures is not None:
-            with contextlib.suppress(ValueError):
+            if future in futures:
                 futures.remove(future)
             if not futures:
                 del self._waiting[job_id]

@@ -101,8 +101,10 @@ def begin(
         return None
 
     def answered(replies: Any) -> None:
-        if not isinstance(replies, Exception) and any(isinstance(reply, _ANOTHER_SERVER_NEEDED) for reply in replies):
-            lines.drop_idle()
+        if not isinstance(replies, Exception):
+            for reply in replies:
+                if isinstance(reply, _ANOTHER_SERVER_NEEDED):
+                    lines.drop_idle()
         told(replies)
 
     return lines.begin(commands, answered)
