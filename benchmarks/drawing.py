@@ -215,7 +215,8 @@ def _bars(results: Results, panels: Sequence[tuple[str, str]], label: str) -> pl
                 f"{median:,.0f}", (median + high, row), (5, 0), textcoords="offset points", va="center", fontsize=9
             )
         _name_rows(axis, results, peers)
-        axis.set_xlim(0, max(medians) * 1.22)
+        most_of_any = max(each.most if each else 0.0 for each in figures)
+        axis.set_xlim(0, most_of_any * 1.2)  # behind the whisker there is to be room for the number
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axis.locator_params(axis="x", nbins=5)
         axis.set_title(title)
