@@ -24,6 +24,7 @@ __all__ = [
     "limit_names",
     "one_of",
     "outcomes",
+    "priorities",
     "queue_list",
     "queue_names",
     "schedule_names",
@@ -83,6 +84,7 @@ def one_of(*words: str) -> Callable[[str], list[str]]:
 outcomes = one_of(
     *("succeeded", "retried", "failed", "timed_out", "cancelled", "discarded", "snoozed", "released", "lost")
 )
+priorities = one_of("normal", "high", "urgent", "critical")
 
 
 def setting_names(incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.completing import one_of
+from cli.completing import priorities
 from cli.options import (
     At,
     CheckCall,
@@ -96,7 +96,7 @@ def enqueue(
             "--priority",
             metavar="0-9",
             help="0 is normal, 9 most urgent; or high, urgent, critical.",
-            autocompletion=one_of("normal", "high", "urgent", "critical"),
+            autocompletion=priorities,
         ),
     ] = None,
     fair_key: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.asking import ask
-from cli.completing import one_of, queue_names
+from cli.completing import priorities, queue_names
 from cli.options import At, CheckCall, Delay, JobTimeout, Json, RedisUrl, Tasks, add_current_folder, read_settings
 from cli.output import machine, note
 from cli.values import pairs
@@ -57,7 +57,7 @@ def reenqueue(
             "--priority",
             metavar="0-9",
             help="Another one; or high, urgent, critical.",
-            autocompletion=one_of("normal", "high", "urgent", "critical"),
+            autocompletion=priorities,
         ),
     ] = None,
     max_attempts: Annotated[

@@ -169,12 +169,10 @@ class ResultListener:
             # The server is away, or one connection was: the next look asks again, or gives the wait up in time.
 
     def _forget(self, job_id: str, future: asyncio.Future[bytes]) -> None:
-        futures = self._waiting.get(job_id)
-        if futures is not None:
-            if future in futures:
-                futures.remove(future)
-            if not futures:
-                del self._waiting[job_id]
+        futures = self._waiting[job_id]
+        futures.remove(future)
+        if not futures:
+            del self._waiting[job_id]
 
     async def _register(self, job_ids: Sequence[str]) -> list[None]:
         """Ask for the results of up to MOST_PER_CALL jobs."""

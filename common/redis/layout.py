@@ -101,12 +101,6 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
 
 def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
     """Return the script's arguments, and which outcome each one it counts is."""
-    if len(outcomes) == 1:  # as below, with nothing to sort: an idle worker's caller waits for it
-        (only,) = outcomes
-        if isinstance(only, Finish) and only.letter is None:
-            lease = only.lease
-            head: list[Argument] = [int(again), "finish", lease.queue, lease.attempt, only.keep_ms, only.done_ms, 1]
-            return [*head, lease.job_id.encode("utf-8", _ANY), lease.token, only.result], (0,)
     groups: dict[tuple[str, int, int, int, int | str], tuple[list[int], list[Argument]]] = {}
     buried: list[int] = []
     for index, outcome in enumerate(outcomes):

@@ -22,6 +22,7 @@ from common.redis.store import Store
 from common.server_binary import installed_servers
 from common.settings import Settings
 from producer import Producer
+from tests.support.insisting import promised, result_of
 from tests.support.proxy import Proxy
 from workers.backoff import Backoff
 from workers.worker import Worker
@@ -321,26 +322,6 @@ async def test_jobs_and_outcomes_outlive_it(kind, site, worker, caplog):
         await wait_until(lambda: asyncio.sleep(0, worker.jobs_complete == 6))
         assert sorted(ran) == [0, 1, 2, 3, 4, 10]
         assert worker.jobs_failed == 0
-
-
-async def result_of(job):
-    """Return a job's result, asked for again while the server comes back."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await job.result()
-            except RedisUnavailable:
-                await asyncio.sleep(0.02)
-
-
-async def promised(producer: Producer, call, job_id: str):
-    """Enqueue under one id until the server takes it, as whoever was told "may be there or not" does."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await producer.enqueue(call, job_id=job_id)
-            except RedisUnavailable:
-                await asyncio.sleep(0.02)
 
 
 async def test_a_worker_asks_an_absent_server_ever_more_rarely(tmp_path, monkeypatch, caplog):

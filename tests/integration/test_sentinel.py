@@ -12,11 +12,12 @@ import signal
 import pytest
 from arq.connections import ArqRedis
 
-from common import Call, Context, task
+from common import Context, task
 from common.errors import RedisUnavailable
 from common.redis.connection import open_client
 from common.server_binary import installed_servers
 from producer import Producer
+from tests.support.insisting import promised, result_of
 from tests.support.sentinels import Sentinels, info_of
 from workers.worker import Worker
 
@@ -110,16 +111,6 @@ async def until(told) -> None:
             await asyncio.sleep(0.01)
 
 
-async def promised(producer: Producer, call: Call, job_id: str):
-    """Enqueue it as often as it takes: on a busy machine a second may not do."""
-    async with asyncio.timeout(40):
-        while True:
-            try:
-                return await producer.enqueue(call, job_id=job_id)
-            except RedisUnavailable:
-                await asyncio.sleep(0.01)
-
-
 async def begin(producer: Producer, worker: Worker) -> tuple[Feed, asyncio.Task, object]:
     """Have a job running and others coming."""
     job = await promised(producer, spanning(0), "spanning")
@@ -140,15 +131,6 @@ async def ends_well(feed: Feed, feeding: asyncio.Task, job) -> None:
     answers = await asyncio.gather(*(result_of(job) for job in feed.jobs.values()))
     assert answers == list(feed.jobs)
     assert set(feed.jobs) <= ran
-
-
-async def result_of(job):
-    async with asyncio.timeout(40):
-        while True:
-            try:
-                return await job.result()
-            except RedisUnavailable:
-                await asyncio.sleep(0.05)
 
 
 async def test_a_killed_primary_with_a_promise_of_one_replica(site, worker, caplog):
