@@ -89,7 +89,7 @@ def abort(
 
     \b
     Examples:
-      barque abort 018f3c2a77b10000000a4be3d1f20c57
+      barque abort 0UBfkBsn000A6EgfFyh0
       barque abort --task send_mail --queue low --dry-run
       barque abort --task 'report_*' --state scheduled,queued --older 2h
       barque abort --task send_mail --argument customer=17 --yes

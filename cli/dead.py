@@ -60,7 +60,7 @@ def dead() -> None:
     \b
     Examples:
       barque dead list
-      barque dead show 018f3c2a77b10000000a4be3d1f20c57
+      barque dead show 0UBfkBsn000A6EgfFyh0
       barque dead replay --task fetch_url --error ConnectError
       barque dead delete --older 3d
     """
@@ -119,7 +119,7 @@ def show(
 
     \b
     Examples:
-      barque dead show 018f3c2a77b10000000a4be3d1f20c57
+      barque dead show 0UBfkBsn000A6EgfFyh0
       barque dead show charge-ada --arguments --json
     """
     letter = ask(read_settings(redis_url=redis_url), lambda producer: producer.dead.get(job_id))
@@ -154,7 +154,7 @@ def replay(
 
     \b
     Examples:
-      barque dead replay 018f3c2a77b10000000a4be3d1f20c57
+      barque dead replay 0UBfkBsn000A6EgfFyh0
       barque dead replay --task fetch_url --error ConnectError --newer 2h
       barque dead replay --error OperationalError --limit 10 --delay 5m
       barque dead replay --all --yes
@@ -200,7 +200,7 @@ def delete(
 
     \b
     Examples:
-      barque dead delete 018f3c2a77b10000000a4be3d1f20c57
+      barque dead delete 0UBfkBsn000A6EgfFyh0
       barque dead delete --task fetch_url --older 1d --yes
       barque dead delete --all
     """

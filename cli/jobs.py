@@ -129,7 +129,7 @@ def job(
 
     \b
     Examples:
-      barque job 018f3c2a77b10000000a4be3d1f20c57
+      barque job 0UBfkBsn000A6EgfFyh0
       barque job charge-ada --arguments --json
     """
 

@@ -82,7 +82,7 @@ def reenqueue(
 
     \b
     Examples:
-      barque reenqueue 018f3c2a77b10000000a4be3d1f20c57 --argument url=https://example.org
+      barque reenqueue 0UBfkBsn000A6EgfFyh0 --argument url=https://example.org
       barque reenqueue charge-ada --argument 0=17 --delay 5m --replace
       barque reenqueue charge-ada --queue low --max-attempts 1
     """

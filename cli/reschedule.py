@@ -47,7 +47,7 @@ def reschedule(
 
     \b
     Examples:
-      barque reschedule 018f3c2a77b10000000a4be3d1f20c57 --delay 0
+      barque reschedule 0UBfkBsn000A6EgfFyh0 --delay 0
       barque reschedule greet-ada greet-grace --delay 2h
       barque reschedule greet-ada --at 2030-01-31T08:00Z
     """

@@ -45,7 +45,7 @@ def result(
 
     \b
     Examples:
-      barque result 018f3c2a77b10000000a4be3d1f20c57
+      barque result 0UBfkBsn000A6EgfFyh0
       barque result greet-ada --wait --timeout 1m
       barque result greet-ada --json | jq .result
     """

@@ -60,8 +60,8 @@ def status(
     Examples:
       barque status
       barque status --queues high,low --json
-      barque status 018f3c2a77b10000000a4be3d1f20c57
-      barque status 018f3c2a77b10000000a4be3d1f20c57 --logs
+      barque status 0UBfkBsn000A6EgfFyh0
+      barque status 0UBfkBsn000A6EgfFyh0 --logs
     """
     settings = read_settings(redis_url=redis_url, queues=queues)
     if not job_ids:

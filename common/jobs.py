@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import string
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -155,8 +156,9 @@ class JobInfo:
 class _JobIds:
     """Make ids that sort by time, so that jobs enqueued in one millisecond keep their order.
 
-    A sorted set breaks ties of equal scores by member. 12 hex digits of Unix milliseconds, 8 of a
-    per-process counter, 12 random per process: 48 random bits and a counter leave no collision.
+    A sorted set breaks ties of equal scores by member. An id is 20 digits of base 62: 8 of Unix milliseconds, 4 of a
+    per-process counter, 8 random per process. They are short as the server copies, hashes and compares the names of a
+    job dozens of times (docs/decisions/0026).
     """
 
     def __init__(self) -> None:
@@ -164,21 +166,49 @@ class _JobIds:
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._process = os.urandom(6).hex()
+        self._process = _digits(int.from_bytes(os.urandom(8), "big"), 4)
         self._count = itertools.count()
+        self._some_seconds = (0, "")  # the last time, in units of _PAIR ms, and its digits: one tuple, for threads
+
+    def _now(self) -> str:
+        seconds, milliseconds = divmod(time.time_ns() // 1_000_000, _PAIR)
+        known, digits = self._some_seconds
+        if seconds != known:
+            digits = _digits(seconds, 3)
+            self._some_seconds = (seconds, digits)
+        return digits + _PAIRS[milliseconds]
 
     def __call__(self) -> str:
-        number = next(self._count) & 0xFFFF_FFFF
-        return f"{time.time_ns() // 1_000_000:012x}{number:08x}{self._process}"
+        number, pairs = next(self._count), _PAIRS
+        return f"{self._now()}{pairs[number // _PAIR % _PAIR]}{pairs[number % _PAIR]}{self._process}"
 
     def many(self, count: int) -> list[str]:
         """Make so many at once, in order."""
-        now, process = f"{time.time_ns() // 1_000_000:012x}", self._process
-        return [f"{now}{number & 0xFFFF_FFFF:08x}{process}" for number in itertools.islice(self._count, count)]
+        process, pairs = self._process, _PAIRS
+        made: list[str] = []
+        while len(made) < count:  # a part takes seconds to make: no number comes twice in one millisecond
+            now = self._now()
+            made += [
+                f"{now}{pairs[number // _PAIR % _PAIR]}{pairs[number % _PAIR]}{process}"
+                for number in itertools.islice(self._count, min(count - len(made), _PAIR**2))
+            ]
+        return made
+
+
+_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+"""In the order of their bytes, which is the order of a sorted set."""
+
+_PAIR = len(_DIGITS) ** 2
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
+
+
+def _digits(number: int, pairs: int) -> str:
+    """Return a number in base 62, filled up with zeros to so many pairs of digits."""
+    return "".join(_PAIRS[number // _PAIR**place % _PAIR] for place in reversed(range(pairs)))
 
 
 new_job_id = _JobIds()
-"""Return a fresh job id: 32 hex digits that sort by time of creation."""
+"""Return a fresh job id: 20 digits and letters that sort by time of creation."""
 
 new_job_ids = new_job_id.many
 """Return so many fresh job ids, in order."""

@@ -115,7 +115,7 @@ async def test_tail_shows_what_was_asked_for_and_ends(invoke, busy):
     lines = await invoke("tail", "--failed", "-n", "2")
     assert (lines.exit_code, lines.stderr, lines.stdout.count("\n")) == (0, "", 2)
     first = lines.stdout.split("\n")[0]
-    assert re.fullmatch(r"\d\d:\d\d:\d\d failed +\S+ cli_fail \w{32} ValueError: \\x1b\[31mno .*", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d failed +\S+ cli_fail \w{20} ValueError: \\x1b\[31mno .*", first)
     documents = await invoke("tail", "--task", "cli_e*", "--count", "3", "--json")
     assert documents.stdout.count('"task": "cli_echo"') == documents.stdout.count("\n") == 3
 

@@ -23,7 +23,7 @@ __all__ = ["Command", "agrees", "commands", "follow", "programs", "run"]
 _PASSING = [
     (re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?)?"), "<moment>"),
     (re.compile(r"\d\d:\d\d:\d\d"), "<moment>"),
-    (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
+    (re.compile(r"\b0[0-9A-Za-z]{19}\b"), "<id>"),
     (re.compile(r"\b[\w-]+-\d+-[0-9a-f]{6}\b"), "<worker>"),
     (re.compile(r"redis://127\.0\.0\.1:\d+/\d+"), "<server>"),
     (re.compile(r"\b(?:\d+(?:\.\d+)? ?(?:us|ms|s|m|h|d)\b ?)+"), "<time> "),

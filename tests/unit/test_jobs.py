@@ -2,10 +2,12 @@
 
 import os
 import re
+import string
 import threading
 import time
 
-from common.jobs import JobState, OutcomeKind, new_job_id, new_worker_id
+from common import jobs
+from common.jobs import JobState, OutcomeKind, new_job_id, new_job_ids, new_worker_id
 
 
 def test_ids_sort_in_the_order_they_were_made():
@@ -14,12 +16,34 @@ def test_ids_sort_in_the_order_they_were_made():
     assert len(set(ids)) == len(ids)
 
 
-def test_an_id_is_32_hex_digits_that_begin_with_the_time():
+def test_an_id_is_20_digits_and_letters_that_begin_with_the_time():
     before = time.time_ns() // 1_000_000
     made = new_job_id()
     after = time.time_ns() // 1_000_000
-    assert re.fullmatch(r"[0-9a-f]{32}", made)
-    assert before <= int(made[:12], 16) <= after
+    assert re.fullmatch(r"[0-9A-Za-z]{20}", made)
+    stamp = 0
+    for digit in made[:8]:
+        stamp = 62 * stamp + (string.digits + string.ascii_uppercase + string.ascii_lowercase).index(digit)
+    assert before <= stamp <= after
+
+
+def test_ids_sort_in_order_from_one_second_into_the_next(monkeypatch):
+    # The digits of the time are kept for as long as only the last two of them change: 3.8 s.
+    moments = iter(range(62**2 * 450_000_000 - 3, 62**2 * 450_000_000 + 3))
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments) * 1_000_000)
+    ids = [new_job_id(), *new_job_ids(2), *(new_job_id() for _ in range(4))]
+    assert ids == sorted(ids)
+    assert len({made[:8] for made in ids}) == 6
+    assert [len(new) for new in ids] == [20] * 7
+
+
+def test_more_ids_than_a_counter_counts_take_more_than_one_time(monkeypatch):
+    monkeypatch.setattr(jobs, "_PAIR", 2)  # so that it counts to four
+    monkeypatch.setattr(jobs, "_PAIRS", ["00", "01"])
+    moments = iter(range(10))
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments) * 1_000_000)
+    made = new_job_ids(7)
+    assert len(set(made)) == len(made) == 7
 
 
 def test_threads_never_share_an_id():
@@ -51,8 +75,8 @@ def test_a_forked_child_makes_other_ids_than_its_parent():
     with os.fdopen(reader) as pipe:
         theirs = pipe.read()
     # The counters of both stand at the same number; what tells them apart is the random part.
-    assert len(theirs) == 32
-    assert theirs[20:] != new_job_id()[20:]
+    assert len(theirs) == 20
+    assert theirs[12:] != new_job_id()[12:]
 
 
 def test_a_worker_id_names_the_process_and_is_never_given_twice():

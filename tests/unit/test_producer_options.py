@@ -31,7 +31,7 @@ def bind(call=None, job_id=None, settings=None, **options):
 def test_a_plain_call_is_fresh_and_has_an_id_nobody_can_have_used():
     item = bind()
     assert item.fresh
-    assert re.fullmatch(r"[0-9a-f]{32}", item.job_id)
+    assert re.fullmatch(r"[0-9A-Za-z]{20}", item.job_id)
     assert (item.queue, item.delay_ms, item.at_ms, item.expires_ms) == ("arq:queue", 0, 0, 0)
     payload = decode_job(item.payload)
     assert (payload.task, payload.as_objects(), payload.extras) == ("fetch", (("u",), {}), None)
