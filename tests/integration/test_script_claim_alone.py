@@ -1,4 +1,7 @@
-"""claim.lua where one job is due: what has a way of its own there ends as it does where several queues are served."""
+"""claim.lua where one job is due, or all that are ask for nothing: they have ways of their own, and go as others do.
+
+One queue alone is served by other ways than several, and where anybody is to be aborted none of these is taken.
+"""
 
 import pytest
 
@@ -52,6 +55,46 @@ async def test_a_claim_of_one_queue_is_as_one_of_several(state, most, keyspace, 
     if one.next_due_ms is not None:
         assert abs(one.next_due_ms - several.next_due_ms) < 10_000
     assert [as_told(job, one) for job in one.jobs] == [as_told(job, several) for job in several.jobs]
+
+
+def page(**others) -> dict:
+    """Return a queue of twenty due jobs, the first ten of one time, some of them otherwise."""
+    jobs = {f"job-{n:02}": f"now-{60 - max(0, n - 10)}s" for n in range(20)}
+    return {"q": jobs | others.pop("q", {})} | {f"arq:job:{job_id}": job_id.encode() for job_id in jobs} | others
+
+
+PAGES = {
+    "plain ones": page(),
+    "of one time": page(q={f"job-{n:02}": "now-60s" for n in range(20)}),
+    "one without a payload": {key: value for key, value in page().items() if key != "arq:job:job-07"},
+    "one that had attempts": page(**{"arq:retry:job-07": b"2"}),
+    "one that a stock arq worker runs": page(**{"arq:in-progress:job-07": (b"1", "60s")}),
+    "one more than is known of": page(**{"arq:in-progress:job-07": (b"1", "60s"), "arq:retry:job-07": b"1"}),
+    "an ended tick": page(**{"arq:in-progress:job-07": (b"done", "60s")}),
+    "one that is lost": page(q={"job-07": "lease-30s"}),
+    "one with a head start": page(q={"job-07": 1_700_000_000_000 + 2032 / 2048}),
+    "one of long ago": page(q={"job-07": 5}),
+    "one that is due later": page(q={"job-07": "now+60s"}),
+}
+
+
+@pytest.mark.parametrize("most", [7, 20, 100])
+@pytest.mark.parametrize("queues", [["q"], ["q", NOBODYS]], ids=["one queue", "two"])
+@pytest.mark.parametrize("state", PAGES)
+async def test_a_page_is_claimed_as_where_somebody_is_to_be_aborted(state, queues, most, keyspace, store):
+    claims, left = [], []
+    for wishes in ({}, {"arq:abort": {"somebody": "now-10s"}}):
+        await keyspace.clear()
+        await keyspace.seed(PAGES[state] | wishes)
+        claims.append(await store.claim(queues, most=most, lease_ms=60_000, worker="w", number=7))
+        left.append(await keyspace.dump())
+        left[-1].pop("arq:abort", None)
+    plain, other = claims
+    assert left[0] == left[1]
+    assert plain.waiting == other.waiting
+    assert (plain.next_due_ms is None) == (other.next_due_ms is None)
+    assert [as_told(job, plain) for job in plain.jobs] == [as_told(job, other) for job in other.jobs]
+    assert plain.jobs
 
 
 def as_told(job, claim) -> tuple:

@@ -302,6 +302,12 @@ CASES = {
             "arq:result:a": (b"R", "60s"), "barque:wake:q": AWAKE,
         },
     ),
+    "the same attempt ends twice in a batch: the first outcome stands": (
+        {"q": {"a": "lease+10s"}, "arq:job:a": b"A", "arq:in-progress:a": (b"w:1:1", "10s")},
+        [Finish(held(token="w:1:1", attempt=1), result, 60_000) for result in (b"first", b"second")],
+        [1],
+        {"arq:result:a": (b"first", "60s")},
+    ),
     "the same attempt twice in a batch: the first outcome stands": (
         RUNNING,
         [Finish(held(), b"first", 60_000), PutBack(held(), "retry", 0)],

@@ -1,4 +1,7 @@
-"""complete.lua where one job ends: what has a way of its own there ends as it does in a batch."""
+"""complete.lua where jobs end that ask for nothing: they have a way of their own, and end as others do.
+
+That way is for batches of one kind: another outcome beside them has them take the long one.
+"""
 
 import pytest
 
@@ -7,7 +10,12 @@ from common.redis.store import Finish, HeldLease
 
 TOKEN = "w:1:7"
 RUNS = {"q": {"a": "lease+60s"}, "arq:job:a": b"A", "arq:in-progress:a": (TOKEN.encode(), "60s")}
-BESIDE = {"q2": {"other": "lease+60s"}, "arq:job:other": b"O", "arq:in-progress:other": (TOKEN.encode(), "60s")}
+OF_ANOTHER_KIND = {
+    "q2": {"other": "lease+60s"},
+    "arq:job:other": b"O",
+    "arq:in-progress:other": (TOKEN.encode(), "60s"),
+}
+OF_THE_SAME_KIND = {"arq:job:other": b"O", "arq:in-progress:other": (TOKEN.encode(), "60s")}
 
 STATES = {
     "a job that runs": RUNS,
@@ -27,18 +35,26 @@ STATES = {
 
 @pytest.mark.parametrize("keep_ms", [0, -1, -5000, 60_000])
 @pytest.mark.parametrize("state", STATES)
-async def test_a_job_that_ends_alone_ends_as_one_in_a_batch(state, keep_ms, keyspace, store):
+async def test_a_job_ends_alone_and_among_its_kind_as_in_any_batch(state, keep_ms, keyspace, store):
     finish = Finish(HeldLease(0, "a", TOKEN, 1), b"result", keep_ms)
-    beside = Finish(HeldLease(1, "other", TOKEN, 1), b"", 0)
+    any_batch = [finish, Finish(HeldLease(1, "other", TOKEN, 1), b"", 0)], OF_ANOTHER_KIND
+    its_kind = [finish, Finish(HeldLease(0, "other", TOKEN, 1), b"O", keep_ms)], OF_THE_SAME_KIND
     answers, left = [], []
-    for outcomes in ([finish], [finish, beside]):
+    for outcomes, beside in (any_batch, ([finish], {}), its_kind):
         await keyspace.clear()
-        await keyspace.seed(STATES[state] | (BESIDE if len(outcomes) > 1 else {}))
+        await keyspace.seed(STATES[state] | beside)
         refusals = await store.complete(["q", "q2"], outcomes)
         answers.append((refusals.lost, refusals.repeated))
         left.append(await keyspace.dump())
-    assert answers[0] == answers[1]
-    assert left[0] == left[1]
+    assert left[2].pop("arq:result:other", None) == left_of_the_other(keep_ms)
+    assert answers[1] == answers[2] == answers[0]
+    assert left[1] == left[2] == left[0]
+
+
+def left_of_the_other(keep_ms) -> object:
+    if keep_ms < 0:  # for ever, whatever arq's functions may name
+        return b"O"
+    return (b"O", "60s") if keep_ms > 0 else None
 
 
 async def test_its_result_outlives_a_time_that_the_server_refuses(keyspace, store):

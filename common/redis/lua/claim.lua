@@ -85,24 +85,88 @@ local aborting = rare and redis.call('EXISTS', ABORT) == 1
 -- were enqueued together have the same, and so have all that stand between two of the same: some are asked for theirs.
 local function scores_of(queue, ids)
   local SAMPLED = 8 -- one in so many
-  local count, sample = #ids, {}
-  for i = 1, count - 1, SAMPLED do sample[#sample + 1] = ids[i] end
-  sample[#sample + 1] = ids[count]
-  local scores, others, places = {}, {}, {}
-  local found = redis.call('ZMSCORE', queue, unpack(sample))
-  for n, score in ipairs(found) do
-    local at = math.min(1 + (n - 1) * SAMPLED, count)
-    scores[at] = score
-    local same = score == found[n + 1]
-    for i = at + 1, math.min(at + SAMPLED, count) - 1 do
-      scores[i] = score
-      if not same then others[#others + 1], places[#places + 1] = ids[i], i end
-    end
+  local count, call = #ids, redis.call
+  local scores, sample, others, places = {}, {}, {}, {}
+  local ends = call('ZMSCORE', queue, ids[1], ids[count])
+  local first, last = ends[1], ends[2]
+  if first == last then
+    for i = 1, count do scores[i] = first end
+    return scores
   end
-  if #others > 0 then
-    for n, score in ipairs(redis.call('ZMSCORE', queue, unpack(others))) do scores[places[n]] = score end
+  for i = 1 + SAMPLED, count - 1, SAMPLED do sample[#sample + 1] = ids[i] end
+  local found = sample[1] and call('ZMSCORE', queue, unpack(sample)) or {}
+  found[#found + 1] = last
+  local from, score = 1, first
+  for n, next_score in ipairs(found) do
+    local upto = math.min(1 + n * SAMPLED, count)
+    scores[from], scores[upto] = score, next_score
+    for i = from + 1, upto - 1 do
+      scores[i] = score
+      if score ~= next_score then others[#others + 1], places[#places + 1] = ids[i], i end
+    end
+    from, score = upto, next_score
+  end
+  if others[1] then
+    for n, its in ipairs(call('ZMSCORE', queue, unpack(others))) do scores[places[n]] = its end
   end
   return scores
+end
+
+-- Take a page whose jobs nobody runs, at their first attempt, none of which asks for anything: most are like that, and
+-- cost a tenth less so. Returns false, and has done nothing, where it is not.
+local function take_plain(queue, ids, scores)
+  local count, whole, call = #ids, #present, redis.call
+  local leases, counts, keys, places = {}, {}, {}, {}
+  for i = 1, count do
+    local id, at = ids[i], 2 * i
+    if #scores[i] ~= whole then return false end -- a whole number is as long as the present
+    leases[at - 1], leases[at] = LEASE .. id, first_token
+    places[at - 1], places[at] = lease_end, id
+    counts[i], keys[i] = RETRY .. id, JOB .. id
+  end
+  if call('EXISTS', unpack(counts)) > 0 then return false end
+  call('DEL', counts[1]) -- a write that needs no memory (see the prelude)
+  if call('MSETNX', unpack(leases)) == 0 then return false end
+  for i = 1, 2 * count, 2 do call('PEXPIREAT', leases[i], lease_expiry) end -- with MSET it is cheaper than SET with PX
+  call('ZADD', queue, unpack(places))
+  local payloads = call('MGET', unpack(keys))
+  for i = 1, count do
+    local due = scores[i]
+    reply[length + 1], reply[length + 2], reply[length + 3] = ids[i], payloads[i], due ~= told and due
+    told = due
+    length = length + STRIDE
+  end
+  free = free - count
+  return true
+end
+
+-- Say how a queue stands, once it is served.
+local function look(queue)
+  local size = redis.call('ZCARD', queue) + (lanes_in[queue] and lanes_in[queue].count() or 0)
+  if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
+  if paused[queue] then return end
+  if free == 0 then
+    local more = redis.call('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', passed_over[queue] or '0', '1')
+    if #more > 0 then wake(queue) end -- more is due than this worker can take: pass the wake-up on
+  else
+    local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. present, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+    next_due = tonumber(next_due)
+    if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
+  end
+  reply[3] = reply[3] + size
+end
+
+-- One queue whose due jobs are all plain is served by what stands here: each function that is made below costs as much
+-- as a small command, as it looks for all that it uses of what stands around it.
+local looked_at
+if not KEYS[2] and unanswered == 0 and not rare and free > 0 then
+  local queue = KEYS[1]
+  looked_at = redis.pcall('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', '0', free)
+  if not looked_at.err and (not looked_at[1] or take_plain(queue, looked_at, scores_of(queue, looked_at))) then
+    if looked_at[1] then taken_from[1], taken_from[2] = 0, #looked_at end
+    look(queue)
+    return reply
+  end
 end
 
 -- Note the attempt of the job that comes next in the reply, unless it is the first.
@@ -115,12 +179,15 @@ end
 -- Take what is free of one page, as far as there is room. Returns how many others hold.
 local function take(queue, ids, lanes)
   local count = #ids
+  local scores = scores_of(queue, ids)
+  local plain = not lanes and not aborting and count <= free and not looked_at
+  if plain and take_plain(queue, ids, scores) then return 0 end
   local marks, keys = {}, {}
   for i = 1, count do
     local id = ids[i]
     marks[2 * i - 1], marks[2 * i], keys[i] = LEASE .. id, RETRY .. id, JOB .. id
   end
-  local scores, payloads = scores_of(queue, ids), redis.call('MGET', unpack(keys))
+  local payloads = redis.call('MGET', unpack(keys))
   -- Most jobs have neither: to ask how many there are costs two thirds of asking for each.
   local found = redis.call('EXISTS', unpack(marks)) > 0 and redis.call('MGET', unpack(marks)) or {}
   local aborts = aborting and redis.pcall('ZMSCORE', ABORT, unpack(ids))
@@ -262,22 +329,6 @@ local function serve(queue)
   end
   passed_over[queue] = offset
   if lanes and pages == MOST_PAGES then reply[2] = now end -- the jobs that joined lanes stood in front of others
-end
-
--- Say how a queue stands, once it is served.
-local function look(queue)
-  local size = redis.call('ZCARD', queue) + (lanes_in[queue] and lanes_in[queue].count() or 0)
-  if size == 0 then redis.call('DEL', WAKE .. queue) end -- an empty queue wakes nobody, and leaves no key
-  if paused[queue] then return end
-  if free == 0 then
-    local more = redis.call('ZRANGEBYSCORE', queue, '-inf', present, 'LIMIT', passed_over[queue] or '0', '1')
-    if #more > 0 then wake(queue) end -- more is due than this worker can take: pass the wake-up on
-  else
-    local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. present, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
-    next_due = tonumber(next_due)
-    if next_due and (reply[2] == -1 or next_due < reply[2]) then reply[2] = math.ceil(math.min(next_due, LATEST)) end
-  end
-  reply[3] = reply[3] + size
 end
 
 -- Have `work` done on a queue, and note what it took there; a queue of another type stops no other.

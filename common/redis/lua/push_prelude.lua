@@ -46,3 +46,16 @@ local function push_results(ids, results, keeps)
   for channel, parts in pairs(frames) do redis.pcall('PUBLISH', channel, table.concat(parts)) end
   if #served > 0 then redis.pcall('HDEL', WAITERS, unpack(served)) end
 end
+
+-- As push_results, of one job whose result is kept: with fewer commands, as its caller waits for nothing else.
+local function push_result(id, result)
+  local channels = redis.pcall('HGET', WAITERS, id)
+  if type(channels) ~= 'string' then return end
+  local size = #result
+  if size >= LARGEST_PUSH or #id >= LARGEST_PUSH or string.find(channels, ' ', 1, true) then
+    return push_results({ id }, { result }, { '-1' })
+  end
+  local head = string.char(0, 0, math.floor(#id / 256), #id % 256, 0, 0, math.floor(size / 256), size % 256)
+  redis.pcall('PUBLISH', channels, head .. id .. result)
+  redis.pcall('HDEL', WAITERS, id)
+end
