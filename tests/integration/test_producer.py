@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import signal
 import socket
 
@@ -195,7 +196,8 @@ async def test_no_call_waits_without_end_for_a_server_that_hangs(listening, hang
         go_on()
         told = {name: str(error) for name, error in zip(USES, errors, strict=True)}
         assert {type(error) for error in errors} == {RedisUnavailable}, told
-        assert all("gave no answer within 0.1 s" in text for text in told.values()), told
+        # One that waits for a result may learn it from another question of its producer's.
+        assert all(re.search(r"(gave no answer within|has been away for) 0\.1 s", text) for text in told.values()), told
         assert all(error.__suppress_context__ or error.__context__ is None for error in errors), "one short traceback"
         assert await job.status() in {JobState.QUEUED, JobState.CANCELLED}, "of use when the server is back"
 
