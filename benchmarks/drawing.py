@@ -7,8 +7,9 @@ in an environment of its own).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         if figure is None:
             continue
         path = folder / f"{name}.{form}"
-        figure.text(0.01, 0.005, _source(results), fontsize=7.5, color=_FAINT, va="bottom")
+        figure.text(0.01, 0.005, _source(results, name), fontsize=7.5, color=_FAINT, va="bottom")
         figure.savefig(path, dpi=120, metadata={"Date": None} if form == "svg" else None)
         plt.close(figure)
         print(path)
@@ -246,12 +247,17 @@ def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _source(results: Results) -> str:
+def _source(results: Results, name: str) -> str:
     about, machine = results.about, results.about["machine"]
     return (
-        f"{machine['processor']}, {machine['cores']} cores; {about['server']}; medians of {about['scale']['repeat']} "
-        f"alternating runs; {about['date'][:10]}, {about['source']}"
+        f"{machine['processor']}, {machine['cores']} cores; {about['server']}; {_repeated(about['scale'], name)}; "
+        f"{about['date'][:10]}, {about['source']}"
     )
+
+
+def _repeated(scale: Mapping[str, Any], name: str) -> str:
+    runs = scale["repeat_latency" if name == "latency" else "repeat"]
+    return f"medians of {runs} alternating runs" if runs > 1 else "one run of each"
 
 
 if __name__ == "__main__":

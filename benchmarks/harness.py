@@ -30,7 +30,7 @@ class Scale:
 
     Attributes:
         repeat: repetitions of what is measured in jobs per second.
-        repeat_latency: repetitions of what is measured in milliseconds or in megabytes: these vary less.
+        repeat_latency: repetitions of what is measured in milliseconds or in megabytes.
         others_once: peers that no goal is about run once, however often the others do.
         seconds: a drain, or a batch of enqueues, is sized to take about so long.
         most_jobs: and has so many jobs at most.

@@ -55,7 +55,7 @@ def _heading(results: Results) -> str:
         f"Measured {about['date']} at commit {about['source'] or 'unknown'} on {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, "
         f"{about['server']}. One worker process each. Medians of {about['scale']['repeat']} alternating runs; "
-        f"in brackets the least and the most.{_warning(about)}\n\n"
+        f"in brackets the least and the most. What has no brackets was run once.{_warning(about)}\n\n"
         f"    {about['command']}"
     )
 
