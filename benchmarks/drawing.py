@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         if figure is None:
             continue
         path = folder / f"{name}.{form}"
-        figure.text(0.01, 0.005, _source(results, name), fontsize=7.5, color=_FAINT, va="bottom")
+        figure.text(0.01, 0.005, _source(results), fontsize=7.5, color=_FAINT, va="bottom")
         figure.savefig(path, dpi=120, metadata={"Date": None} if form == "svg" else None)
         plt.close(figure)
         print(path)
@@ -247,17 +247,17 @@ def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _source(results: Results, name: str) -> str:
+def _source(results: Results) -> str:
     about, machine = results.about, results.about["machine"]
     return (
-        f"{machine['processor']}, {machine['cores']} cores; {about['server']}; {_repeated(about['scale'], name)}; "
+        f"{machine['processor']}, {machine['cores']} cores; {about['server']}; {_repeated(about['scale'])}; "
         f"{about['date'][:10]}, {about['source']}"
     )
 
 
-def _repeated(scale: Mapping[str, Any], name: str) -> str:
-    runs = scale["repeat_latency" if name == "latency" else "repeat"]
-    return f"medians of {runs} alternating runs" if runs > 1 else "one run of each"
+def _repeated(scale: Mapping[str, Any]) -> str:
+    runs = f"medians of {scale['repeat']} alternating runs"
+    return f"{runs} where a goal compares, else one run" if scale.get("once_else") else runs
 
 
 if __name__ == "__main__":

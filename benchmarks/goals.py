@@ -5,12 +5,12 @@ A ratio is of two medians of the same run. A goal of which one side was not meas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from benchmarks.results import Results
 
-__all__ = ["GOALS", "Goal", "Verdict", "evaluate"]
+__all__ = ["GOALS", "Goal", "Verdict", "compared", "evaluate"]
 
 OURS = "barque"
 
@@ -67,6 +67,25 @@ class Goal:
 def evaluate(results: Results) -> list[Verdict]:
     """Judge one run by all goals, in their order."""
     return [goal.verdict(results) for goal in GOALS]
+
+
+def compared(languages: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return the measures and subjects that goals look at, of peers whose languages these are, by name."""
+    looks = _Looks({}, {name: {"language": language} for name, language in languages.items()}, {}, {})
+    for goal in GOALS:
+        goal.value(looks)
+    return looks.at
+
+
+@dataclass(frozen=True)
+class _Looks(Results):
+    """Results of which it is kept what was looked at."""
+
+    at: set[tuple[str, str]] = field(default_factory=set)
+
+    def median(self, measure: str, subject: str, metric: str) -> float | None:  # noqa: ARG002 - all of them are there
+        self.at.add((measure, subject))
+        return float("inf")
 
 
 def _ratio(over: float | None, under: float | None) -> float | None:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from benchmarks.adapters import Adapter
 from benchmarks.environments import Missing
+from benchmarks.goals import compared
 from benchmarks.processes import Client, Failed, Worker
 from benchmarks.results import Results
 from benchmarks.server import Server
@@ -31,7 +32,7 @@ class Scale:
     Attributes:
         repeat: repetitions of what is measured in jobs per second.
         repeat_latency: repetitions of what is measured in milliseconds or in megabytes.
-        others_once: peers that no goal is about run once, however often the others do.
+        once_else: what no goal looks at is run once, however often the rest is.
         seconds: a drain, or a batch of enqueues, is sized to take about so long.
         most_jobs: and has so many jobs at most.
         paced_seconds: how long jobs come in at 50/s.
@@ -42,7 +43,7 @@ class Scale:
 
     repeat: int = 5
     repeat_latency: int = 3
-    others_once: bool = False
+    once_else: bool = False
     seconds: float = 3.0
     most_jobs: int = 200_000
     paced_seconds: float = 10.0
@@ -55,8 +56,7 @@ class Scale:
         """Return the scale of `make bench`: under ten minutes on two cores."""
         return cls(
             repeat=3,
-            repeat_latency=1,
-            others_once=True,
+            once_else=True,
             seconds=1.0,
             paced_seconds=4.0,
             round_trips=150,
@@ -155,12 +155,14 @@ def measure_all(bench: Bench, measures: Sequence[Measure], results: Results, say
 
     A subject that fails is left out of the measure's further repetitions, and what it said is kept.
     """
+    looked_at = compared({name: adapter.language for name, adapter in bench.adapters.items() if adapter.in_goals})
     for measure in measures:
         say(measure.title)
         failures: dict[str, str] = {}
         for repetition in range(measure.repetitions(bench.scale)):
             for subject in measure.subjects(bench.adapters):
-                if subject in failures or (repetition and _is_done(bench, subject)):
+                once = bench.scale.once_else and subject in bench.adapters and (measure.name, subject) not in looked_at
+                if subject in failures or (repetition and once):
                     continue
                 began = time.monotonic()
                 try:
@@ -172,11 +174,6 @@ def measure_all(bench: Bench, measures: Sequence[Measure], results: Results, say
                     continue
                 results.add(measure.name, subject, values)
                 say(f"  {repetition + 1}. {subject:<12} {_brief(values)}  ({time.monotonic() - began:.1f} s)")
-
-
-def _is_done(bench: Bench, subject: str) -> bool:
-    adapter = bench.adapters.get(subject)
-    return bench.scale.others_once and adapter is not None and not adapter.in_goals
 
 
 def _brief(values: Mapping[str, float]) -> str:

@@ -39,7 +39,7 @@ class Adapter(Protocol):
         drain_rate: jobs a second it is known to run, roughly; sizes a run, so that no peer takes minutes.
         enqueue_rate: jobs a second it is known to enqueue, roughly.
         keeps_results: whether a caller can wait for a result.
-        in_goals: whether a goal is about it, or could be; the short set runs the others once.
+        in_goals: whether a goal is about it, or could be.
         versions_of: the packages whose versions the report names.
     """
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.adapters import discover
 from benchmarks.environments import PEERS, Missing, NodeEnvironment, OwnEnvironment, PythonEnvironment, RubyEnvironment
-from benchmarks.goals import GOALS, evaluate
+from benchmarks.goals import GOALS, compared, evaluate
 from benchmarks.harness import Scale, install, measure_all
 from benchmarks.measures import MEASURES
 from benchmarks.processes import Failed, trouble_in
@@ -293,14 +293,16 @@ class FakeMeasure:
 
 
 class FakeAdapter:
+    language = "python"
+
     def __init__(self, *, in_goals):
         self.in_goals = in_goals
 
 
 class FakeBench:
-    def __init__(self, *, others_once=False):
+    def __init__(self, *, once_else=False):
         self.adapters = {name: FakeAdapter(in_goals=name != "two") for name in ("one", "bad", "two")}
-        self.scale = Scale(repeat=3, others_once=others_once)
+        self.scale = Scale(repeat=3, once_else=once_else)
 
 
 class TestHarness:
@@ -313,10 +315,24 @@ class TestHarness:
         }
         assert found.failures == {"fake": {"bad": "it did not\nlog line"}}
 
-    def test_the_short_set_runs_a_peer_that_no_goal_is_about_once(self):
+    def test_the_short_set_runs_what_no_goal_looks_at_once(self):
         measure = FakeMeasure()
-        measure_all(FakeBench(others_once=True), [measure], results(), lambda line: None)
+        measure_all(FakeBench(once_else=True), [measure], results(), lambda line: None)
+        assert measure.ran == ["one", "bad", "two"]
+        measure = FakeMeasure()
+        measure.name = "drain_nap"  # the fastest of the Python peers is looked for there
+        measure_all(FakeBench(once_else=True), [measure], results(), lambda line: None)
         assert measure.ran == ["one", "bad", "two", "one", "one"]
+        measure = FakeMeasure()
+        measure.subjects = lambda adapters: ["1", "2"]  # of Barque alone
+        measure_all(FakeBench(once_else=True), [measure], results(), lambda line: None)
+        assert measure.ran == ["1", "2"] * 3
+
+    def test_what_the_goals_look_at(self):
+        seen = compared({"barque": "python", "taskiq": "python", "saq": "python", "bullmq": "node"})
+        assert {peer for measure, peer in seen if measure == "pickup"} == {"barque", "taskiq"}
+        assert {peer for measure, peer in seen if measure == "round_trip"} == {"barque"}
+        assert {peer for measure, peer in seen if measure == "drain_nap"} == {"barque", "taskiq", "saq"}
 
     def test_a_run_is_sized_by_the_rate_within_its_limits(self):
         scale = Scale(seconds=2.0, most_jobs=10_000)
