@@ -118,13 +118,16 @@ local function take_plain(queue, ids, scores)
   local count, whole, call = #ids, #present, redis.call
   local leases, counts, keys, places = {}, {}, {}, {}
   for i = 1, count do
-    local id, at = ids[i], 2 * i
     if #scores[i] ~= whole then return false end -- a whole number is as long as the present
+    counts[i] = RETRY .. ids[i]
+  end
+  if call('EXISTS', unpack(counts)) > 0 then return false end -- before more is made, in vain, of what is often so
+  for i = 1, count do
+    local id, at = ids[i], 2 * i
     leases[at - 1], leases[at] = LEASE .. id, first_token
     places[at - 1], places[at] = lease_end, id
-    counts[i], keys[i] = RETRY .. id, JOB .. id
+    keys[i] = JOB .. id
   end
-  if call('EXISTS', unpack(counts)) > 0 then return false end
   call('DEL', counts[1]) -- a write that needs no memory (see the prelude)
   if call('MSETNX', unpack(leases)) == 0 then return false end
   for i = 1, 2 * count, 2 do call('PEXPIREAT', leases[i], lease_expiry) end -- with MSET it is cheaper than SET with PX
