@@ -64,16 +64,17 @@ then
   if plain then
     call('DEL', unpack(gone)) -- a write that needs no memory (see the prelude)
     redis.pcall('ZREM', KEYS[ARGV[3] + 1], unpack(ids))
+    local lone = many == 1 and keep ~= '0' -- where a server was idle, its time is what the caller waits for
     if keep == '-1' then
       call('MSET', unpack(kept))
-    elseif many == 1 and keep ~= '0' then -- where a server was idle, its time is what the caller waits for
+    elseif lone then
       call('SET', kept[1], kept[2], 'PX', keep)
     elseif keep ~= '0' then
       call('MSET', unpack(kept)) -- with PEXPIREAT it costs four fifths of SET with PX
       local expiry = decimal(now_ms() + keep)
       for i = 1, 2 * many, 2 do call('PEXPIREAT', kept[i], expiry) end
     end
-    if many == 1 and keep ~= '0' then
+    if lone then
       redis.pcall('ZREM', ABORT, ids[1])
       push_result(ids[1], kept[2])
     elseif call('EXISTS', ABORT, WAITERS) > 0 then
