@@ -173,9 +173,12 @@ async def test_of_very_many_missed_ticks_all_runs_the_latest_hundred_and_says_so
         async def known():
             return (await schedules.load()).next_ms.get("often")
 
+        async def heard():  # by the worker, which may not be listening yet
+            return await redis.publish("barque:control", "schedules")
+
         await until(known)
         await missed(schedules, redis, "often", datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=9))
-        await redis.publish("barque:control", "schedules")
+        await until(heard)
         await until(lambda: len(runs) >= 100)
     assert each_once_without_a_gap(sorted(ran("often"))[:100], timedelta(minutes=1))
     assert [each["event"] for each in logs].count("schedule_ticks_dropped") == 1
