@@ -27,13 +27,14 @@ __all__ = ["Attempt", "Outcome", "PassedOnError", "StopReason"]
 
 
 class StopReason(Enum):
-    """Why a running attempt was cancelled from outside."""
+    """Why a running attempt was cancelled from outside, or one that was claimed did not begin."""
 
     TIMED_OUT = auto()
     DEADLINE = auto()
     ABORTED = auto()
     RELEASED = auto()
     LOST = auto()
+    NOT_BEGUN = auto()
 
 
 class PassedOnError(Exception):

@@ -44,14 +44,14 @@ class Claimer:
     """Claims jobs for one worker.
 
     Args:
-        room: how many more jobs may start now.
+        room: how many more jobs may be claimed now.
         start: called with each claim that brought jobs.
         order: how a claim divides its room among the queues.
         metrics: is told of each claim that brought jobs, and of how long the server takes.
         burst: return once every queue is empty, or `most_jobs` jobs were started.
         burst_waits: a burst waits for jobs that are due later, too.
         most_jobs: in burst, the most jobs to start; negative is no limit.
-        most_at_once: jobs to ask for in one claim.
+        most_at_once: jobs to ask for in one claim; is told whether the one before brought as many as it asked for.
         undecided: whether jobs that were claimed may yet not start, as their limits do not let them; None: they all do.
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
 
@@ -78,7 +78,7 @@ class Claimer:
         burst: bool = False,
         burst_waits: bool = True,
         most_jobs: int = -1,
-        most_at_once: int = MOST_PER_CALL,
+        most_at_once: Callable[[bool], int] = lambda _: MOST_PER_CALL,
         undecided: Callable[[], bool] | None = None,
     ) -> None:
         self._store = store
@@ -132,7 +132,7 @@ class Claimer:
         """Claim until cancelled, until `accepting` is false, or, in burst, until all is done."""
         pause = 0.0
         while self.accepting and (self._most_left() != 0 or await self._one_did_not_start()):
-            asked = min(self._room(), self._most_left(), self._most_at_once)
+            asked = min(self._most_at_once(pause <= 0), self._room(), self._most_left())
             if asked <= 0:
                 await self._wait_for_room()
                 continue

@@ -37,6 +37,9 @@ _MOST_BYTES = 8 * 1024 * 1024
 _LARGE = 64 * 1024
 """Bytes of a result that may be too many for a server; a smaller one is sent until it arrives."""
 
+_MOST_WAITING_BYTES = 64 * 1024 * 1024
+"""Bytes of results that wait here past which there should be no more."""
+
 _BREAKS = 3
 """How often a connection breaks on a batch, with a server that is well, before its large results are sent alone."""
 
@@ -52,6 +55,7 @@ class Completer:
         refused: called with each outcome whose lease was another's by then.
         in_words: makes a small outcome in place of one whose result the server does not take, or None.
         patience: seconds to wait for a reply; a server that hangs is then asked over a new connection.
+        most_waiting: outcomes that wait here past which there should be no more.
         metrics: is told how long the server takes.
     """
 
@@ -64,6 +68,7 @@ class Completer:
         refused: Callable[[Outcome], None],
         in_words: Callable[[Outcome, Exception], Outcome | None],
         patience: float,
+        most_waiting: int = 1000,
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = metrics
@@ -73,6 +78,7 @@ class Completer:
         self._refused = refused
         self._in_words = in_words
         self._patience = patience
+        self._most_waiting = most_waiting
         self._pending: list[Outcome] = []
         self._pending_bytes = 0
         self._arrived = asyncio.Event()
@@ -95,6 +101,11 @@ class Completer:
     def waiting_bytes(self) -> int:
         """Bytes of the results not yet on the wire."""
         return self._pending_bytes
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether so much waits for the server that no more jobs are to be claimed: memory stays bounded."""
+        return len(self._pending) > self._most_waiting or self._pending_bytes > _MOST_WAITING_BYTES
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome, to be recorded with the next batch."""

@@ -22,9 +22,10 @@ from common.jobs import OutcomeKind
 from common.redis.control import ControlStore
 from common.redis.limits import LimitStore
 from common.redis.progress import ProgressStore
-from common.redis.store import BlockingStore, Claim, Held, Renewal, Store
+from common.redis.store import BlockingStore, Claim, Renewal, Store
 from workers.aborts import Aborts
 from workers.admission import Admission
+from workers.ahead import Ahead
 from workers.arq_ways import ArqWays, Hooks
 from workers.attempt import Attempt, Outcome, StopReason
 from workers.attempt_log import AttemptLog
@@ -36,6 +37,7 @@ from workers.dead_letters import Burials
 from workers.engine_options import EngineOptions
 from workers.executor import Executor
 from workers.heartbeat import Heartbeat
+from workers.held_attempts import HeldAttempts
 from workers.leases import LeaseKeeper
 from workers.leaving import whatever_happens
 from workers.loop_watch import LoopWatch
@@ -65,9 +67,6 @@ _LAST_STEPS = 0.5
 
 _LEAST_PATIENCE = 5.0
 """Seconds to wait for a reply of the server's, at least; a long lease allows for more."""
-
-_MOST_WAITING_BYTES = 64 * 1024 * 1024
-"""Bytes of results on their way to Redis past which no more jobs are claimed."""
 
 
 class Engine:
@@ -105,7 +104,7 @@ class Engine:
     ) -> None:
         self.options = options
         self.clock = ServerClock()
-        self.held: dict[str, Attempt] = {}
+        self.held = HeldAttempts()
         self._store = store
         self._hooks = hooks
         self._work_at_each_beat = heartbeat
@@ -114,12 +113,8 @@ class Engine:
         self._looked_on = looked_on
         self.metrics: Recorded | None = metrics
         self._log = attempt_log(options.worker)
-        self._nothing_held = asyncio.Event()
-        self._nothing_held.set()
         self._hook_tasks: set[asyncio.Task[None]] = set()
         self._patience = max(_LEAST_PATIENCE, options.lease_ms / 1000)
-        # Past this many outcomes on their way to Redis no more jobs are claimed: memory stays bounded.
-        self._most_waiting = max(1000, 2 * options.concurrency)
         dead_keep_ms, most_dead = options.limits.dead_caps
         self._verdicts = Verdicts(
             worker=options.worker,
@@ -178,7 +173,16 @@ class Engine:
             refused=self._refused,
             in_words=self._verdicts.unrecordable,
             patience=self._patience,
+            most_waiting=max(1000, 2 * options.concurrency),
             metrics=metrics,
+        )
+        self._ahead = Ahead(
+            asyncio.get_running_loop(),
+            options.concurrency,
+            # A job of a limit takes its turn when it is claimed; a batch of jobs, or arq's last hook, holds its slots.
+            may=not limited and self._batches is None and hooks.after_job_end is None,
+            start=self.executor.start,
+            give_back=self.executor.give_back,
         )
         self._claimer = Claimer(
             store,
@@ -192,11 +196,10 @@ class Engine:
             clock=self.clock,
             room=self._room,
             start=self._start,
+            most_at_once=self._ahead.most_at_once,
             burst=options.burst,
             burst_waits=options.limits.burst_waits,
             most_jobs=options.most_burst_jobs,
-            # Half the slots: while one half's jobs run here, the server is at work on the other half's claim.
-            most_at_once=(options.concurrency + 1) // 2,
             undecided=(lambda: bool(self.held)) if limited else None,
         )
         self.loop_watch = LoopWatch(self._about)
@@ -204,7 +207,7 @@ class Engine:
             connect=connect_blocking,
             queues=options.queues,
             lease_ms=options.lease_ms,
-            held=self._held_leases,
+            held=self.held.leases,
             changed=self._leases_changed,
             watch=self.loop_watch,
             block_limit=options.limits.block_limit,
@@ -254,6 +257,7 @@ class Engine:
         Args:
             within: seconds after which those that still run will be released; None is no limit.
         """
+        self._ahead.give_back()
         for attempt in list(self.held.values()):
             self.executor.ask_to_end(attempt, within)
         if self._claiming is not None and self._claimer.accepting:
@@ -298,7 +302,7 @@ class Engine:
     async def _all_ended(self) -> None:
         """Wait until every outcome is recorded and every hook has ended."""
         while self.held or self._hook_tasks:
-            await self._nothing_held.wait()
+            await self.held.none.wait()
             if self._hook_tasks:
                 await asyncio.wait(self._hook_tasks)
 
@@ -330,6 +334,7 @@ class Engine:
         for task in parts:
             task.cancel()
         self._reporter.close()
+        self._ahead.close()
         await asyncio.gather(asyncio.wait(parts, timeout=_LAST_STEPS), self._leases.stop())
         self.executor.close()
 
@@ -340,20 +345,20 @@ class Engine:
         )
 
     def _room(self) -> int:
-        if self._completer.waiting > self._most_waiting or self._completer.waiting_bytes > _MOST_WAITING_BYTES:
+        if self._completer.backed_up:
             return 0
         if self._hooks.after_job_end is not None:
             # As arq: a job has its slot until its last hook has ended.
             return self.options.concurrency - len(self.held) - len(self._hook_tasks)
-        return self.options.concurrency - self.executor.running
+        return self._ahead.room(self.executor.running)
 
     def _runs_nothing_else(self, jobs: int) -> bool:
         """Tell whether all slots are taken, by so many jobs or fewer."""
         return jobs >= self.executor.running and self._room() <= 0
 
     def _start(self, claim: Claim) -> None:
-        self._nothing_held.clear()
-        queues = self.options.queues
+        self.held.none.clear()
+        queues, slots = self.options.queues, self.options.concurrency
         for claimed in self._aborts.overtaken(claim.jobs) if self._aborts.early else claim.jobs:
             attempt = Attempt(claimed, queues[claimed.queue])
             if not self.options.honour_aborts:
@@ -362,9 +367,12 @@ class Engine:
             if earlier is not None:  # its lease ran out here unnoticed, or the server would not have given it
                 self.executor.stop(earlier, StopReason.LOST)
             self.held[attempt.job_id] = attempt
-            self.executor.start(attempt)
             if not self._claimer.accepting:  # the server had given it before it heard that this worker stops
-                self.executor.stop(attempt, StopReason.RELEASED)
+                self.executor.give_back(attempt)
+            elif self.executor.running < slots:
+                self.executor.start(attempt)
+            else:
+                self._ahead.put(attempt)
 
     def _left(self, outcome: Outcome) -> None:
         # Not only once it is recorded: whoever waits for the place need not wait for that.
@@ -376,11 +384,14 @@ class Engine:
             self._reporter.last_words(outcome, lambda: self._completer.add(outcome))
         else:
             self._completer.add(outcome)
+        if self._ahead.waiting and self.executor.running < self.options.concurrency:
+            self._ahead.begin_next()
         self._claimer.slot_freed()
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._let_go(outcome.attempt)
+            self.held.let_go(outcome.attempt)
+        self._ahead.ended(outcomes)
         self._count(outcomes)
         if self.metrics is not None:
             self.metrics.recorded(outcomes)
@@ -397,7 +408,7 @@ class Engine:
         self._claimer.slot_freed()
 
     def _refused(self, outcome: Outcome) -> None:
-        self._let_go(outcome.attempt)
+        self.held.let_go(outcome.attempt)
         if outcome.kind is OutcomeKind.HELD_BACK:  # by a limit; the server has put it back already
             self._claimer.not_started()
             return
@@ -408,21 +419,10 @@ class Engine:
             self.metrics.lost(outcome)
         self._log.write([outcome])
 
-    def _let_go(self, attempt: Attempt) -> None:
-        if self.held.get(attempt.job_id) is attempt:
-            del self.held[attempt.job_id]
-            if not self.held:
-                self._nothing_held.set()
-
-    def _held_leases(self) -> list[Held]:
-        # Called from the renewing thread: list() of a dict's values is one step under the GIL.
-        return [attempt.lease for attempt in list(self.held.values())]
-
     def _about(self, task: asyncio.Task[Any] | None) -> dict[str, Any]:
         # Called from the renewing thread, of a loop that stands still.
-        for attempt in list(self.held.values()):
-            if attempt.task is task and task is not None:
-                return {"task": attempt.task_name, "job_id": attempt.job_id, "attempt": attempt.number}
+        if task is not None and (attempt := self.held.of_task(task)) is not None:
+            return {"task": attempt.task_name, "job_id": attempt.job_id, "attempt": attempt.number}
         return {} if self._batches is None else self._batches.about(task)
 
     def _leases_changed(self, renewal: Renewal) -> None:

@@ -86,6 +86,11 @@ class Executor:
         else:
             attempt.task = self._loop.create_task(self._run(attempt), name=attempt.job_id)
 
+    def give_back(self, attempt: Attempt) -> None:
+        """Have an attempt that was not started put back into its place, as if it had not been claimed."""
+        attempt.stop = attempt.stop or StopReason.NOT_BEGUN
+        self.start(attempt)  # ends in its first step
+
     def ask_to_end(self, attempt: Attempt, within: float | None) -> None:
         """Tell a running attempt that its worker stops, and after how many seconds it is given back."""
         if within is not None:

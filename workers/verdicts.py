@@ -140,8 +140,8 @@ class Verdicts:
             f"attempt {attempt.number + 1} was not begun: the job's {_moment(attempt.deadline_ms)}, had passed"
         )
 
-    def passed_on(self, attempt: Attempt, due: str | None) -> Outcome:
-        """Put a job back that another worker may know, due at this score; None: a limit did so already."""
+    def passed_on(self, attempt: Attempt, due: int | str | None) -> Outcome:
+        """Put a job back that others may begin, due at this score; None: a limit did so already."""
         if due is None:
             return Outcome(attempt, OutcomeKind.HELD_BACK, None, run_seconds=0.0)
         record = PutBack(attempt.lease_as_counted, "release", due)
@@ -242,6 +242,8 @@ class Verdicts:
                 return self._failed(attempt, error)  # whoever says so wants no second start
             record = PutBack(attempt.lease_as_counted, "release", _place(attempt))
             return self._put_back(attempt, OutcomeKind.RELEASED, record, None, None)
+        if reason is StopReason.NOT_BEGUN:
+            return self.passed_on(attempt, _place(attempt))
         # Nobody here cancelled it: the task cancelled itself, or something it awaited was.
         if attempt.runnable is None or attempt.runnable.policy is None:
             return self._raised_in_function(attempt, error)

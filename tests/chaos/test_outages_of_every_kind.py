@@ -392,7 +392,7 @@ async def test_what_is_held_back_is_bounded_and_all_of_it_is_delivered(bound, tm
             running = asyncio.create_task(worker.async_run())
             await wait_until(lambda: asyncio.sleep(0, worker._engine is not None))
             if bound == "outcomes":
-                worker._engine._most_waiting = 50
+                worker._engine._completer._most_waiting = 50
             engine = worker._engine
             await wait_until(lambda: asyncio.sleep(0, engine._room() == 0 and engine.executor.running == 0))
             # One call's worth is on its way, and what was claimed when the bound was reached ends as well.
