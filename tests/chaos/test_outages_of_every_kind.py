@@ -381,7 +381,7 @@ async def test_what_is_held_back_is_bounded_and_all_of_it_is_delivered(bound, tm
 
     monkeypatch.setattr(Store, "complete", held_up)
     if bound == "bytes":
-        monkeypatch.setattr("workers.engine._MOST_WAITING_BYTES", 500_000)
+        monkeypatch.setattr("workers.completer._MOST_WAITING_BYTES", 500_000)
     with EmbeddedServer(tmp_path) as server:
         async with Producer(server.url) as producer:
             jobs = await producer.enqueue_many(bulky(n) for n in range(2000))
