@@ -2,13 +2,12 @@
 
 Owns how many jobs a claim asks for, and those that wait here for a slot, in their order. A claim, a completion and the
 way of both are paid once for all the jobs in them, and a process that has slept, on processors that it shares, finds
-its caches cold: with claims of 50 jobs that do nothing, eight processes on two cores used half again as much time a
-job as one did. So what is claimed is as much work as `_SOON`, not as many jobs as half the slots.
+its caches cold. So what is claimed is as much work as `_SOON`, not as many jobs as half the slots.
 
-Never are more jobs under way than there are slots. What waits here is leased, as jobs that run are; if it waits for
-long (`_LONGEST`), it is put back into its place in the queue, for others to take. Should the process be killed, the
-attempt of each job that it had claimed counts; so nothing is claimed ahead while there are jobs for which it would be
-the last one.
+Never are more jobs under way than there are slots. What waits here is leased, as jobs that run are; if some of it waits
+for long (`_LONGEST`), all is put back into its place in the queue, for others to take. What cannot be, as its score
+alone did not tell its place, waits on; so nothing is claimed ahead while such jobs come by. Nor while there are some
+whose last attempt it is: should the process be killed, an attempt counts of each job that it had claimed.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from common.jobs import OutcomeKind
 from workers.attempt import Attempt, Outcome
 
 __all__ = ["Ahead"]
@@ -29,7 +29,12 @@ _MOST = 250
 """Jobs that are claimed together because they are short; more brings little, and the server is at them for a ms."""
 
 _LONGEST = 0.05
-"""Seconds between looks at what waits; what waited at the one before is put back."""
+"""Seconds between looks at what waits; if some of it waited at the one before, all is put back."""
+
+_LATE = 0.25
+"""Seconds by which a look comes late where the event loop stood still: what waits goes back before its leases end."""
+
+_SUCCEEDED = OutcomeKind.SUCCEEDED
 
 
 class Ahead:
@@ -38,8 +43,10 @@ class Ahead:
     Args:
         slots: jobs that may be under way at once.
         may: whether it claims ahead at all.
+        may_begin: whether what waits may have a slot now.
         start: begins an attempt.
-        give_back: has an attempt that did not begin put back into its place.
+        give_back: has an attempt that did not begin put back into its place; False where that cannot be.
+        release: has it put back all the same, as at a stop.
         spent: seconds of processor time that the event loop's thread has used.
 
     Attributes:
@@ -53,8 +60,10 @@ class Ahead:
         slots: int,
         *,
         may: bool,
+        may_begin: Callable[[], bool],
         start: Callable[[Attempt], None],
-        give_back: Callable[[Attempt], None],
+        give_back: Callable[[Attempt], bool],
+        release: Callable[[Attempt], None],
         spent: Callable[[], float] = time.thread_time,
     ) -> None:
         self._loop = loop
@@ -62,15 +71,19 @@ class Ahead:
         # Half the slots: while one half's jobs run here, the server is at work on the other half's claim.
         self._least = (slots + 1) // 2
         self._may = may and self._least < _MOST
+        self._may_begin = may_begin
         self._start = start
         self._give_back = give_back
+        self._release = release
         self._spent = spent
         self._began_at: float | None = None  # of the round that is measured, as `spent` tells the time
         self._ended = 0  # attempts that have ended in it
         self._run_seconds = 0.0  # of these from start to end, all together
-        self._last_chances = 0  # and for how many their jobs have no other attempt left
+        self._others = 0  # and those for which nothing is claimed ahead
+        self._beginning = False
         self._put = self._begun = 0
         self._put_at_look = 0
+        self._look_at = 0.0
         self._look: asyncio.TimerHandle | None = None
         self.waiting: deque[Attempt] = deque()
         self.at_once = self._least
@@ -103,8 +116,17 @@ class Ahead:
             for outcome in outcomes:
                 self._run_seconds += outcome.run_seconds
                 attempt = outcome.attempt
-                if attempt.number >= attempt.max_attempts:
-                    self._last_chances += 1
+                runnable, payload = attempt.runnable, attempt.payload
+                if (
+                    outcome.kind is not _SUCCEEDED  # its slot may have been taken for nothing
+                    or attempt.number >= attempt.max_attempts
+                    or attempt.past
+                    or payload is None
+                    or (payload.extras is not None and payload.extras.lane is not None)
+                    or runnable is None
+                    or runnable.places is not None  # it held its slot for longer than it ran
+                ):
+                    self._others += 1
 
     def put(self, attempt: Attempt) -> None:
         """Have an attempt wait for a slot."""
@@ -113,17 +135,32 @@ class Ahead:
         if self._look is None:
             self._look_later()
 
-    def begin_next(self) -> None:
-        """Begin the one that waits for longest: a slot is free."""
-        self._begun += 1
-        self._start(self.waiting.popleft())
+    def begin(self) -> None:
+        """Begin what waits, the first one first, as far as there are slots."""
+        if self._beginning or not self.waiting:  # within `start`, where a task factory is eager and the task has ended
+            return
+        if self._is_late():
+            self.release()
+        self._beginning = True
+        try:
+            while self.waiting and self._may_begin():
+                self._begun += 1
+                self._start(self.waiting.popleft())
+        finally:
+            self._beginning = False
 
     def give_back(self) -> None:
-        """Put back all that wait, and claim no more ahead until it is known again how long jobs take."""
+        """Put back what waits, and claim no more ahead until it is known again how long jobs take."""
         self._fall_back()
-        while self.waiting:
-            self._begun += 1
-            self._give_back(self.waiting.popleft())
+        for attempt in self._take_all():
+            if not self._give_back(attempt):
+                self.put(attempt)
+
+    def release(self) -> None:
+        """Put back what waits, whatever it is: the worker stops."""
+        self.give_back()
+        for attempt in self._take_all():
+            self._release(attempt)
 
     def close(self) -> None:
         """Look no more."""
@@ -131,7 +168,7 @@ class Ahead:
             self._look.cancel()
 
     def _as_many_as_soon_begin(self, spent: float) -> int:
-        if self._last_chances:
+        if self._others:
             return self._least
         # Of the time that the jobs of the round took, the processor's and their slots', the longer one decides.
         seconds = max(spent, self._run_seconds / self._slots)
@@ -139,18 +176,30 @@ class Ahead:
         return max(self._least, min(soon, 2 * self.at_once, _MOST))
 
     def _measure_anew(self) -> None:
-        self._began_at, self._ended, self._run_seconds, self._last_chances = self._spent(), 0, 0.0, 0
+        self._began_at, self._ended, self._run_seconds, self._others = self._spent(), 0, 0.0, 0
 
     def _fall_back(self) -> None:
         self.at_once, self._began_at = self._least, None
 
+    def _take_all(self) -> list[Attempt]:
+        waited = list(self.waiting)
+        self.waiting.clear()
+        self._begun += len(waited)
+        return waited
+
+    def _is_late(self) -> bool:
+        return self._loop.time() > self._look_at + _LATE
+
     def _look_later(self) -> None:
         self._put_at_look = self._put
+        self._look_at = self._loop.time() + _LONGEST
         self._look = self._loop.call_later(_LONGEST, self._look_now)
 
     def _look_now(self) -> None:
         self._look = None
-        if self._begun < self._put_at_look:
+        if self._is_late():
+            self.release()
+        elif self._begun < self._put_at_look:
             self.give_back()
         elif self.waiting:
             self._look_later()

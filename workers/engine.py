@@ -38,6 +38,7 @@ from workers.engine_options import EngineOptions
 from workers.executor import Executor
 from workers.heartbeat import Heartbeat
 from workers.held_attempts import HeldAttempts
+from workers.last_hooks import LastHooks
 from workers.leases import LeaseKeeper
 from workers.leaving import whatever_happens
 from workers.loop_watch import LoopWatch
@@ -113,7 +114,6 @@ class Engine:
         self._looked_on = looked_on
         self.metrics: Recorded | None = metrics
         self._log = attempt_log(options.worker)
-        self._hook_tasks: set[asyncio.Task[None]] = set()
         self._patience = max(_LEAST_PATIENCE, options.lease_ms / 1000)
         dead_keep_ms, most_dead = options.limits.dead_caps
         self._verdicts = Verdicts(
@@ -179,10 +179,13 @@ class Engine:
         self._ahead = Ahead(
             asyncio.get_running_loop(),
             options.concurrency,
-            # A job of a limit takes its turn when it is claimed; a batch of jobs, or arq's last hook, holds its slots.
-            may=not limited and self._batches is None and hooks.after_job_end is None,
+            # A job with a limit takes its turn when it is claimed; batches and arq's last hooks hold slots unseen; a
+            # burst ends, or has had its number of jobs, by what it has claimed.
+            may=not (limited or options.burst or self._batches or hooks.on_job_end or hooks.after_job_end),
+            may_begin=self._may_begin,
             start=self.executor.start,
             give_back=self.executor.give_back,
+            release=self.executor.release,
         )
         self._claimer = Claimer(
             store,
@@ -202,6 +205,7 @@ class Engine:
             most_jobs=options.most_burst_jobs,
             undecided=(lambda: bool(self.held)) if limited else None,
         )
+        self._last_hooks = LastHooks(self.executor.after_job_end, ended=self._claimer.slot_freed)
         self.loop_watch = LoopWatch(self._about)
         self._leases = LeaseKeeper(
             connect=connect_blocking,
@@ -257,7 +261,7 @@ class Engine:
         Args:
             within: seconds after which those that still run will be released; None is no limit.
         """
-        self._ahead.give_back()
+        self._ahead.release()
         for attempt in list(self.held.values()):
             self.executor.ask_to_end(attempt, within)
         if self._claiming is not None and self._claimer.accepting:
@@ -301,10 +305,9 @@ class Engine:
 
     async def _all_ended(self) -> None:
         """Wait until every outcome is recorded and every hook has ended."""
-        while self.held or self._hook_tasks:
+        while self.held or self._last_hooks.tasks:
             await self.held.none.wait()
-            if self._hook_tasks:
-                await asyncio.wait(self._hook_tasks)
+            await self._last_hooks.all_ended()
 
     async def _wind_down(self, background: list[asyncio.Task[None]]) -> None:
         """Release what runs, record what ended, stop the parts. Bounded, whatever the server or a task does."""
@@ -322,15 +325,14 @@ class Engine:
         await asyncio.wait({ending}, timeout=leave_at - _RECORDING - loop.time())
         if not ending.done():
             self.executor.cut_hooks_short(list(self.held.values()))
-            for task in self._hook_tasks:
-                task.cancel()
+            self._last_hooks.cancel()
             await asyncio.wait({ending}, timeout=leave_at - loop.time())
         if not ending.done():
             self._say_what_is_left()
         await self._heartbeat.end(within=_LAST_STEPS)
         self.pauses.close()
         await self._admission.close(within=_LAST_STEPS)
-        parts = {ending, *background, *self._hook_tasks}
+        parts = {ending, *background, *self._last_hooks.tasks}
         for task in parts:
             task.cancel()
         self._reporter.close()
@@ -341,16 +343,19 @@ class Engine:
     def _say_what_is_left(self) -> None:
         stuck = [f"{attempt.task_name}:{attempt.job_id}" for attempt in self.held.values()]
         log.error(
-            "jobs_not_ended", jobs=stuck[:20], count=len(stuck), hooks=len(self._hook_tasks), seconds=_LAST_CHANCE
+            "jobs_not_ended", jobs=stuck[:20], count=len(stuck), hooks=len(self._last_hooks.tasks), seconds=_LAST_CHANCE
         )
 
     def _room(self) -> int:
         if self._completer.backed_up:
             return 0
         if self._hooks.after_job_end is not None:
-            # As arq: a job has its slot until its last hook has ended.
-            return self.options.concurrency - len(self.held) - len(self._hook_tasks)
+            return self.options.concurrency - len(self.held) - len(self._last_hooks.tasks)
         return self._ahead.room(self.executor.running)
+
+    def _may_begin(self) -> bool:
+        free = self.executor.running < self.options.concurrency and not self._completer.backed_up
+        return free and self._claimer.accepting and not self._verdicts.leaving
 
     def _runs_nothing_else(self, jobs: int) -> bool:
         """Tell whether all slots are taken, by so many jobs or fewer."""
@@ -368,7 +373,7 @@ class Engine:
                 self.executor.stop(earlier, StopReason.LOST)
             self.held[attempt.job_id] = attempt
             if not self._claimer.accepting:  # the server had given it before it heard that this worker stops
-                self.executor.give_back(attempt)
+                self.executor.release(attempt)
             elif self.executor.running < slots:
                 self.executor.start(attempt)
             else:
@@ -384,8 +389,8 @@ class Engine:
             self._reporter.last_words(outcome, lambda: self._completer.add(outcome))
         else:
             self._completer.add(outcome)
-        if self._ahead.waiting and self.executor.running < self.options.concurrency:
-            self._ahead.begin_next()
+        if self._ahead.waiting:
+            self._ahead.begin()
         self._claimer.slot_freed()
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
@@ -396,15 +401,9 @@ class Engine:
         if self.metrics is not None:
             self.metrics.recorded(outcomes)
         if self._hooks.after_job_end is not None:
-            for outcome in outcomes:
-                task = asyncio.create_task(self.executor.after_job_end(outcome.attempt))
-                self._hook_tasks.add(task)
-                task.add_done_callback(self._hook_ended)
+            self._last_hooks.begin(outcomes)
         self._log.write(outcomes)
-        self._claimer.slot_freed()
-
-    def _hook_ended(self, task: asyncio.Task[None]) -> None:
-        self._hook_tasks.discard(task)
+        self._ahead.begin()
         self._claimer.slot_freed()
 
     def _refused(self, outcome: Outcome) -> None:

@@ -86,10 +86,34 @@ class Executor:
         else:
             attempt.task = self._loop.create_task(self._run(attempt), name=attempt.job_id)
 
-    def give_back(self, attempt: Attempt) -> None:
-        """Have an attempt that was not started put back into its place, as if it had not been claimed."""
-        attempt.stop = attempt.stop or StopReason.NOT_BEGUN
+    def release(self, attempt: Attempt) -> None:
+        """Have an attempt that was not started given back: its worker stops."""
+        self.start(attempt)
+        self.stop(attempt, StopReason.RELEASED)
+
+    def give_back(self, attempt: Attempt) -> bool:
+        """Have an attempt that was not started put back into its place, as if it had not been claimed.
+
+        Returns:
+            False, and nothing was done, where its score alone did not tell its place, or how it came to be due.
+        """
+        if attempt.stop is None:
+            if attempt.past or self._has_lane(attempt):
+                return False
+            attempt.stop = StopReason.NOT_BEGUN
         self.start(attempt)  # ends in its first step
+        return True
+
+    def _has_lane(self, attempt: Attempt) -> bool:
+        self._decode_for_the_record(attempt)
+        extras = None if attempt.payload is None else attempt.payload.extras
+        return extras is not None and extras.lane is not None
+
+    def _decode_for_the_record(self, attempt: Attempt) -> None:
+        """Decode the payload of what will not run, as far as that goes: its outcome names its task."""
+        if attempt.raw is not None:
+            with contextlib.suppress(PayloadError):
+                attempt.payload = decode_job(attempt.raw, self._reading, attempt.job_id, attempt.queue)
 
     def ask_to_end(self, attempt: Attempt, within: float | None) -> None:
         """Tell a running attempt that its worker stops, and after how many seconds it is given back."""
@@ -227,6 +251,7 @@ class Executor:
     def _prepare(self, attempt: Attempt) -> Runnable:
         """Decode the payload and find what runs it; nothing of the user's has run yet."""
         if attempt.stop is not None:
+            self._decode_for_the_record(attempt)
             raise asyncio.CancelledError
         if attempt.raw is None:
             raise CannotRunError(self._ways.failure("job expired"))

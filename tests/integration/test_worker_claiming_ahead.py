@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from common import Context, task
+from common import NEVER, Context, task
+from common.errors import TaskFailed
 from tests.support.log_lines import lines, until
 from tests.support.running import producer, run_worker
 
@@ -41,6 +42,11 @@ async def now_and_then_long(ctx: Context, number: int) -> int:
         await asyncio.sleep(0.001)
     now["running"] -= 1
     return number
+
+
+@task(retry=NEVER)
+async def precious(ctx: Context) -> None:
+    """Do what must not be done twice."""
 
 
 @task
@@ -89,12 +95,17 @@ async def test_what_waits_behind_jobs_that_take_long_goes_to_a_worker_that_has_s
     assert await redis.zcard("arq:queue") == 0
 
 
-async def test_what_is_put_back_keeps_its_place(producer, run_worker, redis):
-    _, held = await one_that_holds_jobs_ahead(producer, run_worker)
-    ids = [job.job_id.encode() for job in held[SLOTS:]]
+async def test_what_is_put_back_keeps_its_place(producer, run_worker, redis, monkeypatch):
+    monkeypatch.setattr("workers.ahead._LONGEST", 3600)
+    worker, held = await one_that_holds_jobs_ahead(producer, run_worker)
+    ahead = worker._engine._ahead
+    due = {attempt.job_id: attempt.due_ms for attempt in ahead.waiting}
+    assert due
+    ahead.give_back()
     async with asyncio.timeout(20):
-        while [found for found in await redis.zrange("arq:queue", 0, -1) if found in ids] != ids:
+        while await redis.exists(*(f"arq:in-progress:{job_id}" for job_id in due)):
             await asyncio.sleep(0.001)
+    assert {job_id: await redis.zscore("arq:queue", job_id) for job_id in due} == due
     gates["open"].set()
     for job in held:
         await job.wait(timeout=20)
@@ -127,6 +138,8 @@ async def test_one_that_waits_is_aborted_like_one_that_runs(producer, run_worker
     for job in held[:-1]:
         await job.result(timeout=20)
     assert len(held) - 1 not in began
+    info = await held[-1].info()
+    assert (info.task, info.arguments) == ("hold", (len(held) - 1,)), "what it was is told"
 
 
 async def test_one_whose_lease_was_lost_meanwhile_does_not_begin(producer, run_worker, redis, monkeypatch):
@@ -140,3 +153,60 @@ async def test_one_whose_lease_was_lost_meanwhile_does_not_begin(producer, run_w
         await job.result(timeout=20)
     assert len(held) - 1 not in began
     await redis.flushdb()
+
+
+async def test_tenants_take_their_turns_behind_jobs_that_are_short(producer, run_worker):
+    await producer.enqueue_many(short(number) for number in range(2000))
+    for tenant in (0, 1):
+        for number in range(30):
+            await producer.enqueue(hold(2 * number + tenant), fair_key=str(tenant))
+    worker = await run_worker(short, hold, max_jobs=SLOTS)
+    await until(lambda: len(began) == SLOTS)
+    # Those of a lane are not put back: they would have lost their place in it.
+    for _ in range(3):
+        worker._engine._ahead.give_back()
+    gates["open"].set()
+    await until(lambda: len(began) == 60)
+    # In the order of their numbers, but that those of one claim are first one tenant's, then the other's.
+    assert all(abs(number - place) <= 5 for place, number in enumerate(began))
+
+
+async def test_a_job_whose_worker_was_lost_is_told_so_though_it_waited(producer, run_worker, redis):
+    await producer.enqueue_many(short(number) for number in range(2000))
+    held = await producer.enqueue_many(hold(number) for number in range(10))
+    lost = await producer.enqueue(precious())
+    due = await redis.zscore("arq:queue", lost.job_id)
+    await redis.zadd("arq:queue", {lost.job_id: due + 0.5})  # as where a lease ran out
+    worker = await run_worker(short, hold, precious, max_jobs=SLOTS)
+    await until(lambda: len(began) == SLOTS)
+    for _ in range(3):
+        worker._engine._ahead.give_back()
+    gates["open"].set()
+    with pytest.raises(TaskFailed, match="JobLost"):
+        await lost.result(timeout=20)
+    for job in held:
+        await job.wait(timeout=20)
+
+
+async def test_nothing_more_begins_once_the_event_loop_is_cancelled(producer, run_worker, redis, monkeypatch):
+    monkeypatch.setattr("workers.ahead._LONGEST", 3600)
+    worker, held = await one_that_holds_jobs_ahead(producer, run_worker, jobs=200)
+    # As asyncio.run does when it is interrupted, in an order that is the worst.
+    jobs = set(worker.tasks.values())
+    for running in [*jobs, *(asyncio.all_tasks() - jobs - {asyncio.current_task()})]:
+        running.cancel()
+    await until(worker.main_task.done)
+    assert len(began) == SLOTS
+    assert await redis.exists(*(f"arq:in-progress:{job.job_id}" for job in held)) == 0
+    await redis.flushdb()
+
+
+@pytest.mark.parametrize("option", [{"burst": True}, {"on_job_end": lambda ctx: asyncio.sleep(0)}])
+async def test_a_burst_and_one_with_hooks_after_the_job_claim_as_they_always_did(option, producer, run_worker):
+    jobs = await producer.enqueue_many(short(number) for number in range(300))
+    worker = await run_worker(short, max_jobs=SLOTS, **option)
+    most = 0
+    while worker.jobs_complete < len(jobs):
+        await asyncio.sleep(0)
+        most = max(most, 0 if worker._engine is None else worker._engine._ahead.at_once)
+    assert most == SLOTS / 2

@@ -1,5 +1,7 @@
 """workers/ahead.py: how many jobs a claim asks for, and what waits for a slot."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from common.jobs import OutcomeKind
@@ -12,10 +14,14 @@ class Loop:
     """An event loop's one timer, and a thread's processor time: both moved by hand."""
 
     def __init__(self) -> None:
-        self.spent = 0.0
+        self.spent = self.now = 0.0
         self.looks: list[object] = []
 
+    def time(self) -> float:
+        return self.now
+
     def call_later(self, seconds, callback):
+        self.now += seconds
         self.looks.append(callback)
         return self
 
@@ -26,14 +32,17 @@ class Loop:
         self.looks.pop()()
 
 
-def an_attempt(name="a") -> Attempt:
-    return Attempt(Claimed(name, b"", 1, 0, False, 0, "w:1:1"), "q")
+def an_attempt(name="a", past="", places=None, lane=None) -> Attempt:
+    attempt = Attempt(Claimed(name, b"", 1, 0, False, 0, "w:1:1", past), "q")
+    attempt.runnable = SimpleNamespace(places=places)
+    attempt.payload = SimpleNamespace(extras=SimpleNamespace(lane=lane))
+    return attempt
 
 
-def ended(count, seconds=0.0, *, attempts=5):
-    attempt = an_attempt()
+def ended(count, seconds=0.0, *, attempts=5, kind=OutcomeKind.SUCCEEDED, **others):
+    attempt = an_attempt(**others)
     attempt.max_attempts = attempts
-    return [Outcome(attempt, OutcomeKind.SUCCEEDED, None, run_seconds=seconds)] * count
+    return [Outcome(attempt, kind, None, run_seconds=seconds)] * count
 
 
 @pytest.fixture
@@ -52,14 +61,30 @@ def given_back() -> list[str]:
 
 
 @pytest.fixture
-def make(loop, begun, given_back):
+def released() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def free() -> dict[str, int]:
+    """How many attempts may begin in all."""
+    return {"slots": 0}
+
+
+@pytest.fixture
+def make(loop, begun, given_back, released, free):
+    def begin(attempt):
+        begun.append(attempt.job_id)
+
     def made(slots, *, may=True) -> Ahead:
         return Ahead(
             loop,
             slots,
             may=may,
-            start=lambda attempt: begun.append(attempt.job_id),
-            give_back=lambda attempt: given_back.append(attempt.job_id),
+            may_begin=lambda: free["slots"] > len(begun),
+            start=begin,
+            give_back=lambda attempt: attempt.past == "" and given_back.append(attempt.job_id) is None,
+            release=lambda attempt: released.append(attempt.job_id),
             spent=lambda: loop.spent,
         )
 
@@ -112,10 +137,21 @@ def test_one_round_of_long_jobs_is_enough_to_claim_no_more_ahead(make, loop):
     assert ahead.most_at_once(True) == 50
 
 
-def test_nothing_is_claimed_ahead_where_a_worker_that_dies_takes_a_job_its_last_attempt(make, loop):
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"attempts": 1},  # a worker that is killed takes a job its last attempt
+        {"kind": OutcomeKind.PASSED_ON},
+        {"kind": OutcomeKind.RETRIED},
+        {"past": "lost"},
+        {"places": object()},
+        {"lane": "1f"},
+    ],
+)
+def test_nothing_is_claimed_ahead_while_there_is_one_of_another_kind(other, make, loop):
     ahead = make(100)
     rounds(ahead, loop, 4, each=20e-6)
-    ahead.ended([*ended(249), *ended(1, attempts=1)])
+    ahead.ended([*ended(249), *ended(1, **other)])
     assert ahead.most_at_once(True) == 50
     ahead.ended(ended(50))
     assert ahead.most_at_once(True) == 100, "it is looked at round by round"
@@ -152,22 +188,37 @@ def test_there_is_room_for_two_claims_one_at_work_here_and_one_at_the_server(mak
     assert ahead.room(100) == 250
 
 
-def test_what_waits_begins_in_its_order(make, begun):
+def test_what_waits_begins_in_its_order_as_slots_are_free(make, begun, free):
     ahead = make(1)
     for name in "abc":
         ahead.put(an_attempt(name))
-    ahead.begin_next()
-    ahead.begin_next()
+    ahead.begin()
+    assert begun == []
+    free["slots"] = 2
+    ahead.begin()
     assert begun == ["a", "b"]
     assert [attempt.job_id for attempt in ahead.waiting] == ["c"]
 
 
-def test_what_waited_at_the_look_before_is_put_back_and_all_behind_it(make, loop, begun, given_back):
+def test_one_that_ends_within_its_beginning_begins_the_next_without_a_deeper_stack(loop, begun):
+    def begin_and_end(attempt):
+        begun.append(attempt.job_id)
+        ahead.begin()
+
+    ahead = Ahead(loop, 1, may=True, may_begin=lambda: True, start=begin_and_end, give_back=bool, release=bool)
+    for number in range(5000):
+        ahead.put(an_attempt(str(number)))
+    ahead.begin()
+    assert len(begun) == 5000
+
+
+def test_what_waited_at_the_look_before_is_put_back_and_all_behind_it(make, loop, begun, given_back, free):
     ahead = make(100)
     rounds(ahead, loop, 3, each=20e-6)
     ahead.put(an_attempt("a"))
     ahead.put(an_attempt("b"))
-    ahead.begin_next()
+    free["slots"] = 1
+    ahead.begin()
     loop.look()
     ahead.put(an_attempt("c"))
     assert given_back == [], "b came after the look before"
@@ -176,26 +227,59 @@ def test_what_waited_at_the_look_before_is_put_back_and_all_behind_it(make, loop
     assert (ahead.at_once, len(ahead.waiting), loop.looks) == (50, 0, [])
 
 
-def test_what_came_after_the_look_before_waits_on(make, loop, begun, given_back):
+def test_what_came_after_the_look_before_waits_on(make, loop, begun, given_back, free):
     ahead = make(100)
     ahead.put(an_attempt("a"))
-    ahead.begin_next()
+    free["slots"] = 1
+    ahead.begin()
     ahead.put(an_attempt("b"))
     loop.look()
     assert (begun, given_back) == (["a"], [])
-    ahead.begin_next()
+    free["slots"] = 2
+    ahead.begin()
     loop.look()
     assert (begun, given_back, loop.looks) == (["a", "b"], [], [])
     ahead.put(an_attempt("c"))
     assert len(loop.looks) == 1, "it looks again"
 
 
-def test_what_is_put_back_at_a_stop_is_all_that_waits(make, begun, given_back, loop):
+@pytest.mark.parametrize("first", ["the look", "a slot that is free"])
+def test_all_is_put_back_where_a_look_comes_late(first, make, loop, begun, given_back, released, free):
+    ahead = make(100)
+    for name, past in (("a", ""), ("b", ""), ("c", "lost")):
+        ahead.put(an_attempt(name, past))
+    free["slots"] = 1
+    ahead.begin()
+    loop.now += 1.0
+    if first == "the look":
+        loop.look()
+    else:
+        free["slots"] = 2
+        ahead.begin()
+    assert (begun, given_back, released) == (["a"], ["b"], ["c"]), "leases may have ended"
+
+
+def test_what_cannot_be_put_back_waits_on_in_its_order(make, loop, begun, given_back, free):
+    ahead = make(100)
+    for name, past in (("a", ""), ("b", "lost"), ("c", ""), ("d", "lost")):
+        ahead.put(an_attempt(name, past))
+    loop.look()
+    assert given_back == ["a", "c"]
+    assert len(loop.looks) == 1
+    loop.look()
+    free["slots"] = 2
+    ahead.begin()
+    assert (begun, given_back) == (["b", "d"], ["a", "c"])
+
+
+def test_who_stops_puts_all_back(make, loop, given_back, released):
     ahead = make(1)
-    for name in "abc":
-        ahead.put(an_attempt(name))
-    ahead.begin_next()
-    ahead.give_back()
-    assert (begun, given_back, len(ahead.waiting)) == (["a"], ["b", "c"], 0)
+    for name, past in (("a", ""), ("b", "lost"), ("c", "")):
+        ahead.put(an_attempt(name, past))
+    ahead.release()
+    assert (given_back, released, len(ahead.waiting)) == (["a", "c"], ["b"], 0)
+    loop.look()
+    assert loop.looks == []
+    ahead.put(an_attempt("d"))
     ahead.close()
     assert loop.looks == []
