@@ -57,6 +57,12 @@ class Server:
         """Forget everything but the scripts."""
         self._client.flushall()
 
+    def forget(self, prefix: str) -> None:
+        """Forget the keys whose names begin so."""
+        names = list(self._client.scan_iter(f"{prefix}*", count=10_000))
+        if names:
+            self._client.unlink(*names)
+
     def cpu_seconds(self) -> float:
         """Return the CPU time it has used, in seconds."""
         about = self._client.info("cpu")
