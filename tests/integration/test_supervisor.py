@@ -105,6 +105,16 @@ async def gone(pids: set[int]) -> None:
 
 
 @pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    """The socket that a service tells how it stands."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield listening
+
+
+@pytest.fixture
 def supervise(redis_url, tmp_path):
     started: list[Supervised] = []
 
@@ -151,12 +161,8 @@ async def attempts(supervised: Supervised, at_least: int) -> Counter:
 
 
 async def test_all_are_replaced_while_jobs_run_none_is_run_twice_and_one_page_counts_them(
-    supervise, producer, redis, redis_url, tmp_path, monkeypatch
+    systemd, supervise, producer, redis, redis_url, monkeypatch
 ):
-    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    systemd.bind(str(tmp_path / "notify"))
-    systemd.setblocking(False)
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     supervised = supervise("--processes", "2", metrics_port=0, concurrency=20)
     await supervised.logs("worker_process_ready", 2)
     before = supervised.pids()
@@ -182,7 +188,8 @@ async def test_all_are_replaced_while_jobs_run_none_is_run_twice_and_one_page_co
     assert (
         found["barque_run_seconds_count", "whose"] == found["barque_run_seconds_bucket", "whose", "+Inf"] == len(jobs)
     )
-    assert found["barque_complete_outcomes_sum",] == found["barque_claim_jobs_sum",] == len(jobs)
+    # A process that is replaced may have been given jobs as it stopped, and gives them back: those are claimed twice.
+    assert found["barque_complete_outcomes_sum",] == found["barque_claim_jobs_sum",] >= len(jobs)
     assert all(found[name] >= first[name] for name in first if name[0].endswith(("_total", "_count")))
     assert (found["barque_concurrency",], found["barque_ready",]) == (40, 1)
     assert found["barque_worker_processes", "ready"] == 2
@@ -205,11 +212,10 @@ async def test_all_are_replaced_while_jobs_run_none_is_run_twice_and_one_page_co
     assert await supervised.ends() == 0
     assert not any(map(lives, after))
     assert supervised.lines("supervisor_stopped")[0]["succeeded"] == len(jobs)
-    with systemd:
-        words = [systemd.recv(1000).split(b"=")[0] for _ in range(4)]
-        assert words == [b"READY", b"RELOADING", b"READY", b"STOPPING"]
-        with pytest.raises(BlockingIOError):
-            systemd.recv(1000)
+    words = [systemd.recv(1000).split(b"=")[0] for _ in range(4)]
+    assert words == [b"READY", b"RELOADING", b"READY", b"STOPPING"]
+    with pytest.raises(BlockingIOError):
+        systemd.recv(1000)
 
 
 async def test_a_process_that_is_killed_loses_nothing_and_one_that_does_not_start_replaces_none(

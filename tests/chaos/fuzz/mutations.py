@@ -173,7 +173,7 @@ def foreign_bytes(chance: random.Random) -> bytes:
     fields = {name: value for name, value in valid_fields(chance).items() if name not in {"a", "k"}}
     return chance.choice((
         b"", b"\x00", b"nil", b"OK", b"{}", b"\xc1", b"\xff" * 100, b"\xef\xbb\xbf{}", b"GET / HTTP/1.1\r\n\r\n",
-        json.dumps(fields).encode(), gzip.compress(valid_payload(chance)), json.dumps(fields).encode("utf-16"),
+        json.dumps(fields).encode(), gzip.compress(valid_payload(chance), mtime=0), json.dumps(fields).encode("utf-16"),
         chance.randbytes(chance.randrange(1, 200)), chance.randbytes(50_000),
     ))  # fmt: skip
 
