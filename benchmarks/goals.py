@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.results import Results
 
-__all__ = ["GOALS", "Goal", "Verdict", "compared", "evaluate"]
+__all__ = ["GOALS", "Goal", "Verdict", "compared", "evaluate", "held_together"]
 
 OURS = "barque"
 
@@ -75,6 +75,16 @@ def compared(languages: Mapping[str, str]) -> set[tuple[str, str]]:
     for goal in GOALS:
         goal.value(looks)
     return looks.at
+
+
+def held_together() -> list[frozenset[str]]:
+    """Return the measures that one goal holds against each other."""
+    found = []
+    for goal in GOALS:
+        looks = _Looks({}, {}, {}, {})
+        goal.value(looks)
+        found.append(frozenset(measure for measure, _ in looks.at))
+    return [measures for measures in found if len(measures) > 1]
 
 
 @dataclass(frozen=True)

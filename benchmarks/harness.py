@@ -1,7 +1,7 @@
 """One run of the benchmark: measures times subjects times repetitions, in turn.
 
-Owns the order (round robin: one repetition of a measure goes through all its subjects before the next begins, so
-that a machine that slows down slows all), the scale of a run and what becomes of a failure. What is measured is in
+Owns the order (round robin: one repetition of a measure goes through all its subjects before the next begins, and
+measures that a goal holds against each other take turns, so that a machine that slows down slows all), the scale of a run and what becomes of a failure. What is measured is in
 measures/, where it runs in processes.py and server.py.
 """
 
@@ -17,7 +17,7 @@ from typing import Protocol
 
 from benchmarks.adapters import Adapter
 from benchmarks.environments import Missing
-from benchmarks.goals import compared
+from benchmarks.goals import compared, held_together
 from benchmarks.processes import Client, Failed, Worker
 from benchmarks.results import Results
 from benchmarks.server import Server
@@ -31,7 +31,8 @@ class Scale:
 
     Attributes:
         repeat: repetitions of what is measured in jobs per second.
-        repeat_latency: repetitions of what is measured in milliseconds or in megabytes.
+        repeat_latency: repetitions of what is measured in milliseconds.
+        repeat_footprint: repetitions of what is measured in megabytes.
         once_else: what no goal looks at is run once, however often the rest is.
         seconds: a drain, or a batch of enqueues, is sized to take about so long.
         most_jobs: and has so many jobs at most.
@@ -42,7 +43,8 @@ class Scale:
     """
 
     repeat: int = 5
-    repeat_latency: int = 3
+    repeat_latency: int = 5
+    repeat_footprint: int = 3
     once_else: bool = False
     seconds: float = 3.0
     most_jobs: int = 200_000
@@ -58,8 +60,8 @@ class Scale:
             repeat=3,
             once_else=True,
             seconds=1.0,
-            paced_seconds=4.0,
-            round_trips=150,
+            paced_seconds=2.5,
+            round_trips=100,
             idle_seconds=8.0,
         )
 
@@ -156,24 +158,56 @@ def measure_all(bench: Bench, measures: Sequence[Measure], results: Results, say
     A subject that fails is left out of the measure's further repetitions, and what it said is kept.
     """
     looked_at = compared({name: adapter.language for name, adapter in bench.adapters.items() if adapter.in_goals})
+    for sitting in _sittings(measures):
+        for repetition in range(max(measure.repetitions(bench.scale) for measure in sitting)):
+            for measure in sitting:
+                if repetition >= measure.repetitions(bench.scale):
+                    continue
+                if repetition == 0 or len(sitting) > 1:
+                    say(measure.title)
+                subjects = list(measure.subjects(bench.adapters))
+                if repetition and bench.scale.once_else:
+                    subjects = [
+                        each for each in subjects if each not in bench.adapters or (measure.name, each) in looked_at
+                    ]
+                _repeat(bench, measure, subjects, repetition, results, say)
+
+
+def _repeat(
+    bench: Bench,
+    measure: Measure,
+    subjects: Sequence[str],
+    repetition: int,
+    results: Results,
+    say: Callable[[str], None],
+) -> None:
+    """Run one measure once, for each of these subjects that has not failed in it."""
+    for subject in subjects:
+        if subject in results.failures.get(measure.name, {}):
+            continue
+        began = time.monotonic()
+        try:
+            values = measure.run(bench, subject)
+        except Failed as error:
+            results.failures.setdefault(measure.name, {})[subject] = str(error)
+            say(f"  {subject}: FAILED: {_first_line(error)}")
+            continue
+        results.add(measure.name, subject, values)
+        say(f"  {repetition + 1}. {subject:<12} {_brief(values)}  ({time.monotonic() - began:.1f} s)")
+
+
+def _sittings(measures: Sequence[Measure]) -> list[list[Measure]]:
+    """Return the measures in their order, those that a goal holds against each other as one."""
+    sittings: list[list[Measure]] = []
     for measure in measures:
-        say(measure.title)
-        failures: dict[str, str] = {}
-        for repetition in range(measure.repetitions(bench.scale)):
-            for subject in measure.subjects(bench.adapters):
-                once = bench.scale.once_else and subject in bench.adapters and (measure.name, subject) not in looked_at
-                if subject in failures or (repetition and once):
-                    continue
-                began = time.monotonic()
-                try:
-                    values = measure.run(bench, subject)
-                except Failed as error:
-                    failures[subject] = str(error)
-                    results.failures.setdefault(measure.name, {})[subject] = str(error)
-                    say(f"  {subject}: FAILED: {_first_line(error)}")
-                    continue
-                results.add(measure.name, subject, values)
-                say(f"  {repetition + 1}. {subject:<12} {_brief(values)}  ({time.monotonic() - began:.1f} s)")
+        together = [names for names in held_together() if measure.name in names]
+        for sitting in sittings:
+            if any(other.name in names for other in sitting for names in together):
+                sitting.append(measure)
+                break
+        else:
+            sittings.append([measure])
+    return sittings
 
 
 def _brief(values: Mapping[str, float]) -> str:

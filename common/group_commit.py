@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from common.alarm import Alarm
 
@@ -30,7 +32,7 @@ SEND: Final = Send.SEND
 """Says of an item that was begun: it was not taken, have it sent."""
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct):
     """An item that is on its way by itself.
 
     Attributes:
@@ -73,8 +75,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._alarm = Alarm(self._late)
         self._answered: asyncio.Event | None = None  # there when somebody waits for that answer
 
-    async def submit(self, item: Item) -> Answer:
-        """Send the item with the next batch and return its answer."""
+    def submit(self, item: Item) -> asyncio.Future[Answer]:
+        """Send the item with the next batch; the answer is to be awaited."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         if self._sender is None and self._begun is None:
@@ -83,10 +85,10 @@ class GroupCommit(Generic[Item, Answer]):
                 if begun is not None:
                     self._begun, self._give_up = future, begun.give_up
                     self._alarm.set(begun.until)
-                    return await future
+                    return future
             self._sender = loop.create_task(self._send_all())
         self._pending.append((item, future))
-        return await future
+        return future
 
     async def aclose(self, *, within: float | None = None) -> None:
         """Wait until all that was submitted is answered; cancel what is not after `within` seconds."""

@@ -125,6 +125,7 @@ class Producer(Controls, Listing, Editing):
         self._store = Store(client)
         self._inspector = Inspector(client, self.reading)
         self._results = ResultListener(self._store, os.urandom(8).hex(), self.answers)
+        self._sending.opened(self._store, self._results)
 
     async def aclose(self) -> None:
         """Close the connection. Jobs are not affected; whoever still waits for a result is cancelled."""
@@ -176,7 +177,7 @@ class Producer(Controls, Listing, Editing):
     @property
     def results(self) -> ResultListener:
         """Where results are pushed to."""
-        return _open(self._results)
+        return self._results or _open(self._results)
 
     @property
     def watching(self) -> Watching:

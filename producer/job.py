@@ -6,7 +6,6 @@ that has arrived.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Generator
 from datetime import UTC, datetime, timedelta
@@ -106,7 +105,8 @@ class Job(Generic[R_co]):
             SignatureRefused: `BARQUE_SIGNING_KEYS` is set, and no worker that has a key wrote this result.
             RedisUnavailable: the server cannot be reached.
         """
-        await self.wait(timeout)
+        if self._raw is None:
+            await self.wait(timeout)
         assert self._raw is not None
         result = decode_result(self._raw, self._producer.reading, self.job_id)
         if not result.success:
@@ -129,15 +129,7 @@ class Job(Generic[R_co]):
         if self._raw is not None:
             return
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                self._raw = await self._producer.results.wait(self.job_id)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise ResultTimeout(
-                f"job {self.job_id} has no result after {seconds:g} s; it goes on", job_id=self.job_id
-            ) from None
+        self._raw = await self._producer.results.wait(self.job_id, seconds)
 
     async def progress(self) -> Progress | None:
         """Return what the job last said of how far it is; None where it has said nothing, or that is no longer kept.

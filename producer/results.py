@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from common.errors import BarqueError, JobNotFound, RedisUnavailable
+from common.errors import BarqueError, JobNotFound, RedisUnavailable, ResultTimeout
 from common.group_commit import SEND, Begun, GroupCommit, Send
 from common.redis import keys
 from common.redis.connection import TROUBLE, ServerError, is_transient
@@ -91,7 +91,7 @@ class ResultListener:
         result is spared a round trip. If this one does not wait, its result is pushed in vain, and none is expected
         until one is waited for again.
         """
-        if not self._pushed or self._expected or not self._subscribed.is_set():
+        if self._expected or not self._pushed or not self._subscribed.is_set():
             return ""
         self._expected, self._early = job_id, None
         return self.channel
@@ -100,36 +100,46 @@ class ResultListener:
         """Have the result asked for by who waits for it, as others are."""
         self._expected, self._early = "", None
 
-    async def wait(self, job_id: str) -> bytes:
+    async def wait(self, job_id: str, within: float | None = None) -> bytes:
         """Return the result's bytes, when the job has ended.
 
+        Args:
+            within: seconds to wait; None waits as long as it takes.
+
         Raises:
+            ResultTimeout: it has not ended by then.
             JobNotFound: there is no such job, or its result is no longer kept.
             RedisUnavailable: the server cannot be reached now, or refuses. The job is not affected.
         """
         expected = job_id == self._expected
         if expected:
             early = self._early
-            self.expect_no_more()
+            self._expected, self._early = "", None
             if early is not None:
                 content, came = early
                 if asyncio.get_running_loop().time() - came <= _EARLY_FOR:
                     return content
                 expected = False
-        self._start_listening()
+        if self._listening is None or self._listening.done():
+            self._start_listening()
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_regularly())
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes] = loop.create_future()
         self._waiting.setdefault(job_id, []).append(future)
+        # With a third of the frames of asyncio.timeout(): where one waits alone, caches are cold.
+        timer = None if within is None else loop.call_later(within, _expire, future, job_id, within)
         try:
             if not expected:  # else it was asked for with the enqueue; the regular look asks again
-                await self._ask(job_id, future)
+                await self._ask(job_id, future, within)
             return await future
         except BaseException:
             if future.done() and not future.cancelled():
                 future.exception()  # nobody else will ask for it
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             self._forget(job_id, future)
 
     async def aclose(self) -> None:
@@ -149,18 +159,21 @@ class ResultListener:
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen())
 
-    async def _ask(self, job_id: str, future: asyncio.Future[bytes]) -> None:
-        """Have the result pushed, once we are subscribed."""
+    async def _ask(self, job_id: str, future: asyncio.Future[bytes], within: float | None) -> None:
+        """Have the result pushed, once we are subscribed, unless the caller's own limit comes first."""
         asked = f"the result of job {job_id}"
+        callers = within is not None and within < self._answers.within
         try:
-            async with asyncio.timeout(self._answers.within) as limit:
+            async with asyncio.timeout(within if callers else self._answers.within) as limit:
                 if not self._subscribed.is_set():
                     await self._subscribed.wait()
                     if future.done():  # closed, refused or given up meanwhile
                         return
                 await self._registering.submit(job_id)
         except TROUBLE as error:
-            if future.done():  # pushed all the same
+            if limit.expired() and callers:
+                _expire(future, job_id, within or 0.0)
+            if future.done():  # pushed all the same, or too late
                 return
             if limit.expired():
                 raise self._answers.late(asked, "the job is not affected") from None
@@ -301,10 +314,9 @@ class ResultListener:
                     self.expect_no_more()
             elif frame.job_id == self._expected:
                 self._early = frame.content, asyncio.get_running_loop().time()
-            else:
-                if frame.job_id in self._waiting:
-                    self._pushed = True
-                    self.expect_no_more()  # what was expected before nobody waited for
+            elif frame.job_id in self._waiting:
+                self._pushed = True
+                self._expected, self._early = "", None  # what was expected before nobody waited for
                 self._resolve(frame.job_id, frame.content)
         if large:
             self._send_out(self._fetch(large))
@@ -340,6 +352,13 @@ class ResultListener:
                 await self._register(waiting[start : start + MOST_PER_CALL])
         except Exception as error:
             self._unanswered(error)
+
+
+def _expire(future: asyncio.Future[bytes], job_id: str, seconds: float) -> None:
+    if not future.done():
+        future.set_exception(
+            ResultTimeout(f"job {job_id} has no result after {seconds:g} s; it goes on", job_id=job_id)
+        )
 
 
 def _not_there(job_id: str) -> JobNotFound:

@@ -19,7 +19,9 @@ from common.redis.store import Enqueue, EnqueueAnswer, FreshJobs
 from producer.answers import why
 
 if TYPE_CHECKING:
+    from common.redis.store import Store
     from producer.client import Producer
+    from producer.results import ResultListener
 
 __all__ = ["Sending"]
 
@@ -38,6 +40,8 @@ class Sending:
 
     def __init__(self, producer: Producer, *, durable: bool) -> None:
         self._producer = producer
+        self._store: Store | None = None
+        self._results: ResultListener | None = None
         self._answers = producer.answers
         self._replicas = producer.settings.durable_replicas
         wanted = Confirmation(durable, self._replicas)
@@ -46,10 +50,15 @@ class Sending:
         self._enqueues = GroupCommit(self._send_each, begin=self._begin)
         self._confirmed_enqueues = GroupCommit(self._send_each_confirmed, most=_MOST_CONFIRMED)
 
+    def opened(self, store: Store, results: ResultListener) -> None:
+        """Say where jobs are sent, and where results are pushed to."""
+        self._store, self._results = store, results
+
     async def aclose(self) -> None:
         """Wait until all that was handed over is answered."""
         await self._enqueues.aclose()
         await self._confirmed_enqueues.aclose()
+        self._store = self._results = None
 
     async def check(self, client: Any) -> None:
         """Find out whether the server can confirm what is wanted of every enqueue.
@@ -72,8 +81,8 @@ class Sending:
         Raises:
             NotConfirmed, RedisUnavailable: see `Producer.enqueue`.
         """
-        store = self._producer.store  # a closed producer says so before anything waits
-        until = self.until()
+        store = self._store or self._producer.store  # one that is closed says so before anything waits
+        until = asyncio.get_running_loop().time() + self._answers.within
         wanted = self._confirmation if durable is None else self.wanted(durable)
         if wanted is None:
             return await self._enqueues.submit((item, until))
@@ -142,6 +151,9 @@ class Sending:
     def _begin(self, asked: tuple[Enqueue, float], told: Callable[[bool | Exception | Send], None]) -> Begun | None:
         """Add the job of one caller, while there is no other."""
         item, until = asked
+        store, results = self._store, self._results
+        if store is None or results is None:
+            return None
 
         def answered(answer: EnqueueAnswer | Exception | None) -> None:
             if answer is None:
@@ -149,9 +161,8 @@ class Sending:
             else:
                 told(self.as_raised(1, answer) if isinstance(answer, TROUBLE) else answer)
 
-        results = self._producer.results
         push_to = results.expect(item.job_id)
-        line = self._producer.store.begin_enqueue(item, answered, push_to, results.expect_no_more)
+        line = store.begin_enqueue(item, answered, push_to, results.expect_no_more)
         if line is None:
             if push_to:
                 results.expect_no_more()

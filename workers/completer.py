@@ -98,11 +98,6 @@ class Completer:
         return len(self._pending)
 
     @property
-    def waiting_bytes(self) -> int:
-        """Bytes of the results not yet on the wire."""
-        return self._pending_bytes
-
-    @property
     def backed_up(self) -> bool:
         """Whether so much waits for the server that no more jobs are to be claimed: memory stays bounded."""
         return len(self._pending) > self._most_waiting or self._pending_bytes > _MOST_WAITING_BYTES
@@ -153,9 +148,8 @@ class Completer:
         self._idle.clear()
         self._begun, self._line = outcome, line
         self._asked_at = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        self._alarm.set(loop.time() + self._patience)
-        loop.call_soon(_let_the_server_run)
+        _let_the_server_run()
+        self._alarm.set(asyncio.get_running_loop().time() + self._patience)
         return True
 
     def _told(self, outcome: Outcome, answer: bool | Exception) -> None:  # noqa: FBT001 - the store's word

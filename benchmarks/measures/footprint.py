@@ -27,7 +27,7 @@ class InFlight:
 
     def repetitions(self, scale: Scale) -> int:
         """Return how often it is run."""
-        return scale.repeat_latency
+        return scale.repeat_footprint
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return Barque."""
@@ -65,7 +65,7 @@ class IdleMemory:
 
     def repetitions(self, scale: Scale) -> int:
         """Return how often it is run."""
-        return scale.repeat_latency
+        return scale.repeat_footprint
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return all peers."""

@@ -10,6 +10,7 @@ Owns these calls of the store, each beside the one that is awaited; batches, ord
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import redis.asyncio
@@ -17,10 +18,11 @@ from redis.exceptions import NoScriptError
 
 from common.redis import keys, scripts
 from common.redis.layout import complete_arguments, id_bytes
-from common.redis.line import Line
+from common.redis.line import Argument, Line
+from common.redis.lines import Lines
 from common.redis.reasons import ServerError
 from common.redis.records import Enqueue, Finish, PutBack
-from common.redis.wire import begin
+from common.redis.wire import lines_of
 
 __all__ = ["FETCH", "Beginnings", "EnqueueAnswer"]
 
@@ -34,6 +36,10 @@ class Beginnings:
     """The part of `Store` that waits for nothing."""
 
     client: redis.asyncio.Redis
+
+    @cached_property
+    def _lines(self) -> Lines | None:
+        return lines_of(self.client)
 
     def begin_enqueue(
         self,
@@ -53,10 +59,11 @@ class Beginnings:
         Returns:
             the line it went over: to `drop` it gives the answer up. None says that nothing was sent.
         """
-        if job.rank is not None or not job.fresh:
+        lines = self._lines
+        if lines is None or job.rank is not None or not job.fresh:
             return None
         own_id = id_bytes(job.job_id)
-        commands = [scripts.ENQUEUE.command((job.queue,), (1, own_id, job.payload))]
+        commands: list[tuple[Argument, ...]] = [("EVALSHA", scripts.ENQUEUE.sha, 1, job.queue, 1, own_id, job.payload)]
         if push_to:
             commands.append(("HSET", keys.WAITERS, own_id, push_to))
 
@@ -66,7 +73,7 @@ class Beginnings:
             failed = isinstance(first, Exception)
             if push_to and (failed or isinstance(last, Exception)):
                 if failed and not broken:  # nobody would take it off the list
-                    begin(self.client, (("HDEL", keys.WAITERS, own_id),), _nobody)
+                    lines.begin((("HDEL", keys.WAITERS, own_id),), _nobody)
                 if not_pushed is not None:
                     not_pushed()
             if isinstance(first, NoScriptError):
@@ -74,7 +81,7 @@ class Beginnings:
             else:
                 told(first if failed else True)
 
-        return begin(self.client, commands, answered)
+        return lines.begin(commands, answered)
 
     def begin_await(
         self, channel: str, job_id: str, told: Callable[[bytes | bool | Exception | None], None]
@@ -99,7 +106,9 @@ class Beginnings:
                 (item,) = reply
                 told(None if item == FETCH else item if isinstance(item, bytes) else bool(item))
 
-        return begin(self.client, (scripts.AWAIT.command((), (channel, id_bytes(job_id))),), answered)
+        lines = self._lines
+        command = scripts.AWAIT.command((), (channel, id_bytes(job_id)))
+        return None if lines is None else lines.begin((command,), answered)
 
     def begin_complete(
         self, queues: Sequence[str], outcome: Finish | PutBack, told: Callable[[bool | Exception], None]
@@ -119,7 +128,9 @@ class Beginnings:
             told(reply if isinstance(reply, Exception) else not reply[0])
 
         arguments, _ = complete_arguments((outcome,), again=False)
-        return begin(self.client, (scripts.COMPLETE.command(queues, arguments),), answered)
+        lines = self._lines
+        command = ("EVALSHA", scripts.COMPLETE.sha, len(queues), *queues, *arguments)
+        return None if lines is None else lines.begin((command,), answered)
 
 
 def _nobody(_: Any) -> None:

@@ -12,6 +12,7 @@ many lines there are, and who has which, is lines.py's.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ _CLOSED = "Connection closed by server."
 
 _UNREADABLE = "Error while reading from the server"
 
+_MOST_DIRECT = 16 * 1024
+"""Bytes that are written past the transport at once: no more than any socket takes."""
+
 _MOST_UNSENT = 16 * 1024 * 1024
 """Bytes that wait for a slow server before no more is packed: two script calls of the largest (see layout.py)."""
 
@@ -37,27 +41,6 @@ class Aside(NamedTuple):
 
     channel: str
     receive: Callable[[bytes], None]
-
-
-class _Told:
-    """What a line gives its answer to where nobody awaits it, in the place of a future."""
-
-    __slots__ = ("_called", "_tell")
-
-    def __init__(self, tell: Callable[[Any], None]) -> None:
-        self._tell = tell
-        self._called = False
-
-    def done(self) -> bool:
-        return self._called
-
-    def set_result(self, replies: list[Any]) -> None:
-        self._called = True
-        self._tell(replies)
-
-    def set_exception(self, error: Exception) -> None:
-        self._called = True
-        self._tell(error)
 
 
 def pack(arguments: Sequence[Argument]) -> bytes:
@@ -88,12 +71,16 @@ class Line(asyncio.Protocol):
         self._push: Callable[[Any], None] | None = None
         self._arrived: Callable[[list[Any]], None] | None = None
         self._expected = 0
-        self._answer: asyncio.Future[list[Any]] | _Told | None = None
+        self._answer: asyncio.Future[list[Any]] | None = None
+        self._told: Callable[[Any], None] | None = None  # in the place of that future, where nobody awaits the answer
         self._sendable: asyncio.Future[None] | None = None  # there while too much is unsent
         self._loop = asyncio.get_running_loop()
         self.lost = False
         self.era = 0
         self.idle_since = 0.0
+        # Where a line is idle nothing of it is unsent, and uvloop would write at the end of its step.
+        over_tls = self._transport.get_extra_info("ssl_object") is not None
+        self._direct: int = -1 if over_tls else self._transport.get_extra_info("socket").fileno()
         self._transport.set_protocol(self)
         self._transport.set_write_buffer_limits(high=_MOST_UNSENT)
 
@@ -145,7 +132,7 @@ class Line(asyncio.Protocol):
         finally:
             self._answer = self._arrived = None
 
-    def begin(self, commands: Sequence[Sequence[Argument]], told: Callable[[Any], None]) -> None:
+    def begin(self, commands: Sequence[tuple[Argument, ...]], told: Callable[[Any], None]) -> None:
         """Send commands now, in this step of the event loop, and have their replies told as they arrive.
 
         Nothing is awaited, so there is no task and no coroutine between a caller and the wire, nor between the reply
@@ -157,8 +144,16 @@ class Line(asyncio.Protocol):
         """
         self._expected = len(commands)
         self._replies = []
-        self._answer = _Told(told)
-        self._transport.write(b"".join(map(pack, commands)) if len(commands) > 1 else pack(commands[0]))
+        self._told = told
+        data = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # as above
+        sent = 0
+        if self._direct >= 0 and len(data) <= _MOST_DIRECT:
+            try:
+                sent = os.write(self._direct, data)
+            except OSError:
+                sent = 0  # the transport says what is wrong
+        if sent < len(data):
+            self._transport.write(data[sent:])
 
     async def is_well(self, within: float) -> bool:
         """Tell whether the server answers over this line within so many seconds; if not, it is lost."""
@@ -254,8 +249,7 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what came; the exchange ends with the last reply."""
-        answer = self._answer
-        if answer is None or answer.done():
+        if self._told is None and (self._answer is None or self._answer.done()):
             self.drop()  # nobody asked
             return
         try:
@@ -271,18 +265,8 @@ class Line(asyncio.Protocol):
         except Exception as error:
             self._fail(error)
             return
-        if self._push is not None or len(self._replies) < self._expected:
-            return
-        if len(self._replies) == self._expected and not self._reader.has_data():
-            try:
-                if self._arrived is not None:
-                    self._arrived(self._replies)
-            except Exception as error:
-                self._fail(error)
-                return
-            answer.set_result(self._replies)
-        else:  # what is too much now would be the next exchange's reply
-            self._fail(InvalidResponse(f"{_UNREADABLE}: more replies than commands"))
+        if self._push is None and len(self._replies) >= self._expected:
+            self._end_exchange()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits."""
@@ -291,7 +275,29 @@ class Line(asyncio.Protocol):
         self._connection._close()
         self._fail(ConnectionLost(_CLOSED if error is None else f"{_UNREADABLE}: {error}"))
 
+    def _end_exchange(self) -> None:
+        if len(self._replies) > self._expected or self._reader.has_data():  # that would be the next exchange's reply
+            self._fail(InvalidResponse(f"{_UNREADABLE}: more replies than commands"))
+            return
+        told = self._told
+        if told is not None:
+            self._told = None
+            told(self._replies)
+            return
+        try:
+            if self._arrived is not None:
+                self._arrived(self._replies)
+        except Exception as error:
+            self._fail(error)
+            return
+        if self._answer is not None:
+            self._answer.set_result(self._replies)
+
     def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
+        told = self._told
+        if told is not None:
+            self._told = None
+            told(error)
+        elif self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
         self.resume_writing()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio
+import redis.exceptions
 
 from common.redis.line import Argument, Aside, Line
 
@@ -22,6 +23,10 @@ __all__ = ["Lines", "Pool"]
 
 _MOST_LINES = 100
 """Exchanges under way at once; more wait for one to end. A server takes some thousands of connections from all."""
+
+# What was the primary is a replica now, and behind the same name there may be another one; or, of the second kind, it
+# is loading, or knows us no more (NOAUTH) until we have said again who we are.
+_ANOTHER_SERVER_NEEDED = (redis.exceptions.ReadOnlyError, redis.exceptions.ConnectionError)
 
 
 class Lines:
@@ -55,13 +60,17 @@ class Lines:
         try:
             line = self._trusted() or await self._tried_or_new()
             try:
-                return await line.exchange(commands, arrived)
+                replies = await line.exchange(commands, arrived)
             finally:
                 self._give_back(line)
         finally:
             self._pass_place_on()
+        for reply in replies:
+            if isinstance(reply, _ANOTHER_SERVER_NEEDED):
+                self.drop_idle()  # the one that was just used is among them
+        return replies
 
-    def begin(self, commands: Sequence[Sequence[Argument]], told: Callable[[Any], None]) -> Line | None:
+    def begin(self, commands: Sequence[tuple[Argument, ...]], told: Callable[[Any], None]) -> Line | None:
         """Send commands now, where a line is free to take them; see `Line.begin`.
 
         Returns:
@@ -72,9 +81,16 @@ class Lines:
             return None
         self._under_way += 1
 
-        def answered(replies: Any) -> None:
+        def answered(replies: list[Any] | Exception) -> None:
             self._give_back(line)
-            self._pass_place_on()
+            if self._waiting:
+                self._pass_place_on()
+            else:
+                self._under_way -= 1
+            if type(replies) is list:
+                for reply in replies:
+                    if isinstance(reply, _ANOTHER_SERVER_NEEDED):
+                        self.drop_idle()  # the one that was just used is among them
             told(replies)
 
         line.begin(commands, answered)

@@ -7,9 +7,10 @@ they say while they run (lua/report.lua).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import redis.asyncio
 from redis.exceptions import NoPermissionError
 
@@ -78,7 +79,7 @@ async def _listen_as_redis_py_does(
         await pubsub.aclose()
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct):
     """What is said of one job.
 
     Attributes:
@@ -91,8 +92,9 @@ class Frame(NamedTuple):
     ended: bool
 
 
-def frames(message: bytes) -> Iterator[Frame]:
-    """Yield what one message says."""
+def frames(message: bytes) -> list[Frame]:
+    """Return what one message says."""
+    found = []
     at = 0
     while at < len(message):
         id_length, length = _LENGTHS.unpack_from(message, at)
@@ -100,5 +102,6 @@ def frames(message: bytes) -> Iterator[Frame]:
         ended, id_length = id_length < _RUNNING, id_length % _RUNNING
         job_id = message[at : at + id_length].decode(errors="surrogateescape")
         at += id_length
-        yield Frame(job_id, message[at : at + length] if length else None, ended)
+        found.append(Frame(job_id, message[at : at + length] if length else None, ended))
         at += length
+    return found

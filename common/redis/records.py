@@ -40,7 +40,7 @@ class Rank(NamedTuple):
     lane: str = ""
 
 
-class Enqueue(NamedTuple):
+class Enqueue(msgspec.Struct, frozen=True):
     """One job to add.
 
     Attributes:
@@ -105,7 +105,7 @@ class Claimed(msgspec.Struct, gc=False):
     priority: int = 0
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct):
     """What one claim brought.
 
     Attributes:

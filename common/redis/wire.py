@@ -14,14 +14,10 @@ from typing import Any
 import redis.asyncio
 import redis.exceptions
 
-from common.redis.line import Argument, Line, pack
+from common.redis.line import Argument, pack
 from common.redis.lines import Lines
 
-__all__ = ["Argument", "begin", "call", "call_many", "lines_of"]
-
-# What was the primary is a replica now, and behind the same name there may be another one; or, of the second kind, it
-# is loading, or knows us no more (NOAUTH) until we have said again who we are.
-_ANOTHER_SERVER_NEEDED = (redis.exceptions.ReadOnlyError, redis.exceptions.ConnectionError)
+__all__ = ["Argument", "call", "call_many", "lines_of"]
 
 
 async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> Any:
@@ -33,7 +29,7 @@ async def call(client: redis.asyncio.Redis, arguments: Sequence[Argument]) -> An
     run: Any = client
     lines = lines_of(client)
     if lines is not None:
-        (reply,) = await _exchange(lines, (arguments,))
+        (reply,) = await lines.exchange((arguments,))
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -65,7 +61,7 @@ async def call_many(
         return []
     lines = lines_of(client)
     if lines is not None:
-        answers = await _exchange(lines, commands, arrived)
+        answers = await lines.exchange(commands, arrived)
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, redis.exceptions.ResponseError):
                 raise answer  # the server was not there for one of them: it may not have been for the others
@@ -86,38 +82,6 @@ async def call_many(
         return answers
     finally:
         await pool.release(connection)
-
-
-def begin(
-    client: redis.asyncio.Redis, commands: Sequence[Sequence[Argument]], told: Callable[[Any], None]
-) -> Line | None:
-    """Send commands now, if a line of this client's is free to take them; see `Lines.begin`.
-
-    Args:
-        told: called with the replies, errors among them; or with the error for which there are none. It must not raise.
-    """
-    lines = lines_of(client)
-    if lines is None:
-        return None
-
-    def answered(replies: Any) -> None:
-        if not isinstance(replies, Exception):
-            for reply in replies:
-                if isinstance(reply, _ANOTHER_SERVER_NEEDED):
-                    lines.drop_idle()
-        told(replies)
-
-    return lines.begin(commands, answered)
-
-
-async def _exchange(
-    lines: Lines, commands: Sequence[Sequence[Argument]], arrived: Callable[[list[Any]], None] | None = None
-) -> list[Any]:
-    replies = await lines.exchange(commands, arrived)
-    for reply in replies:
-        if isinstance(reply, _ANOTHER_SERVER_NEEDED):
-            lines.drop_idle()  # the one that was just used is among them
-    return replies
 
 
 def lines_of(client: redis.asyncio.Redis) -> Lines | None:

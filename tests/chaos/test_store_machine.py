@@ -534,7 +534,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.perhaps_awake.clear()
         assert self.world.space == self.model.keyspace()
         for channel, heard in self.bench.results.items():
-            pushed = [frame[:2] for message in heard.drain() for frame in frames(message)]
+            pushed = [(frame.job_id, frame.content) for message in heard.drain() for frame in frames(message)]
             assert sorted(pushed, key=str) == sorted(self.model.pushed.pop(channel, []), key=str)
         told = [message.decode(errors="surrogateescape") for message in self.bench.control.drain()]
         assert told == self.model.told

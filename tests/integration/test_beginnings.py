@@ -9,10 +9,15 @@ from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, Resp
 from common.redis import keys
 from common.redis.connection import connect
 from common.redis.store import Enqueue, Finish, Store
-from common.redis.wire import begin, call
+from common.redis.wire import call, lines_of
 from common.settings import Settings
 
 pytestmark = pytest.mark.leaves_keys("k", "list")
+
+
+def begin(client, commands, told):
+    return lines_of(client).begin(commands, told)
+
 
 QUEUE = "beginnings"
 

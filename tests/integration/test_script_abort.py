@@ -138,7 +138,7 @@ async def test_who_waits_for_a_job_that_was_waiting_has_its_end_pushed(keep_ms, 
         await pubsub.subscribe(channel)
         await pubsub.get_message(timeout=5)
         await abort(keep_ms=keep_ms)
-        assert [frame[:2] for frame in frames(await one_message(pubsub))] == [("a", b"R")]
+        assert [(frame.job_id, frame.content) for frame in frames(await one_message(pubsub))] == [("a", b"R")]
 
 
 async def test_the_worker_that_runs_it_is_told_at_once(keyspace, abort, redis):

@@ -537,7 +537,7 @@ async def pushed(redis):
         async with asyncio.timeout(10):
             while (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)) is None:
                 pass
-        return message["channel"].decode(), [frame[:2] for frame in frames(message["data"])]
+        return message["channel"].decode(), [(frame.job_id, frame.content) for frame in frames(message["data"])]
 
     yield take
     await pubsub.aclose()

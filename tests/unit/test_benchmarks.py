@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.adapters import discover
 from benchmarks.environments import PEERS, Missing, NodeEnvironment, OwnEnvironment, PythonEnvironment, RubyEnvironment
-from benchmarks.goals import GOALS, compared, evaluate
+from benchmarks.goals import GOALS, compared, evaluate, held_together
 from benchmarks.harness import Scale, install, measure_all
 from benchmarks.measures import MEASURES
 from benchmarks.processes import Failed, trouble_in
@@ -327,6 +327,20 @@ class TestHarness:
         measure.subjects = lambda adapters: ["1", "2"]  # of Barque alone
         measure_all(FakeBench(once_else=True), [measure], results(), lambda line: None)
         assert measure.ran == ["1", "2"] * 3
+
+    def test_measures_that_a_goal_holds_against_each_other_take_turns(self):
+        order = []
+        measures = []
+        for name in ("drain_noop", "pickup", "single", "round_trip"):
+            measure = FakeMeasure()
+            measure.name, measure.title = name, name
+            measure.repetitions = lambda scale, name=name: 3 if name == "pickup" else 2
+            measure.subjects = lambda adapters: ["one"]
+            measure.run = lambda bench, subject, name=name: order.append(name) or {"jobs_per_s": 1.0}
+            measures.append(measure)
+        measure_all(FakeBench(), measures, results(), lambda line: None)
+        assert order == ["drain_noop"] * 2 + ["pickup", "round_trip"] * 2 + ["pickup"] + ["single"] * 2
+        assert held_together() == [{"pickup", "round_trip"}]
 
     def test_what_the_goals_look_at(self):
         seen = compared({"barque": "python", "taskiq": "python", "saq": "python", "bullmq": "node"})

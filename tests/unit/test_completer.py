@@ -94,7 +94,7 @@ async def complete(no_pauses):
             running.append(asyncio.create_task(completer.run()))
             async with asyncio.timeout(20):
                 await completer.drained()
-        assert completer.waiting_bytes == 0
+        assert completer._pending_bytes == 0
         return recorded, refused
 
     yield start
@@ -220,8 +220,6 @@ async def test_the_server_may_run_once_an_outcome_that_is_alone_is_on_its_way(al
     begun_by_then: list[int] = []
     monkeypatch.setattr("workers.completer._let_the_server_run", lambda: begun_by_then.append(len(server.begun)))
     completer.add(an_outcome("a"))
-    assert begun_by_then == [], "uvloop writes at the end of this step"
-    await asyncio.sleep(0)
     assert begun_by_then == [1]
     completer.add(an_outcome("b"))
     server.told[-1](True)

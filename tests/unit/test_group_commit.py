@@ -33,7 +33,7 @@ class Wire:
 
 
 def submit(group: GroupCommit[int, str], *items: int) -> list[asyncio.Task[str]]:
-    return [asyncio.create_task(group.submit(item)) for item in items]
+    return [group.submit(item) for item in items]
 
 
 async def test_at_idle_a_batch_is_one_item_and_leaves_at_once():
