@@ -1,8 +1,8 @@
 """One run of the benchmark: measures times subjects times repetitions, in turn.
 
-Owns the order (round robin: one repetition of a measure goes through all its subjects before the next begins, and
-measures that a goal holds against each other take turns, so that a machine that slows down slows all), the scale of a run and what becomes of a failure. What is measured is in
-measures/, where it runs in processes.py and server.py.
+Owns the order, the scale of a run and what becomes of a failure. The order is round robin: one repetition of a measure
+goes through all its subjects before the next begins, and measures that a goal holds against each other take turns, so
+that a machine that slows down slows all. What is measured is in measures/, where it runs in processes.py and server.py.
 """
 
 from __future__ import annotations
