@@ -56,7 +56,6 @@ class Binder:
         self._most_bytes = settings.max_payload_bytes
         self._form: Form = "pickle" if settings.payload_format == "pickle" else "msgpack"
         self._signing = signing
-        self._short = signing is None and self._form == "msgpack"
         self._checked: set[str] = set()
 
     def bind(self, call: Call[Any], options: EnqueueOptions = NO_OPTIONS, job_id: str | None = None) -> Enqueue:
@@ -69,10 +68,6 @@ class Binder:
         """
         if not isinstance(call, Call):
             raise not_one_call(call)
-        if options is NO_OPTIONS and job_id is None and self._short:
-            job = self._bind_plain(call)
-            if job is not None:
-                return job
         queue = self._queue_of(call, options)
         own_id = new_job_id() if job_id is None else check_name("job_id", job_id)
         task = call.task
@@ -97,24 +92,6 @@ class Binder:
             expires_ms=round((seconds("expires", options.expires, least=0.001) or 0.0) * 1000),
             rank=rank,
         )
-
-    def _bind_plain(self, call: Call[Any]) -> Enqueue | None:
-        """Return a call as a job that asks for nothing; None where it needs the long way, or something is wrong.
-
-        Most are like that, and alone. Then caches are cold, and each frame less is a few microseconds.
-        """
-        task, queue = call.task, self._queue
-        if task is not None:
-            if task.ranked:
-                return None
-            queue = task.options.queue or queue
-        try:
-            payload = encode_plain_job(call.name, call.args, call.kwargs, time.time_ns() // 1_000_000)
-        except Exception:
-            return None
-        if queue not in self._checked or len(payload) > self._most_bytes:
-            return None
-        return Enqueue(queue, new_job_id(), payload)
 
     def bind_unique(
         self, call: Call[Any], options: EnqueueOptions, uniqueness: Uniqueness, job_id: str | None = None
@@ -165,7 +142,7 @@ class Binder:
 
         So it is if anything is wrong with one of them: `bind` then says what.
         """
-        if not self._short:
+        if self._signing is not None or self._form != "msgpack":
             return None
         now = time.time_ns() // 1_000_000
         queue, task, payloads = "", None, []

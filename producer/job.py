@@ -106,8 +106,7 @@ class Job(Generic[R_co]):
             RedisUnavailable: the server cannot be reached.
         """
         if self._raw is None:
-            await self.wait(timeout)
-        assert self._raw is not None
+            self._raw = await self._producer.results.wait(self.job_id, _seconds(timeout))
         result = decode_result(self._raw, self._producer.reading, self.job_id)
         if not result.success:
             raise self._error(result)
@@ -126,10 +125,8 @@ class Job(Generic[R_co]):
         Raises:
             ResultTimeout, JobNotFound, RedisUnavailable: see `result`.
         """
-        if self._raw is not None:
-            return
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        self._raw = await self._producer.results.wait(self.job_id, seconds)
+        if self._raw is None:
+            self._raw = await self._producer.results.wait(self.job_id, _seconds(timeout))
 
     async def progress(self) -> Progress | None:
         """Return what the job last said of how far it is; None where it has said nothing, or that is no longer kept.
@@ -316,3 +313,7 @@ class Job(Generic[R_co]):
         )
         failure.__cause__ = result.exception
         return failure
+
+
+def _seconds(timeout: float | timedelta | None) -> float | None:
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout

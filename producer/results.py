@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from common.deadlines import Deadlines
 from common.errors import BarqueError, JobNotFound, RedisUnavailable, ResultTimeout
 from common.group_commit import SEND, Begun, GroupCommit, Send
 from common.redis import keys
@@ -38,6 +39,27 @@ _RECONNECT_AFTER = 0.2
 _log = logging.getLogger(__name__)
 
 
+class _Limit:
+    """How long one caller waits; see `Deadlines`."""
+
+    __slots__ = ("_future", "_job_id", "_seconds", "finished")
+
+    def __init__(self, future: asyncio.Future[bytes], job_id: str, seconds: float) -> None:
+        self._future: asyncio.Future[bytes] | None = future
+        self._job_id = job_id
+        self._seconds = seconds
+        self.finished = False
+
+    def end(self) -> None:
+        """Be of no interest any more, and hold no result that its caller has."""
+        self.finished, self._future = True, None
+
+    def pass_by(self) -> None:
+        """Tell the caller that there is no result in time."""
+        if self._future is not None and not self._future.done():
+            self._future.set_exception(_too_late(self._job_id, self._seconds))
+
+
 class ResultListener:
     """Hands each waiter the result of its job, once, as soon as it is there.
 
@@ -54,6 +76,7 @@ class ResultListener:
         self.channel = keys.result_channel(listener_id)
         self._answers = answers
         self._waiting: dict[str, list[asyncio.Future[bytes]]] = {}
+        self._limits: Deadlines[_Limit] = Deadlines(asyncio.get_running_loop(), _Limit.pass_by)
         self._subscribed = asyncio.Event()
         self._registering = GroupCommit(self._register, begin=self._begin_registering)
         self._listening: asyncio.Task[None] | None = None
@@ -127,19 +150,17 @@ class ResultListener:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes] = loop.create_future()
         self._waiting.setdefault(job_id, []).append(future)
-        # With a third of the frames of asyncio.timeout(): where one waits alone, caches are cold.
-        timer = None if within is None else loop.call_later(within, _expire, future, job_id, within)
+        limit = None
+        if within is not None:
+            limit = _Limit(future, job_id, within)
+            self._limits.add(limit, loop.time() + within)
         try:
             if not expected:  # else it was asked for with the enqueue; the regular look asks again
                 await self._ask(job_id, future, within)
             return await future
-        except BaseException:
-            if future.done() and not future.cancelled():
-                future.exception()  # nobody else will ask for it
-            raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if limit is not None:
+                limit.end()
             self._forget(job_id, future)
 
     async def aclose(self) -> None:
@@ -153,6 +174,7 @@ class ResultListener:
             for future in futures:
                 future.cancel()
         self._wake()
+        self._limits.close()
         await self._registering.aclose(within=0)
 
     def _start_listening(self) -> None:
@@ -172,7 +194,7 @@ class ResultListener:
                 await self._registering.submit(job_id)
         except TROUBLE as error:
             if limit.expired() and callers:
-                _expire(future, job_id, within or 0.0)
+                raise _too_late(job_id, within or 0.0) from None
             if future.done():  # pushed all the same, or too late
                 return
             if limit.expired():
@@ -182,6 +204,8 @@ class ResultListener:
             # The server is away, or one connection was: the next look asks again, or gives the wait up in time.
 
     def _forget(self, job_id: str, future: asyncio.Future[bytes]) -> None:
+        if future.done() and not future.cancelled():
+            future.exception()  # looked at, where its caller had another
         futures = self._waiting[job_id]
         futures.remove(future)
         if not futures:
@@ -354,11 +378,8 @@ class ResultListener:
             self._unanswered(error)
 
 
-def _expire(future: asyncio.Future[bytes], job_id: str, seconds: float) -> None:
-    if not future.done():
-        future.set_exception(
-            ResultTimeout(f"job {job_id} has no result after {seconds:g} s; it goes on", job_id=job_id)
-        )
+def _too_late(job_id: str, seconds: float) -> ResultTimeout:
+    return ResultTimeout(f"job {job_id} has no result after {seconds:g} s; it goes on", job_id=job_id)
 
 
 def _not_there(job_id: str) -> JobNotFound:

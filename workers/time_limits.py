@@ -12,9 +12,9 @@ from collections.abc import Callable
 import structlog
 
 from common.codec import Extras
+from common.deadlines import Deadlines
 from workers.attempt import Attempt, StopReason
 from workers.clock import ServerClock
-from workers.deadlines import Deadlines
 from workers.runnables import Runnable
 
 __all__ = ["TimeLimits"]

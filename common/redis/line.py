@@ -12,8 +12,8 @@ many lines there are, and who has which, is lines.py's.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
+from os import write as write_now
 from typing import Any, NamedTuple
 
 import hiredis
@@ -149,7 +149,7 @@ class Line(asyncio.Protocol):
         sent = 0
         if self._direct >= 0 and len(data) <= _MOST_DIRECT:
             try:
-                sent = os.write(self._direct, data)
+                sent = write_now(self._direct, data)
             except OSError:
                 sent = 0  # the transport says what is wrong
         if sent < len(data):

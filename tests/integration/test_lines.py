@@ -414,3 +414,31 @@ async def test_a_limit_on_the_time_of_a_reply_is_left_to_redis_py(redis_url, mon
         assert await call(client, ("PING",)) in {b"PONG", True}
     finally:
         await client.aclose(close_connection_pool=True)
+
+
+@pytest.mark.parametrize("taken", [None, 0, 7])
+async def test_what_the_socket_does_not_take_at_once_goes_by_the_transport(client, monkeypatch, taken):
+    """What is alone is written past the transport; a socket may refuse, or take a part."""
+    await call(client, ("PING",))  # there is a line from now on
+    really = line_module.write_now
+
+    def write(socket: int, data: bytes) -> int:
+        if taken is None:
+            raise BlockingIOError
+        return really(socket, data[:taken]) if taken else 0
+
+    monkeypatch.setattr(line_module, "write_now", write)
+    told = asyncio.get_running_loop().create_future()
+    lines = client.connection_pool.lines
+    assert lines.begin([("ECHO", "one"), ("ECHO", "two")], told.set_result) is not None
+    async with asyncio.timeout(30):
+        assert await told == [b"one", b"two"]
+
+
+async def test_more_than_a_socket_surely_takes_goes_by_the_transport(client, monkeypatch):
+    await call(client, ("PING",))
+    monkeypatch.setattr(line_module, "write_now", lambda *_: pytest.fail("written past the transport"))
+    told = asyncio.get_running_loop().create_future()
+    assert client.connection_pool.lines.begin([("ECHO", "x" * 100_000)], told.set_result) is not None
+    async with asyncio.timeout(30):
+        assert await told == [b"x" * 100_000]

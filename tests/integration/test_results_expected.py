@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.errors import JobNotFound, RedisUnavailable
+from common.errors import JobNotFound, RedisUnavailable, ResultTimeout
 from common.redis import keys
 from common.redis.store import Finish
 from common.result_codec import Result, encode_result
@@ -67,9 +67,9 @@ def asked(producer, monkeypatch) -> list[str]:
     found = []
     really = producer.results._ask
 
-    async def ask(job_id, future) -> None:
+    async def ask(job_id, future, within) -> None:
         found.append(job_id)
-        await really(job_id, future)
+        await really(job_id, future, within)
 
     monkeypatch.setattr(producer.results, "_ask", ask)
     return found
@@ -183,3 +183,38 @@ async def test_after_a_script_flush_the_job_and_its_result_arrive(producer, redi
     await end()
     async with asyncio.timeout(30):
         assert await waiting == "done"
+
+
+async def test_the_callers_own_limit_ends_a_wait_that_was_asked_for_with_its_job(producer, redis, end, asked):
+    await one_waited_for(producer, redis, end)
+    asked.clear()
+    job = await producer.enqueue(Call("t"))
+    async with asyncio.timeout(30):
+        with pytest.raises(ResultTimeout, match=f"job {job.job_id} has no result after 0.01 s; it goes on"):
+            await job.result(timeout=0.01)
+        assert asked == []
+        await end("late")
+        assert await job.result(timeout=20) == "late", "whoever waits again is told"
+
+
+async def test_the_callers_own_limit_ends_a_wait_that_the_server_does_not_answer(producer, redis, end, monkeypatch):
+    await one_waited_for(producer, redis, end)
+    job = producer.job("another")
+    never = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(producer.results._registering, "submit", lambda _: never)
+    async with asyncio.timeout(30):
+        with pytest.raises(ResultTimeout, match=r"job another has no result after 0\.01 s"):
+            await job.result(timeout=0.01)
+
+
+async def test_a_limit_holds_no_result_that_its_caller_has(producer, redis, end):
+    await one_waited_for(producer, redis, end)
+    job = await producer.enqueue(Call("t"))
+    waiting = asyncio.create_task(job.result(timeout=600))
+    await asyncio.sleep(0)
+    await end()
+    assert await waiting == "done"
+    limits = [limit for _, limit in producer.results._limits._new]
+    assert len(limits) == 1
+    assert limits[0].finished
+    assert limits[0]._future is None

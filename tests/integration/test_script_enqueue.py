@@ -1,5 +1,6 @@
 """enqueue.lua through Store.enqueue: what it leaves in the keyspace, case by case."""
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -258,7 +259,7 @@ before = st.fixed_dictionaries(
 )
 async def test_a_batch_of_n_is_n_batches_of_one(keyspace, store, state, batch):
     # Within a call fresh jobs go first, and a call holds one queue; ids of both kinds and queues never meet.
-    batch = [job if job.fresh else job._replace(job_id=f"{job.queue}-{job.job_id}") for job in batch]
+    batch = [job if job.fresh else msgspec.structs.replace(job, job_id=f"{job.queue}-{job.job_id}") for job in batch]
     await keyspace.clear()
     await keyspace.seed(state)
     together = await store.enqueue(batch), await keyspace.dump()

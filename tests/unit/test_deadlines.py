@@ -1,12 +1,12 @@
-"""workers/deadlines.py: one timer for all timeouts, and memory that follows what runs."""
+"""common/deadlines.py: one timer for all timeouts, and memory that follows what runs."""
 
 import asyncio
 
 import pytest
 
+from common.deadlines import Deadlines
 from common.redis.store import Claimed
 from workers.attempt import Attempt
-from workers.deadlines import Deadlines
 
 
 class Clock:

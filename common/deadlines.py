@@ -1,4 +1,4 @@
-"""Timeouts for thousands of attempts on one timer.
+"""Timeouts for thousands of things on one timer: attempts that run, results that are waited for.
 
 Owns a heap of deadlines and the one `call_at` for the earliest. A timer per job would cost more than most jobs'
 own bookkeeping; here most cost a place in a list, as they end before anybody looks. Knows no Redis.
@@ -11,31 +11,43 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from math import inf
-
-from workers.attempt import Attempt
+from typing import Generic, Protocol, TypeVar
 
 __all__ = ["Deadlines"]
 
 _MOST_NEW = 250
-"""Attempts that are not in the heap yet, at the most: those of them that have ended by then never come there."""
+"""Things that are not in the heap yet, at the most: those of them that have ended by then never come there."""
 
 _WORTH_SWEEPING = 1000
 
 
-class Deadlines:
-    """Call back when an attempt outlives its deadline.
+class _Watched(Protocol):
+    """What has a deadline.
 
-    An attempt that ends in time is forgotten when it is looked at next: with the new ones, when there are many of
-    those; in the heap, when that has grown to twice what was left of it by the last sweep, or when its deadline
-    passes. So memory follows the attempts that run, not the jobs done within a timeout.
+    Attributes:
+        finished: whether it has ended, so that its deadline is of no interest.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, overdue: Callable[[Attempt], None]) -> None:
+    finished: bool
+
+
+W = TypeVar("W", bound=_Watched)
+
+
+class Deadlines(Generic[W]):
+    """Call back when something outlives its deadline.
+
+    What ends in time is forgotten when it is looked at next: with the new ones, when there are many of
+    those; in the heap, when that has grown to twice what was left of it by the last sweep, or when its deadline
+    passes. So memory follows what is under way, not what was done within a timeout.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, overdue: Callable[[W], None]) -> None:
         self._loop = loop
         self._overdue = overdue
-        self._new: list[tuple[float, Attempt]] = []
-        self._heap: list[tuple[float, int, Attempt]] = []
-        self._order = count()  # attempts do not compare
+        self._new: list[tuple[float, W]] = []
+        self._heap: list[tuple[float, int, W]] = []
+        self._order = count()  # what is watched does not compare
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = inf
         self._sweep_past = _WORTH_SWEEPING
@@ -43,9 +55,9 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._new) + len(self._heap)
 
-    def add(self, attempt: Attempt, at: float) -> None:
-        """Watch an attempt until `at`, in the event loop's time, or until it is `finished`."""
-        self._new.append((at, attempt))
+    def add(self, watched: W, at: float) -> None:
+        """Watch something until `at`, in the event loop's time, or until it is `finished`."""
+        self._new.append((at, watched))
         if at < self._looks_at:
             self._look_at(at)
         if len(self._new) > _MOST_NEW:
@@ -62,9 +74,9 @@ class Deadlines:
 
     def _sort_in(self) -> None:
         new, self._new = self._new, []
-        for at, attempt in new:
-            if not attempt.finished:
-                heapq.heappush(self._heap, (at, next(self._order), attempt))
+        for at, watched in new:
+            if not watched.finished:
+                heapq.heappush(self._heap, (at, next(self._order), watched))
         if len(self._heap) > self._sweep_past:
             self._heap = [entry for entry in self._heap if not entry[2].finished]
             heapq.heapify(self._heap)
@@ -81,19 +93,19 @@ class Deadlines:
         self._looks_at = -inf  # what is added meanwhile is looked at here
         now = self._loop.time()
         try:
-            while (attempt := self._past(now)) is not None:
-                self._overdue(attempt)
+            while (watched := self._past(now)) is not None:
+                self._overdue(watched)
         finally:
             self._looks_at = inf
             self._sort_in()
             if self._heap:
                 self._look_at(self._heap[0][0])
 
-    def _past(self, now: float) -> Attempt | None:
-        """Take the next attempt whose deadline has passed, and those before it that have ended."""
+    def _past(self, now: float) -> W | None:
+        """Take the next one whose deadline has passed, and those before it that have ended."""
         self._sort_in()
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2].finished):
-            _, _, attempt = heapq.heappop(self._heap)
-            if not attempt.finished:
-                return attempt
+            _, _, watched = heapq.heappop(self._heap)
+            if not watched.finished:
+                return watched
         return None
