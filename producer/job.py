@@ -7,6 +7,7 @@ that has arrived.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Coroutine, Generator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -316,4 +317,7 @@ class Job(Generic[R_co]):
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if seconds is not None and math.isnan(seconds):  # it would stand in the way of all other limits
+        raise ValueError("timeout= is to be a number of seconds, not NaN")
+    return seconds

@@ -149,11 +149,12 @@ class ResultListener:
             self._looking = asyncio.create_task(self._look_regularly())
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes] = loop.create_future()
+        until = None if within is None else loop.time() + within  # what is no number raises here, before anything waits
         self._waiting.setdefault(job_id, []).append(future)
         limit = None
-        if within is not None:
+        if within is not None and until is not None:
             limit = _Limit(future, job_id, within)
-            self._limits.add(limit, loop.time() + within)
+            self._limits.add(limit, until)
         try:
             if not expected:  # else it was asked for with the enqueue; the regular look asks again
                 await self._ask(job_id, future, within)
@@ -193,10 +194,10 @@ class ResultListener:
                         return
                 await self._registering.submit(job_id)
         except TROUBLE as error:
-            if limit.expired() and callers:
-                raise _too_late(job_id, within or 0.0) from None
             if future.done():  # pushed all the same, or too late
                 return
+            if limit.expired() and callers:
+                raise _too_late(job_id, within or 0.0) from None
             if limit.expired():
                 raise self._answers.late(asked, "the job is not affected") from None
             if not is_transient(error) or not may_pass(error):

@@ -56,9 +56,11 @@ class Sending:
 
     async def aclose(self) -> None:
         """Wait until all that was handed over is answered."""
+        store = self._store
         await self._enqueues.aclose()
         await self._confirmed_enqueues.aclose()
-        self._store = self._results = None
+        if self._store is store:  # else it was opened anew meanwhile
+            self._store = self._results = None
 
     async def check(self, client: Any) -> None:
         """Find out whether the server can confirm what is wanted of every enqueue.

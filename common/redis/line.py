@@ -80,7 +80,10 @@ class Line(asyncio.Protocol):
         self.idle_since = 0.0
         # Where a line is idle nothing of it is unsent, and uvloop would write at the end of its step.
         over_tls = self._transport.get_extra_info("ssl_object") is not None
-        self._direct: int = -1 if over_tls else self._transport.get_extra_info("socket").fileno()
+        socket = self._transport.get_extra_info("socket")
+        if socket is None:  # the server hung up meanwhile
+            raise ConnectionLost(_CLOSED)
+        self._direct: int = -1 if over_tls else socket.fileno()
         self._transport.set_protocol(self)
         self._transport.set_write_buffer_limits(high=_MOST_UNSENT)
 
@@ -297,6 +300,8 @@ class Line(asyncio.Protocol):
         told = self._told
         if told is not None:
             self._told = None
+            if not self.lost:  # the rest of what came would be taken for another's reply
+                self.drop()
             told(error)
         elif self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)

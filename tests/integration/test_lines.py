@@ -421,8 +421,10 @@ async def test_what_the_socket_does_not_take_at_once_goes_by_the_transport(clien
     """What is alone is written past the transport; a socket may refuse, or take a part."""
     await call(client, ("PING",))  # there is a line from now on
     really = line_module.write_now
+    written = []
 
     def write(socket: int, data: bytes) -> int:
+        written.append(data)
         if taken is None:
             raise BlockingIOError
         return really(socket, data[:taken]) if taken else 0
@@ -433,6 +435,7 @@ async def test_what_the_socket_does_not_take_at_once_goes_by_the_transport(clien
     assert lines.begin([("ECHO", "one"), ("ECHO", "two")], told.set_result) is not None
     async with asyncio.timeout(30):
         assert await told == [b"one", b"two"]
+    assert len(written) == 1
 
 
 async def test_more_than_a_socket_surely_takes_goes_by_the_transport(client, monkeypatch):
@@ -442,3 +445,20 @@ async def test_more_than_a_socket_surely_takes_goes_by_the_transport(client, mon
     assert client.connection_pool.lines.begin([("ECHO", "x" * 100_000)], told.set_result) is not None
     async with asyncio.timeout(30):
         assert await told == [b"x" * 100_000]
+
+
+async def test_a_line_with_half_a_reply_left_is_not_used_again():
+    async def speak(reader, writer):
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"+PONG\r\n")
+        await reader.readuntil(b"one\r\n")
+        writer.write(b"+one\r\n+MO")
+        await reader.read()
+
+    async with served_by(speak) as lines:
+        await lines.exchange([("PING",)])
+        told = asyncio.get_running_loop().create_future()
+        assert lines.begin([("ECHO", "one")], told.set_result) is not None
+        async with asyncio.timeout(30):
+            assert isinstance(await told, InvalidResponse)
+        assert lines.begin([("ECHO", "two")], told.set_result) is None

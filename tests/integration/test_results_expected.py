@@ -202,7 +202,7 @@ async def test_the_callers_own_limit_ends_a_wait_that_the_server_does_not_answer
     job = producer.job("another")
     never = asyncio.get_running_loop().create_future()
     monkeypatch.setattr(producer.results._registering, "submit", lambda _: never)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):  # the producer's own limit is 30
         with pytest.raises(ResultTimeout, match=r"job another has no result after 0\.01 s"):
             await job.result(timeout=0.01)
 
@@ -218,3 +218,10 @@ async def test_a_limit_holds_no_result_that_its_caller_has(producer, redis, end)
     assert len(limits) == 1
     assert limits[0].finished
     assert limits[0]._future is None
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("5", TypeError), (float("nan"), ValueError)])
+async def test_a_limit_that_is_no_number_is_refused_before_anything_waits(producer, timeout, error):
+    with pytest.raises(error):
+        await producer.job("a").result(timeout=timeout)
+    assert producer.results._waiting == {}

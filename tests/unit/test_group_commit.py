@@ -32,7 +32,7 @@ class Wire:
         gate.set_result(None) if error is None else gate.set_exception(error)
 
 
-def submit(group: GroupCommit[int, str], *items: int) -> list[asyncio.Task[str]]:
+def submit(group: GroupCommit[int, str], *items: int) -> list[asyncio.Future[str]]:
     return [group.submit(item) for item in items]
 
 

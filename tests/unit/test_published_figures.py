@@ -47,6 +47,10 @@ def times(peer: str) -> str:
     return f"{median('drain_noop', 'barque') / median('drain_noop', peer):.1f}"
 
 
+def resident(peer: str) -> str:
+    return f"{median('idle_memory', peer, 'resident_mb'):.1f}"
+
+
 def row(peer: str) -> str:
     """Return what comparison.md says of a peer."""
     result = RUN.median("round_trip", peer, "p50_ms")
@@ -94,6 +98,9 @@ TOLD = {
     "docs/comparison.md": [
         *map(row, RUN.subjects("drain_noop")),
         f"({median('pickup', 'sidekiq', 'p50_ms'):.2f} ms beside {PICKUP})",
+        f"({resident('barque')} MB; "
+        + ", ".join(f"{RUN.title(peer)} {resident(peer)}" for peer in ("sidekiq", "arq", "rq", "saq"))
+        + ")",
     ],
     "docs/batching.md": [
         f"claim and complete {median('floor', 'scripts', 'jobs_per_s'):,.0f} jobs/s a hundred at a time",
