@@ -26,7 +26,7 @@ from workers.metrics import Metrics
 __all__ = ["Completer"]
 
 _let_the_server_run: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
-"""After an outcome is written while all is idle (over TLS it is written later in the step). The kernel wakes a server of
+"""After an outcome is written while all is idle (over TLS that comes later in the step). The kernel wakes a server of
 the same host on the writer's processor, where it would wait for this process, which has a tenth of a millisecond of
 lesser things to do first."""
 
