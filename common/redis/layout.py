@@ -82,7 +82,7 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
     now, next_due, waiting, aborted, taken, later_attempts = reply[:6]
     first = f"{worker}:1:{number}"
     if len(reply) == _ONE_CLAIMED and not aborted and not later_attempts and reply[8].isdigit():
-        # One plain job, as an idle worker is given them: read in a third of the time that the loops below take it.
+        # One plain job, as an idle worker is given them: where caches are cold, the loops below are part of its way.
         one = Claimed(reply[6].decode("utf-8", _ANY), reply[7], 1, int(reply[8]), 0.0, taken[0], first)
         return Claim(now, next_due if next_due >= 0 else None, waiting, [one])
     jobs, at = [], 6
@@ -108,7 +108,7 @@ def parse_claim(reply: list[Any], worker: str, number: int) -> Claim:
 
 def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> tuple[list[Argument], Sequence[int]]:
     """Return the script's arguments, and which outcome each one it counts is."""
-    if len(outcomes) == 1:  # put together in a third of the time that the groups below take it
+    if len(outcomes) == 1:  # its way is spared the groups below, as that of one claimed job is spared the loops
         (one,) = outcomes
         if isinstance(one, Finish) and one.letter is None:
             held = one.lease
