@@ -2,7 +2,9 @@
 
 Owns how many jobs a claim asks for, and those that wait here for a slot, in their order. A claim, a completion and the
 way of both are paid once for all the jobs in them, and a process that has slept, on processors that it shares, finds
-its caches cold. So what is claimed is as much work as `_SOON`, not as many jobs as half the slots.
+its caches cold. So what is claimed is as much work as `_SOON`, not as many jobs as half the slots. And a slot that waits
+for a claim stands empty for a millisecond or two: of jobs that wait for ten, a fifth. So beyond the slots there are as
+many here as begin within `_SOON`.
 
 Never are more jobs under way than there are slots. What waits here is leased, as jobs that run are; if some of it waits
 for long (`_LONGEST`), all is put back into its place in the queue, for others to take. What cannot be, as its score
@@ -52,6 +54,7 @@ class Ahead:
     Attributes:
         waiting: attempts that wait for a slot, the next one first.
         at_once: jobs that a claim asks for.
+        beyond: jobs that may wait here for a slot; 0 where it is not known that they would begin soon.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Ahead:
         self._slots = slots
         # Half the slots: while one half's jobs run here, the server is at work on the other half's claim.
         self._least = (slots + 1) // 2
-        self._may = may and self._least < _MOST
+        self._may = may
         self._may_begin = may_begin
         self._start = start
         self._give_back = give_back
@@ -87,6 +90,7 @@ class Ahead:
         self._look: asyncio.TimerHandle | None = None
         self.waiting: deque[Attempt] = deque()
         self.at_once = self._least
+        self.beyond = 0
 
     def most_at_once(self, plenty: bool) -> int:  # noqa: FBT001 - the claimer's word, and nothing else
         """Return how many jobs to ask for.
@@ -100,14 +104,15 @@ class Ahead:
             elif self._began_at is None:
                 self._measure_anew()
             elif self._ended >= self.at_once:
-                self.at_once = self._as_many_as_soon_begin(self._spent() - self._began_at)
+                self.beyond = self._as_many_as_soon_begin(self._spent() - self._began_at)
+                self.at_once = max(self._least, self.beyond)
                 self._measure_anew()
         return self.at_once
 
     def room(self, running: int) -> int:
         """Return how many more jobs may be claimed while so many have slots."""
-        room = self._slots if self.at_once == self._least else 2 * self.at_once
-        return room - running - len(self.waiting)
+        most = max(self._slots + self.beyond, 2 * self.at_once) if self.beyond else self._slots
+        return most - running - len(self.waiting)
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Take note of attempts that have ended."""
@@ -169,17 +174,17 @@ class Ahead:
 
     def _as_many_as_soon_begin(self, spent: float) -> int:
         if self._others:
-            return self._least
+            return 0
         # Of the time that the jobs of the round took, the processor's and their slots', the longer one decides.
         seconds = max(spent, self._run_seconds / self._slots)
         soon = round(_SOON * self._ended / seconds) if seconds > 0 else _MOST
-        return max(self._least, min(soon, 2 * self.at_once, _MOST))
+        return min(soon, 2 * self.at_once, _MOST)
 
     def _measure_anew(self) -> None:
         self._began_at, self._ended, self._run_seconds, self._others = self._spent(), 0, 0.0, 0
 
     def _fall_back(self) -> None:
-        self.at_once, self._began_at = self._least, None
+        self.at_once, self.beyond, self._began_at = self._least, 0, None
 
     def _take_all(self) -> list[Attempt]:
         waited = list(self.waiting)

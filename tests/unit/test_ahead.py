@@ -171,11 +171,26 @@ def test_a_claim_that_brought_less_than_it_asked_for_leaves_the_rest_to_others(m
     assert ahead.most_at_once(True) == 50, "it is measured anew"
 
 
-@pytest.mark.parametrize(("slots", "may"), [(100, False), (500, True)])
-def test_who_may_not_or_has_slots_enough_stays_at_half_of_them(slots, may, make, loop):
-    ahead = make(slots, may=may)
-    assert set(rounds(ahead, loop, 3, each=20e-6)) == {slots // 2}
+@pytest.mark.parametrize("slots", [1, 100, 500])
+def test_who_may_not_stays_at_half_the_slots(slots, make, loop):
+    ahead = make(slots, may=False)
+    assert set(rounds(ahead, loop, 3, each=20e-6)) == {(slots + 1) // 2}
     assert ahead.room(running=slots - 1) == 1
+
+
+def test_who_has_slots_enough_asks_for_half_of_them_and_has_room_for_some_beyond(make, loop):
+    ahead = make(1000)
+    assert set(rounds(ahead, loop, 3, each=10e-6, runs=10e-3)) == {500}
+    assert ahead.room(running=1000) == 250
+
+
+@pytest.mark.parametrize(("runs", "beyond"), [(10e-3, 50), (50e-3, 10), (0.4, 1), (1.5, 0)])
+def test_beyond_the_slots_there_is_room_for_what_begins_within_five_ms(runs, beyond, make, loop):
+    ahead = make(100)
+    rounds(ahead, loop, 3, each=20e-6, runs=runs)
+    assert (ahead.at_once, ahead.room(running=100)) == (50, beyond)
+    ahead.most_at_once(False)
+    assert ahead.room(running=100) == 0, "what there is may be for others as well"
 
 
 def test_there_is_room_for_two_claims_one_at_work_here_and_one_at_the_server(make, loop):
