@@ -256,7 +256,8 @@ def _source(results: Results) -> str:
 
 
 def _repeated(scale: Mapping[str, Any]) -> str:
-    runs = f"medians of {scale['repeat']} alternating runs"
+    runs, of_latency = scale["repeat"], scale.get("repeat_latency", scale["repeat"])
+    runs = f"medians of {runs if runs == of_latency else f'{runs} (in ms: {of_latency})'} alternating runs"
     return f"{runs} where a goal compares, else one run" if scale.get("once_else") else runs
 
 

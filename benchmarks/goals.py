@@ -1,6 +1,6 @@
 """The goals, and whether one run's figures meet them. Pure.
 
-A ratio is of two medians of the same run. A goal of which one side was not measured is neither met nor missed.
+A ratio is of two medians of the same run; of a backlog, the median of the ratios of its turns. A goal of which one side was not measured is neither met nor missed.
 """
 
 from __future__ import annotations
@@ -123,8 +123,7 @@ def _backlog(kind: str) -> Callable[[Results], float | None]:
     def value(results: Results) -> float | None:
         if (results.median("backlog", kind, "backlog") or 0) < 1_000_000:
             return None  # a trial with fewer says nothing of a million
-        long, short = (results.median("backlog", each, "jobs_per_s") for each in (kind, "short"))
-        return _ratio(long, short)
+        return results.median("backlog", kind, "of_short")
 
     return value
 

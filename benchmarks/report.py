@@ -54,10 +54,15 @@ def _heading(results: Results) -> str:
     return (
         f"Measured {about['date']} at commit {about['source'] or 'unknown'} on {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, "
-        f"{about['server']}. One worker process each. Medians of {about['scale']['repeat']} alternating runs; "
+        f"{about['server']}. One worker process each. Medians of {_repetitions(about['scale'])} alternating runs; "
         f"in brackets the least and the most. What has no brackets was run once.{_warning(about)}\n\n"
         f"    {about['command']}"
     )
+
+
+def _repetitions(scale: Mapping[str, Any]) -> str:
+    runs, of_latency = scale["repeat"], scale.get("repeat_latency", scale["repeat"])
+    return f"{runs}" if runs == of_latency else f"{runs} (in ms: {of_latency})"
 
 
 def _warning(about: Mapping[str, Any]) -> str:
@@ -142,12 +147,13 @@ def _backlog_and_scaling(results: Results) -> str:
         (
             words.format(results.median("backlog", kind, "backlog") or 0),
             _cell(results.figure("backlog", kind, "jobs_per_s"), "{:,.0f}"),
+            _cell(results.figure("backlog", kind, "of_short"), "{:.2f}x"),
         )
         for kind, words in kinds.items()
         if kind in results.subjects("backlog")
     ]
     if rows:
-        parts.append(f"## The first 10,000 jobs of a backlog\n\n{_table(('in the queue', 'jobs/s'), rows)}")
+        parts.append(f"## The first 10,000 jobs of a backlog\n\n{_table(('in the queue', 'jobs/s', 'of the first'), rows)}")
     rows = [
         (
             subject,

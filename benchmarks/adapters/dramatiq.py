@@ -16,6 +16,5 @@ ADAPTER = Dramatiq(
     "threads enqueue the single ones; results by a blocking pop",
     drain_rate=1_000,
     enqueue_rate=4_000,
-    in_goals=False,
     versions_of=("dramatiq", "gevent", "redis", "hiredis"),
 )

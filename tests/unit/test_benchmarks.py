@@ -129,8 +129,8 @@ class TestGoals:
 
     def test_backlogs_are_held_against_the_short_one(self):
         samples = rates("backlog", short=100, long=84, scheduled=86)
-        for kind in ("long", "scheduled"):
-            samples["backlog"][kind]["backlog"] = [1_000_000]
+        for kind, of_short in (("long", 0.84), ("scheduled", 0.86)):
+            samples["backlog"][kind] |= {"backlog": [1_000_000], "of_short": [of_short]}
         found = {each.subject: each.met for each in evaluate(results(samples)) if each.met is not None}
         assert found == {"A backlog of 1,000,000": False, "1,000,000 scheduled jobs": True}
 
@@ -138,7 +138,7 @@ class TestGoals:
         samples = rates("backlog", short=100, long=100) | {
             "in_flight": {"barque": {"jobs": [9_999], "bytes_per_job": [1.0], "loop_late_p99_ms": [0.1]}}
         }
-        samples["backlog"]["long"]["backlog"] = [999_999]
+        samples["backlog"]["long"] |= {"backlog": [999_999], "of_short": [1.0]}
         assert {each.met for each in evaluate(results(samples))} == {None}
         samples["in_flight"]["barque"]["jobs"] = [10_000]
         assert verdict(results(samples), "<= 6 KB of worker memory a job").met is True
