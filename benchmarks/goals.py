@@ -1,6 +1,7 @@
 """The goals, and whether one run's figures meet them. Pure.
 
-A ratio is of two medians of the same run; of a backlog, the median of the ratios of its turns. A goal of which one side was not measured is neither met nor missed.
+A ratio is of two medians of the same run; that of a backlog is the median of the ratios of its turns. A goal of which
+one side was not measured is neither met nor missed.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ def _backlog_and_scaling(results: Results) -> str:
         if kind in results.subjects("backlog")
     ]
     if rows:
-        parts.append(f"## The first 10,000 jobs of a backlog\n\n{_table(('in the queue', 'jobs/s', 'of the first'), rows)}")
+        table = _table(("in the queue", "jobs/s", "of the first"), rows)
+        parts.append(f"## The first 10,000 jobs of a backlog\n\n{table}")
     rows = [
         (
             subject,

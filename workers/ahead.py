@@ -2,9 +2,9 @@
 
 Owns how many jobs a claim asks for, and those that wait here for a slot, in their order. A claim, a completion and the
 way of both are paid once for all the jobs in them, and a process that has slept, on processors that it shares, finds
-its caches cold. So what is claimed is as much work as `_SOON`, not as many jobs as half the slots. And a slot that waits
-for a claim stands empty for a millisecond or two: of jobs that wait for ten, a fifth. So beyond the slots there are as
-many here as begin within `_SOON`.
+its caches cold. So what is claimed is as much work as `_SOON`, not as many jobs as half the slots. And a slot that
+waits for a claim stands empty for a millisecond or two: of jobs that wait for ten, a fifth. So beyond the slots there
+are as many here as begin within `_SOON`.
 
 Never are more jobs under way than there are slots. What waits here is leased, as jobs that run are; if some of it waits
 for long (`_LONGEST`), all is put back into its place in the queue, for others to take. What cannot be, as its score

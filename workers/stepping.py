@@ -52,23 +52,19 @@ def stepped(
         yielded: what the first step waits for.
         began: `perf_counter()` at which that step began.
     """
-    advance: Callable[[Any], Any]
-    send, throw = coroutine.send, coroutine.throw
+    thrown: BaseException | None
     while True:
         attempt.note_step(perf_counter() - began)
         try:
-            value = yield yielded
+            value, thrown = (yield yielded), None
         except GeneratorExit:
             coroutine.close()
             raise
         except BaseException as error:  # a cancellation, most often: the coroutine's to handle
-            began = perf_counter()
-            advance, value = throw, error
-        else:
-            began = perf_counter()
-            advance = send
-        try:
-            yielded = advance(value)
+            value, thrown = None, error
+        began = perf_counter()
+        try:  # a method called where it is looked up needs no object: each waiting job would have two
+            yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
         except BaseException as ended:
             attempt.note_step(perf_counter() - began)
             if isinstance(ended, StopIteration):
