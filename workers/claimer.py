@@ -59,6 +59,7 @@ class Claimer:
         accepting: whether jobs are to be claimed.
         server_answers: whether the last claim was answered.
         trouble: what became of it instead, by the type of the error.
+        wants_room: whether it waits to be told that a slot is free.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Claimer:
         self._asked_at = 0.0
         self._nudging: asyncio.Task[None] | None = None  # held, as the loop itself holds tasks weakly
         self.accepting = True
+        self.wants_room = False
         self.server_answers = False
         self.trouble = ""
 
@@ -120,7 +122,8 @@ class Claimer:
         self.accepting = False
 
     def slot_freed(self) -> None:
-        """Say that there may be room again."""
+        """Say that there may be room again; needed only where it `wants_room`."""
+        self.wants_room = False
         self._freed.set()
 
     def not_started(self) -> None:
@@ -160,8 +163,7 @@ class Claimer:
     async def _one_did_not_start(self) -> bool:
         """Say, once that is sure, whether a burst that has claimed as many as it is to run may claim one more."""
         while self._undecided is not None and self._undecided():
-            self._freed.clear()
-            await self._freed.wait()
+            await self._slot()
             if self._most_left() != 0:
                 return True
         return False
@@ -172,9 +174,17 @@ class Claimer:
         return max(0, self._most_jobs - self._started)
 
     async def _wait_for_room(self) -> None:
-        self._freed.clear()
         if self._room() <= 0:
+            await self._slot()
+
+    async def _slot(self) -> None:
+        """Wait for the next slot that is freed. Only now is that to be told: of most jobs nobody asks."""
+        self._freed.clear()
+        self.wants_room = True
+        try:
             await self._freed.wait()
+        finally:
+            self.wants_room = False
 
     async def _hold_on(self, asking: Coroutine[Any, Any, Claim]) -> Claim:
         claiming = asyncio.create_task(asking)
@@ -282,9 +292,8 @@ class Claimer:
 
     async def _wait_in_burst(self, seconds: float) -> None:
         # A burst ends when the last job does: its outcome frees a slot, another worker's shows at a look.
-        self._freed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._freed.wait(), min(seconds, 0.01))
+            await asyncio.wait_for(self._slot(), min(seconds, 0.01))
 
     def _nudge(self) -> None:
         self._nudging = asyncio.create_task(self._ping())

@@ -391,7 +391,8 @@ class Engine:
             self._completer.add(outcome)
         if self._ahead.waiting:
             self._ahead.begin()
-        self._claimer.slot_freed()
+        if self._claimer.wants_room:
+            self._claimer.slot_freed()
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

@@ -116,25 +116,33 @@ def complete_arguments(outcomes: Sequence[Finish | PutBack], *, again: bool) -> 
             return [int(again), *alone, held.job_id.encode("utf-8", _ANY), held.token, one.result], (0,)
     groups: dict[tuple[str, int, int, int, int | str], tuple[list[int], list[Argument]]] = {}
     buried: list[int] = []
+    before: Finish | None = None
     for index, outcome in enumerate(outcomes):
         lease = outcome.lease
-        parts: tuple[Argument, ...]
         kind: tuple[str, int, int, int, int | str]
-        if isinstance(outcome, Finish):
+        if type(outcome) is Finish:
             if outcome.letter is not None:
                 buried.append(index)
                 continue
-            parts = (lease.job_id.encode("utf-8", _ANY), lease.token, outcome.result)
-            kind = ("finish", lease.queue, lease.attempt, outcome.keep_ms, outcome.done_ms)
+            if (  # most are of the kind of the one before, and so of its group
+                before is None
+                or lease.attempt != before.lease.attempt
+                or lease.queue != before.lease.queue
+                or outcome.keep_ms != before.keep_ms
+                or outcome.done_ms != before.done_ms
+            ):
+                kind = ("finish", lease.queue, lease.attempt, outcome.keep_ms, outcome.done_ms)
+                members, values = groups.setdefault(kind, ([], []))
+                before = outcome
+            members.append(index)
+            values += (lease.job_id.encode("utf-8", _ANY), lease.token, outcome.result)
         else:
-            parts = (lease.job_id.encode("utf-8", _ANY), lease.token, outcome.when, outcome.entry)
+            assert isinstance(outcome, PutBack)
+            before = None
             kind = (outcome.how, lease.queue, lease.attempt, outcome.priority, outcome.lane or 0)
-        group = groups.get(kind)
-        if group is None:
-            group = groups[kind] = ([], [])
-        members, values = group
-        members.append(index)
-        values += parts
+            members, values = groups.setdefault(kind, ([], []))
+            members.append(index)
+            values += (lease.job_id.encode("utf-8", _ANY), lease.token, outcome.when, outcome.entry)
     arguments: list[Argument] = [int(again)]
     for kind, (members, values) in groups.items():
         arguments += (*kind, len(members))
