@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, cast
 
@@ -164,6 +164,7 @@ class Worker(arq.worker.Worker):
         self._resources = ResourceKeeper(self.ctx, lost=self._resource_lost)
         self._lost: ResourceFailed | None = None
         self._engine: Engine | None = None
+        self._look_if_grown: Callable[[], None] | None = None
         self._drain: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
@@ -261,7 +262,7 @@ class Worker(arq.worker.Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         if self.settings is not None:
-            garbage.settle()
+            self._look_if_grown = garbage.settle(self.max_jobs)
         store = Store(self.pool)
         self._engine = self._make_engine(store)
         if self._stopping:  # a signal, or `close`, came during the start
@@ -340,6 +341,8 @@ class Worker(arq.worker.Worker):
         )
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+        if self._look_if_grown is not None:
+            self._look_if_grown()
         for outcome in outcomes:
             if outcome.kind is OutcomeKind.SUCCEEDED:
                 self.jobs_complete += 1
