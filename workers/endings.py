@@ -53,10 +53,29 @@ class Endings:
     def succeeded(self, attempt: Attempt, value: Any) -> Outcome:
         """End a job with this value; as failed where it has no form on the wire, or too large a one."""
         ended, timing = time.perf_counter(), attempt.timing
-        try:
-            stored = self._encoded(attempt, value, self._clock.at(ended), timing)
-        except NotSerializable as error:
-            return self._unserializable(attempt, error)
+        payload = attempt.payload
+        stored = None
+        if type(payload) is Payload:
+            try:
+                stored = encode_success(
+                    payload,
+                    value,
+                    attempt.job_id,
+                    attempt.queue,
+                    attempt.number,
+                    attempt.started_ms,
+                    self._clock.at(ended),
+                    self._worker,
+                    timing,
+                    self._signing,
+                )
+            except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
+                pass
+        if stored is None:
+            try:
+                stored = self._encoded(attempt, value)
+            except NotSerializable as error:
+                return self._unserializable(attempt, error)
         if len(stored) > self._max_result_bytes and self._over_limit(attempt, stored):
             return self._too_large(attempt, len(stored))
         runnable = attempt.runnable
@@ -73,28 +92,9 @@ class Endings:
         record = Finish(attempt.lease, encode_result(result, self._reading), runnable.keep_ms, runnable.done_ms)
         return Outcome(attempt, OutcomeKind.SUCCEEDED, record, run_seconds=run_seconds(attempt))
 
-    def _encoded(self, attempt: Attempt, value: Any, finished_ms: int, timing: tuple[int, int, int]) -> bytes:
-        payload = attempt.payload
-        assert payload is not None
-        if type(payload) is Payload:
-            try:
-                return encode_success(
-                    payload,
-                    value,
-                    attempt.job_id,
-                    attempt.queue,
-                    attempt.number,
-                    attempt.started_ms,
-                    finished_ms,
-                    self._worker,
-                    timing,
-                    self._signing,
-                )
-            except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
-                pass
-        return encode_result(
-            self._result(attempt, success=True, value=value, outcome=OutcomeKind.SUCCEEDED), self._reading
-        )
+    def _encoded(self, attempt: Attempt, value: Any) -> bytes:
+        result = self._result(attempt, success=True, value=value, outcome=OutcomeKind.SUCCEEDED)
+        return encode_result(result, self._reading)
 
     def _unserializable(self, attempt: Attempt, error: NotSerializable) -> Outcome:
         """Fail in words alone: with those, arq's client raises its SerializationError."""

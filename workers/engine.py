@@ -395,8 +395,7 @@ class Engine:
             self._claimer.slot_freed()
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            self.held.let_go(outcome.attempt)
+        self.held.let_go(outcomes)
         self._ahead.ended(outcomes)
         self._count(outcomes)
         if self.metrics is not None:
@@ -408,7 +407,7 @@ class Engine:
         self._claimer.slot_freed()
 
     def _refused(self, outcome: Outcome) -> None:
-        self.held.let_go(outcome.attempt)
+        self.held.let_go((outcome,))
         if outcome.kind is OutcomeKind.HELD_BACK:  # by a limit; the server has put it back already
             self._claimer.not_started()
             return

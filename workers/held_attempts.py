@@ -6,10 +6,11 @@ Owns who looks at them from where: the event loop changes them, the renewing thr
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from common.redis.store import Held
-from workers.attempt import Attempt
+from workers.attempt import Attempt, Outcome
 
 __all__ = ["HeldAttempts"]
 
@@ -26,12 +27,14 @@ class HeldAttempts(dict[str, Attempt]):
         self.none = asyncio.Event()
         self.none.set()
 
-    def let_go(self, attempt: Attempt) -> None:
-        """Hold an attempt no more, unless another one of its job is held in its place."""
-        if self.get(attempt.job_id) is attempt:
-            del self[attempt.job_id]
-            if not self:
-                self.none.set()
+    def let_go(self, outcomes: Sequence[Outcome]) -> None:
+        """Hold these attempts no more, unless another one of the job is held in the place of its own."""
+        for outcome in outcomes:
+            attempt = outcome.attempt
+            if self.get(attempt.job_id) is attempt:
+                del self[attempt.job_id]
+        if not self:
+            self.none.set()
 
     def leases(self) -> list[Held]:
         """Return what is to be renewed; from any thread, as list() of a dict's values is one step under the GIL."""
