@@ -102,7 +102,14 @@ def _chosen(arguments: argparse.Namespace) -> tuple[dict[str, Adapter], list[Mea
     scale = Scale() if arguments.full else Scale.short()
     if arguments.repeat is not None:
         repeat = max(1, arguments.repeat)
-        scale = replace(scale, repeat=repeat, repeat_latency=repeat, repeat_footprint=repeat, once_else=False)
+        scale = replace(
+            scale,
+            repeat=repeat,
+            repeat_latency=repeat,
+            repeat_footprint=repeat,
+            repeat_scaling=repeat,
+            once_else=False,
+        )
     if arguments.most_jobs is not None:
         most = max(1, arguments.most_jobs)
         scale = replace(scale, most_jobs=most, backlog=min(scale.backlog, 10 * most))

@@ -33,6 +33,7 @@ class Scale:
         repeat: repetitions of what is measured in jobs per second.
         repeat_latency: repetitions of what is measured in milliseconds.
         repeat_footprint: repetitions of what is measured in megabytes.
+        repeat_scaling: repetitions with several worker processes: half a second each, and extremes of four are judged.
         once_else: what no goal looks at is run once, however often the rest is.
         seconds: a drain, or a batch of enqueues, is sized to take about so long.
         most_jobs: and has so many jobs at most.
@@ -45,6 +46,7 @@ class Scale:
     repeat: int = 5
     repeat_latency: int = 5
     repeat_footprint: int = 3
+    repeat_scaling: int = 5
     once_else: bool = False
     seconds: float = 3.0
     most_jobs: int = 200_000

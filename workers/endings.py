@@ -69,8 +69,8 @@ class Endings:
                     timing,
                     self._signing,
                 )
-            except Exception:  # noqa: S110 - the long way below says which part has no form, or finds one
-                pass
+            except Exception:
+                stored = None  # the long way says which part has no form, or finds one
         if stored is None:
             try:
                 stored = self._encoded(attempt, value)

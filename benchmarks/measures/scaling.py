@@ -29,7 +29,7 @@ class Scaling:
 
     def repetitions(self, scale: Scale) -> int:
         """Return how often it is run."""
-        return scale.repeat
+        return scale.repeat_scaling
 
     def subjects(self, adapters: Mapping[str, Adapter]) -> Sequence[str]:
         """Return the numbers of processes."""
