@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 from benchmarks.goals import OURS
 from benchmarks.report import budget
 from benchmarks.results import Results
+from benchmarks.summary import repetitions
 
 __all__ = ["main"]
 
@@ -256,8 +257,7 @@ def _source(results: Results) -> str:
 
 
 def _repeated(scale: Mapping[str, Any]) -> str:
-    runs, of_latency = scale["repeat"], scale.get("repeat_latency", scale["repeat"])
-    runs = f"medians of {runs if runs == of_latency else f'{runs} (in ms: {of_latency})'} alternating runs"
+    runs = f"medians of {repetitions(scale)}"
     return f"{runs} where a goal compares, else one run" if scale.get("once_else") else runs
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.goals import OURS, Verdict
 from benchmarks.results import Results
-from benchmarks.summary import Figure
+from benchmarks.summary import Figure, repetitions
 
 __all__ = ["budget", "markdown"]
 
@@ -54,15 +54,10 @@ def _heading(results: Results) -> str:
     return (
         f"Measured {about['date']} at commit {about['source'] or 'unknown'} on {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, "
-        f"{about['server']}. One worker process each. Medians of {_repetitions(about['scale'])} alternating runs; "
+        f"{about['server']}. One worker process each. Medians of {repetitions(about['scale'])}; "
         f"in brackets the least and the most. What has no brackets was run once.{_warning(about)}\n\n"
         f"    {about['command']}"
     )
-
-
-def _repetitions(scale: Mapping[str, Any]) -> str:
-    runs, of_latency = scale["repeat"], scale.get("repeat_latency", scale["repeat"])
-    return f"{runs}" if runs == of_latency else f"{runs} (in ms: {of_latency})"
 
 
 def _warning(about: Mapping[str, Any]) -> str:

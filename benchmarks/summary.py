@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Figure", "percentile"]
+__all__ = ["Figure", "percentile", "repetitions"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     if not 0 < share <= 1:
         raise ValueError(f"a share is above 0 and up to 1, not {share}")
     return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def repetitions(scale: Mapping[str, Any]) -> str:
+    """Return how often a run of this scale took what goals compare, in words."""
+    runs = scale["repeat"]
+    others = {"latencies": "repeat_latency", "numbers of processes": "repeat_scaling"}
+    more = [f"{scale[key]} of {what}" for what, key in others.items() if scale.get(key, runs) != runs]
+    return f"{runs} alternating runs" + (f" ({', '.join(more)})" if more else "")

@@ -54,7 +54,7 @@ class Ahead:
     Attributes:
         waiting: attempts that wait for a slot, the next one first.
         at_once: jobs that a claim asks for.
-        beyond: jobs that may wait here for a slot; 0 where it is not known that they would begin soon.
+        beyond: jobs that would begin soon though there is no slot yet; 0 where that is not known.
     """
 
     def __init__(
@@ -173,7 +173,8 @@ class Ahead:
             self._look.cancel()
 
     def _as_many_as_soon_begin(self, spent: float) -> int:
-        if self._others:
+        # Jobs that were claimed together end together: what waits behind long ones would wait for a whole run.
+        if self._others or self._run_seconds > _LONGEST / 2 * self._ended:
             return 0
         # Of the time that the jobs of the round took, the processor's and their slots', the longer one decides.
         seconds = max(spent, self._run_seconds / self._slots)

@@ -59,7 +59,7 @@ class Claimer:
         accepting: whether jobs are to be claimed.
         server_answers: whether the last claim was answered.
         trouble: what became of it instead, by the type of the error.
-        wants_room: whether it waits to be told that a slot is free.
+        wants_room: whether it is to be told that a slot is free.
     """
 
     def __init__(
@@ -163,7 +163,8 @@ class Claimer:
     async def _one_did_not_start(self) -> bool:
         """Say, once that is sure, whether a burst that has claimed as many as it is to run may claim one more."""
         while self._undecided is not None and self._undecided():
-            await self._slot()
+            self._listen()
+            await self._freed.wait()
             if self._most_left() != 0:
                 return True
         return False
@@ -175,16 +176,13 @@ class Claimer:
 
     async def _wait_for_room(self) -> None:
         if self._room() <= 0:
-            await self._slot()
+            self._listen()
+            await self._freed.wait()
 
-    async def _slot(self) -> None:
-        """Wait for the next slot that is freed. Only now is that to be told: of most jobs nobody asks."""
+    def _listen(self) -> None:
+        """Have the next slot that is freed told, from this step on; of most jobs nobody asks."""
         self._freed.clear()
         self.wants_room = True
-        try:
-            await self._freed.wait()
-        finally:
-            self.wants_room = False
 
     async def _hold_on(self, asking: Coroutine[Any, Any, Claim]) -> Claim:
         claiming = asyncio.create_task(asking)
@@ -205,6 +203,8 @@ class Claimer:
                     await self._store.nudge(self._worker)
 
     async def _ask(self, asked: int) -> Claim:
+        if self._burst:
+            self._listen()  # the last job may end while the claim is on its way, which does not know it yet
         self._claims += 1
         self._asked_at = time.perf_counter()
         async with asyncio.timeout(self._patience):
@@ -293,7 +293,7 @@ class Claimer:
     async def _wait_in_burst(self, seconds: float) -> None:
         # A burst ends when the last job does: its outcome frees a slot, another worker's shows at a look.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._slot(), min(seconds, 0.01))
+            await asyncio.wait_for(self._freed.wait(), min(seconds, 0.01))  # listened for since the claim was sent
 
     def _nudge(self) -> None:
         self._nudging = asyncio.create_task(self._ping())

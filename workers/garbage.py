@@ -41,7 +41,7 @@ def settle(slots: int) -> Callable[[], None]:
     A program that has set thresholds, or switched the collector off, knows better and is left alone.
 
     Args:
-        slots: jobs that may be under way at once.
+        slots: jobs that may be under way at once; those of the first worker of a process count.
 
     Returns:
         what is to be called as jobs end: looks for garbage where the process has grown by much.
@@ -74,9 +74,9 @@ class _Interval:
             return
         if info["generation"] > 0:
             self._resident = None
-        now, *older = gc.get_threshold()
-        if now != self._now:  # the program has set one of its own since
+        if not self._is_ours():
             return
+        now, *older = gc.get_threshold()
         much = info["collected"] > _LITTLE * now
         self._now = self._least if much else min(2 * now, self._widest)
         gc.set_threshold(self._now, *older)
@@ -92,8 +92,12 @@ class _Interval:
             return
         if self._resident is None or resident < self._resident:
             self._resident = resident
-        elif resident - self._resident > max(_MUCH, _MUCH_OF_ALL * self._resident) and gc.isenabled():
+        elif resident - self._resident > max(_MUCH, _MUCH_OF_ALL * self._resident) and self._is_ours():
             gc.collect(1)
+
+    def _is_ours(self) -> bool:
+        """Tell whether the program has left the collector alone since."""
+        return gc.isenabled() and gc.get_threshold()[0] == self._now
 
 
 def _resident() -> int | None:

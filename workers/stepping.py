@@ -64,8 +64,13 @@ def stepped(
             value, thrown = None, error
         began = perf_counter()
         try:  # a method called where it is looked up needs no object: each waiting job would have two
-            yielded = coroutine.send(value) if thrown is None else coroutine.throw(thrown)
+            if thrown is None:
+                yielded = coroutine.send(value)
+            else:
+                yielded = coroutine.throw(thrown)
+                thrown = None  # its traceback leads here: kept, it would keep all that the task had at hand then
         except BaseException as ended:
+            thrown = None
             attempt.note_step(perf_counter() - began)
             if isinstance(ended, StopIteration):
                 return ended.value

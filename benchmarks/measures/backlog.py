@@ -11,6 +11,7 @@ from benchmarks.harness import Bench, Scale
 from benchmarks.processes import Client
 from benchmarks.server import Server
 from common.redis.keys import RESULT
+from common.settings import DEFAULT_QUEUE
 
 __all__ = ["ClaimWithBacklog"]
 
@@ -67,12 +68,12 @@ def _in_turn(bench: Bench, jobs: int) -> dict[str, list[float]]:
             server = bench.server if kind == "short" else stack.enter_context(Server())
             site = Bench(server, bench.adapters, bench.folder / f"backlog-{kind}", bench.scale)
             sites[kind] = site, stack.enter_context(site.client(adapter))
-        _fill(sites["long"][1], "bulk", bench.scale.backlog)
+        _fill(sites["long"][1], "bulk", bench.scale.backlog - jobs)
         _fill(sites["scheduled"][1], "schedule", bench.scale.backlog, delay=_A_DAY)
         for _ in range(_DRAINS):
             for kind, (site, client) in sites.items():
-                if kind != "long":
-                    client.ask("bulk", task="noop", jobs=jobs)
+                missing = bench.scale.backlog - site.server.count(DEFAULT_QUEUE) if kind == "long" else jobs
+                client.ask("bulk", task="noop", jobs=missing)
                 with site.worker(adapter, wanted=100, expect=jobs) as worker:
                     marks = worker.wait_for(timeout=60)
                 rates[kind].append(jobs / (marks["ended_ns"] - marks["began_ns"]) * 1e9)

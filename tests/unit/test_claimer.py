@@ -130,3 +130,24 @@ async def test_jobs_that_came_with_the_end_of_its_patience_are_not_asked_for_aga
         await claiming.run()
     assert brought == [2, 3]
     assert set(store.unanswered) == {0}
+
+
+async def test_a_burst_hears_of_the_last_outcome_though_it_comes_while_a_claim_is_on_its_way(time, monkeypatch):
+    monkeypatch.setattr(asyncio, "wait_for", lambda awaited, _: awaited)  # who does not hear of it waits for ever
+
+    class Store(ScriptedStore):
+        async def claim(self, queues, **_) -> Claim:
+            self.replies.append((0.0, 0))
+            running = 1 if len(self.replies) == 1 else 0
+            if running and claiming.wants_room:  # its outcome is recorded behind the claim's back
+                claiming.slot_freed()
+            return Claim(self.time.server_ms, None, running, [])
+
+    store = Store(time)
+    claiming = Claimer(
+        store, ["q"], worker="w", lease_ms=LEASE_MS, poll_delay=0.5, patience=60, clock=ServerClock(),
+        room=lambda: 100, start=lambda _: None, burst=True,
+    )  # fmt: skip
+    async with asyncio.timeout(5):
+        await claiming.run()
+    assert len(store.replies) == 2

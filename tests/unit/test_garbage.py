@@ -94,6 +94,8 @@ def test_a_process_that_has_grown_by_much_is_looked_through_at_once(monkeypatch)
     assert left_by_jobs_of(10_000_000) == 0, "it grows no less for growing step by step"
     assert left_by_jobs_of(-150_000_000) == 100
     assert left_by_jobs_of(70_000_000) == 0, "what it had at the least counts"
+    gc.set_threshold(0)
+    assert left_by_jobs_of(500_000_000) == 100, "the program has switched the collector off"
     assert len(kept) == 60_000
 
 

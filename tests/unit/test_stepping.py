@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -191,3 +193,48 @@ async def test_what_cannot_be_awaited_says_so(attempt):
 
     with pytest.raises(TypeError, match="int"):
         await drive(steppable(gives(number)(nothing))(), attempt)
+
+
+class Body:
+    """What a task has at hand."""
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_a_task_had_at_hand_when_it_was_cancelled_goes_with_it(goes_on, attempt):
+    bodies: list[weakref.ref[Body]] = []
+    later = asyncio.Event()
+
+    async def fetch() -> None:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        await asyncio.sleep(3600)
+
+    async def task() -> None:
+        try:
+            await fetch()
+        except asyncio.CancelledError:
+            if not goes_on:
+                raise
+        await later.wait()
+
+    async def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await drive(task(), attempt)
+
+    enabled = gc.isenabled()
+    gc.disable()  # nothing waits for the collector
+    try:
+        running = asyncio.create_task(run())
+        while not bodies:
+            await asyncio.sleep(0)
+        running.cancel()
+        while attempt.steps < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert bodies[0]() is None
+        assert running.done() is not goes_on
+        later.set()
+        await running
+    finally:
+        if enabled:
+            gc.enable()
