@@ -14,9 +14,8 @@ from __future__ import annotations
 import gc
 import mmap
 import time
-from collections.abc import Callable
 
-__all__ = ["settle"]
+__all__ = ["look_if_grown", "settle"]
 
 _WIDEST, _WIDEST_OF_ALL = 10_000, 25_000
 """Containers made, and not freed, before the youngest are looked through: some hundred jobs under way."""
@@ -35,29 +34,30 @@ _SIZED_EVERY = 0.01
 """Seconds between looks at its size: it takes some us."""
 
 
-def settle(slots: int) -> Callable[[], None]:
+def settle(slots: int) -> None:
     """Set aside what lives as long as the process. For a process of one's own, once, when it has started up.
 
     A program that has set thresholds, or switched the collector off, knows better and is left alone.
 
     Args:
         slots: jobs that may be under way at once; those of the first worker of a process count.
-
-    Returns:
-        what is to be called as jobs end: looks for garbage where the process has grown by much.
     """
-    for callback in gc.callbacks:
-        if isinstance(callback, _Interval):  # of a worker before this one
-            return callback.look_if_grown
+    if _settled() is not None:
+        return
     if not gc.isenabled() or gc.get_threshold()[0] not in {700, 2000}:  # Python's own, by its version
-        return _leave_alone
+        return
     gc.collect()
     gc.freeze()
     # A wider interval is for those alone who see what it may come to.
     widest = _WIDEST if _resident() is None else min(max(_WIDEST, _EACH_SLOT * slots), _WIDEST_OF_ALL)
-    interval = _Interval(gc.get_threshold()[0], widest)
-    gc.callbacks.append(interval)
-    return interval.look_if_grown
+    gc.callbacks.append(_Interval(gc.get_threshold()[0], widest))
+
+
+def look_if_grown() -> None:
+    """Look for garbage at once where the process is a worker's own and has grown by much; to be called as jobs end."""
+    interval = _settled()
+    if interval is not None:
+        interval.look_if_grown()
 
 
 class _Interval:
@@ -109,5 +109,5 @@ def _resident() -> int | None:
         return None
 
 
-def _leave_alone() -> None:
-    """Look for nothing."""
+def _settled() -> _Interval | None:
+    return next((callback for callback in gc.callbacks if isinstance(callback, _Interval)), None)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, cast
 
@@ -164,7 +164,6 @@ class Worker(arq.worker.Worker):
         self._resources = ResourceKeeper(self.ctx, lost=self._resource_lost)
         self._lost: ResourceFailed | None = None
         self._engine: Engine | None = None
-        self._look_if_grown: Callable[[], None] | None = None
         self._drain: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
@@ -262,7 +261,7 @@ class Worker(arq.worker.Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         if self.settings is not None:
-            self._look_if_grown = garbage.settle(self.max_jobs)
+            garbage.settle(self.max_jobs)
         store = Store(self.pool)
         self._engine = self._make_engine(store)
         if self._stopping:  # a signal, or `close`, came during the start
@@ -271,8 +270,7 @@ class Worker(arq.worker.Worker):
             self._timekeeper.start(store, self._engine.clock)
         try:
             self.watching.show(self._engine)
-            revised, page = self._timekeeper.look, self.watching.address
-            self._reports.start(self._engine, store, self._counts, revised, page)
+            self._reports.start(self._engine, store, self._counts, self._timekeeper.look, self.watching.address)
             await self._engine.run()
             if self._lost is not None:
                 raise self._lost
@@ -341,8 +339,7 @@ class Worker(arq.worker.Worker):
         )
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
-        if self._look_if_grown is not None:
-            self._look_if_grown()
+        garbage.look_if_grown()
         for outcome in outcomes:
             if outcome.kind is OutcomeKind.SUCCEEDED:
                 self.jobs_complete += 1

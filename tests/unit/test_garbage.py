@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from workers.garbage import settle
+from workers.garbage import look_if_grown, settle
 
 
 class Loop:
@@ -78,7 +78,7 @@ def test_a_process_that_has_grown_by_much_is_looked_through_at_once(monkeypatch)
     monkeypatch.setattr("workers.garbage._resident", lambda: size[0])
     monkeypatch.setattr("workers.garbage._SIZED_EVERY", 0)
     gc.set_threshold(700, 10, 10)
-    look_if_grown = settle(100)
+    settle(100)
     kept = [[] for _ in range(60_000)]
     gc.collect()
 
