@@ -12,8 +12,9 @@ grown by much since the last look, there is one at once, however few objects wer
 from __future__ import annotations
 
 import gc
-import mmap
 import time
+
+from workers.own_memory import memory
 
 __all__ = ["look_if_grown", "settle"]
 
@@ -49,7 +50,7 @@ def settle(slots: int) -> None:
     gc.collect()
     gc.freeze()
     # A wider interval is for those alone who see what it may come to.
-    widest = _WIDEST if _resident() is None else min(max(_WIDEST, _EACH_SLOT * slots), _WIDEST_OF_ALL)
+    widest = _WIDEST if memory() is None else min(max(_WIDEST, _EACH_SLOT * slots), _WIDEST_OF_ALL)
     gc.callbacks.append(_Interval(gc.get_threshold()[0], widest))
 
 
@@ -87,7 +88,7 @@ class _Interval:
         if now < self._size_at:
             return
         self._size_at = now + _SIZED_EVERY
-        resident = _resident()
+        resident = memory()
         if resident is None:
             return
         if self._resident is None or resident < self._resident:
@@ -98,15 +99,6 @@ class _Interval:
     def _is_ours(self) -> bool:
         """Tell whether the program has left the collector alone since."""
         return gc.isenabled() and gc.get_threshold()[0] == self._now
-
-
-def _resident() -> int | None:
-    """Return the bytes of memory this process has; None where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - a hundred times a second
-            return int(file.read(64).split()[1]) * mmap.PAGESIZE
-    except OSError:  # no Linux
-        return None
 
 
 def _settled() -> _Interval | None:

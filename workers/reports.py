@@ -16,7 +16,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -28,6 +27,7 @@ from common.redis.looks import publish_attempts
 from common.redis.store import BlockingStore, Store
 from common.worker_reports import LONGEST_ERROR, LONGEST_NAME, EndedAttempt, WorkerReport, bounded
 from workers.attempt import Attempt, Outcome
+from workers.own_memory import memory
 from workers.telling import running, told_of
 from workers.wellbeing import blocked
 
@@ -223,7 +223,7 @@ class Reports:
             paused=tuple(bounded(name, LONGEST_NAME) for name in engine.pauses.of_ours[:_MOST_NAMED]),
             python=sys.version.partition(" ")[0],
             arq=version_of("arq"),
-            rss=_memory(),
+            rss=memory(),
             cpu_s=round(time.process_time(), 3),
             loop_lag_ms=None if lag is None else round(lag * 1000, 3),
             worst_loop_lag_ms=None if worst_lag is None else round(worst_lag * 1000, 3),
@@ -248,14 +248,6 @@ class _Reported(NamedTuple):
 def _by_queue(held: Sequence[Attempt]) -> dict[str, int]:
     counted = Counter(attempt.queue for attempt in held)
     return {bounded(queue, LONGEST_NAME): count for queue, count in counted.most_common(_MOST_NAMED)}
-
-
-def _memory() -> int | None:
-    """Return the bytes of memory this process has in use; None where that is not to be had."""
-    try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):  # no Linux
-        return None
 
 
 @functools.cache

@@ -75,7 +75,7 @@ def test_with_many_slots_the_interval_is_wider():
 
 def test_a_process_that_has_grown_by_much_is_looked_through_at_once(monkeypatch):
     size = [200_000_000]
-    monkeypatch.setattr("workers.garbage._resident", lambda: size[0])
+    monkeypatch.setattr("workers.garbage.memory", lambda: size[0])
     monkeypatch.setattr("workers.garbage._SIZED_EVERY", 0)
     gc.set_threshold(700, 10, 10)
     settle(100)

@@ -257,7 +257,7 @@ class Listener:
         self.memory = 100
         self.run = SimpleNamespace(jobs_complete=0, jobs_retried=0, jobs_failed=0)
         monkeypatch.setattr(child, "_LOOK", 0.01)
-        monkeypatch.setattr(child, "_memory", lambda: self.memory)
+        monkeypatch.setattr(child, "memory_or_most", lambda: self.memory)
         monkeypatch.setattr(os, "kill", self._kill)
         self.end, theirs = socket.socketpair()
         self.end.settimeout(30)

@@ -15,7 +15,6 @@ import logging
 import os
 import pickle
 import queue
-import resource
 import signal
 import socket
 import sys
@@ -33,6 +32,7 @@ from common.errors import ConfigurationError, NotSerializable, PayloadError
 from common.stopping import Lifetime
 from common.tasks import registered_tasks
 from common.values import encode
+from workers.own_memory import memory_or_most
 from workers.processes.copies import say_in_a_copy, watch_forks
 from workers.processes.frames import (
     Emits,
@@ -225,7 +225,7 @@ class _Served:
             encoded = encode(value)
         except NotSerializable as error:
             raise _FinalError(error) from None
-        return Returned(encoded, _memory())
+        return Returned(encoded, memory_or_most())
 
 
 class _Lifetime(Lifetime):
@@ -306,7 +306,7 @@ class _FinalError(Exception):
 
 def _run_call(work: RunCall) -> Returned:
     function, args, kwargs = pickle.loads(work.call)  # noqa: S301 - made by the worker, a moment ago
-    return Returned(pickle.dumps(function(*args, **kwargs)), _memory())
+    return Returned(pickle.dumps(function(*args, **kwargs)), memory_or_most())
 
 
 def _raised(error: BaseException, *, final: bool = False) -> Raised:
@@ -317,7 +317,7 @@ def _raised(error: BaseException, *, final: bool = False) -> Raised:
         words = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # notes that raise, a SyntaxError without a text
         words = "".join(traceback.format_tb(frames))
-    return Raised(_pickled(error), words.encode(errors="backslashreplace").decode(), _memory(), final)
+    return Raised(_pickled(error), words.encode(errors="backslashreplace").decode(), memory_or_most(), final)
 
 
 def _pickled(error: BaseException) -> bytes:
@@ -334,15 +334,6 @@ def _pickled(error: BaseException) -> bytes:
     except BaseException:
         text = "<its text cannot be shown>"
     return pickle.dumps((RuntimeError(f"{type(error).__name__}: {text}"), None))
-
-
-def _memory() -> int:
-    """Return the bytes this process holds; where the system does not tell, the most it ever held."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a thousand times a second, maybe
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _forward_logs(send: Callable[[FromProcess], None], level: int) -> None:

@@ -15,11 +15,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from workers.own_memory import memory_or_most
 from workers.supervisor.cores import pin
 from workers.supervisor.handover import Handover
 from workers.supervisor.messages import (
@@ -161,7 +161,7 @@ class Line:
             self._doubtful = True  # a process that stood still as a whole: its event loop may turn by the next look
             return
         self._doubtful = not found.alive
-        now, memory = time.monotonic(), _memory()
+        now, memory = time.monotonic(), memory_or_most()
         said = (found.alive, tuple(found.reasons))
         if said != self._said or now - self._said_at >= _TELL:
             self._said, self._said_at = said, now
@@ -193,13 +193,3 @@ class Line:
 
 def _somewhat_below(most: int) -> int:
     return round(most * random.uniform(0.9, 1.0)) if most else 0  # noqa: S311
-
-
-def _memory() -> int:
-    """Return the bytes of memory this process has in use; where that is not to be had, the most it ever had."""
-    try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):  # no Linux
-        import resource  # noqa: PLC0415 - as above
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
